@@ -1,9 +1,9 @@
-"""BTF: which members a struct of the running kernel has, as the kernel itself says.
+"""BTF: the members of a struct of the running kernel, as the kernel itself describes it.
 
-Owns the format (Documentation/bpf/btf.rst). Is given a struct's name. Must not know what a member means.
+Owns the format (Documentation/bpf/btf.rst). Its input is a struct's name. Must not know what a member means.
 
-A distribution gives its kernels fixes without another version. If a fix has added a member, this is how to see that
-the fix is there.
+A distribution gives its kernels fixes without another version. If a fix has added a member, this is how to see that the
+fix is there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SIZES |= {19: (0, 3)} | dict.fromkeys((2, 7, 8, 9, 10, 11, 12, 16, 18), (0, 0))
 
 @cache
 def members(name: str, path: Path = VMLINUX) -> frozenset[str] | None:
-    """The names of that struct's members; None if the kernel doesn't say them."""
+    """Return the names of that struct's members; None if the kernel doesn't describe it."""
     try:
         with open(path, "rb") as file:
             data = file.read(MOST + 1)
@@ -33,7 +33,13 @@ def members(name: str, path: Path = VMLINUX) -> frozenset[str] | None:
 
 
 def _members(data: bytes, name: bytes) -> frozenset[str] | None:
-    """ValueError, LookupError or struct.error if the data isn't what it should be."""
+    """Return the names of a struct's members in BTF data; None if there is no such struct.
+
+    Raises:
+        ValueError: The data isn't what it should be.
+        LookupError: The data isn't what it should be.
+        struct.error: The data isn't what it should be.
+    """
     magic, _, _, begin, types_at, types_size, names_at, names_size = HEADER.unpack_from(data)
     names = data[begin + names_at : begin + names_at + names_size]
     types = data[begin + types_at : begin + types_at + types_size]
@@ -48,7 +54,7 @@ def _members(data: bytes, name: bytes) -> frozenset[str] | None:
 
 
 def _struct_at(words: memoryview[int], wanted: int) -> int | None:
-    """Where the struct stands whose name stands there."""
+    """Return the place of the struct whose name is at that offset; None if there is none."""
     at, end = 0, len(words)
     while at < end:
         info = words[at + 1]

@@ -24,11 +24,10 @@ MAX_PROCESSES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class NetAdmin:
-    """A process in a network namespace. `is_sure`: it has the capability; else it may gain it, by running a program of
-    root's."""
+    """A process in a network namespace that has CAP_NET_ADMIN, or may gain it."""
 
     pid: int
-    is_sure: bool
+    is_sure: bool  # whether it has the capability. If not, it may gain it by running a program of root's
 
 
 def belongs_to_machine(path: str) -> bool:
@@ -45,8 +44,10 @@ def belongs_to_machine(path: str) -> bool:
 
 
 def find_net_admins(inodes: Collection[int], most: int = MAX_PROCESSES) -> dict[int, NetAdmin]:
-    """For each of these network namespaces that has one, a process with CAP_NET_ADMIN in the machine's first user
-    namespace. Looks at so many processes at most."""
+    """Return a process with CAP_NET_ADMIN in the machine's first user namespace for each namespace that has one.
+
+    It looks at so many processes at most.
+    """
     found: dict[int, NetAdmin] = {}
     for pid, inode in _processes(most):
         if inode in inodes and not (inode in found and found[inode].is_sure):
@@ -57,7 +58,7 @@ def find_net_admins(inodes: Collection[int], most: int = MAX_PROCESSES) -> dict[
 
 
 def _processes(most: int) -> Iterator[tuple[int, int]]:
-    """Each process, with the inode of its network namespace."""
+    """Yield each process, with the inode of its network namespace."""
     for entry in [entry for entry in os.listdir("/proc") if entry.isdigit()][:most]:
         with suppress(OSError):
             yield int(entry), os.stat(f"/proc/{entry}/ns/net").st_ino

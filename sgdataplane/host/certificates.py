@@ -1,6 +1,6 @@
-"""When certificates end, and who may read their keys.
+"""The ends of certificates, and who may read their keys.
 
-Owns as much of X.509 as that takes: RFC 5280, section 4.1. Is given files of our own, in PEM. Must not know TLS.
+Owns as much of X.509 as that takes: RFC 5280, section 4.1. Its input is files of our own, in PEM. Must not know TLS.
 
 Python's `ssl` says this of a peer's certificate only, and hosts have no other library that reads certificates.
 """
@@ -21,7 +21,11 @@ VERSION, UTC_TIME = 0xA0, 0x17  # tags
 
 
 def require_private(key: Path) -> None:
-    """Raise EndpointError if everybody on this machine can read or change a certificate's key."""
+    """Refuse a certificate's key that everybody on this machine can read or change.
+
+    Raises:
+        EndpointError: The key is refused.
+    """
     with suppress(OSError):  # who opens it says what is wrong
         mode = key.stat().st_mode
         if mode & 0o006:
@@ -31,8 +35,12 @@ def require_private(key: Path) -> None:
 
 
 def ends_in(file: Path) -> list[float]:
-    """When each certificate of a file ends, in seconds since 1970, in the file's order. OSError; ValueError if it has
-    none, or something else."""
+    """Return when each certificate of a file ends, in seconds since 1970, in the file's order.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: It has no certificate, or something else.
+    """
     found = [_end(ssl.PEM_cert_to_DER_cert(text)) for text in PEM.findall(file.read_text("latin-1"))]
     if not found:
         raise ValueError("no certificate is in it")
@@ -54,7 +62,11 @@ def _end(der: bytes) -> float:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Tag and content of each element of a sequence in DER. IndexError if it's cut off."""
+    """Yield tag and content of each element of a sequence in DER.
+
+    Raises:
+        IndexError: The sequence is cut off.
+    """
     at = 0
     while at < len(data):
         tag, size, at = data[at], data[at + 1], at + 2

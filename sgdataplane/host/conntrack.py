@@ -1,9 +1,9 @@
-"""Sessions that the kernel tracks in the calling thread's network namespace: list them, add some, forget some, shorten
-their time. marks.py clears fields of their marks.
+"""The sessions that the kernel tracks in the calling thread's network namespace: list, add, forget, shorten them.
 
-Owns the shape of these ctnetlink messages (linux/netfilter/nfnetlink_conntrack.h). Is given addresses, ports and
-numbers. Must not know policy, or what a mark means. It speaks netlink itself, since pyroute2's NFCTSocket is seven
-times slower and /proc/net/nf_conntrack isn't in every kernel."""
+Owns the shape of these ctnetlink messages (linux/netfilter/nfnetlink_conntrack.h); marks.py clears fields of sessions'
+marks. Its input is addresses, ports and numbers. Must not know policy, or what a mark means. It speaks netlink itself,
+since pyroute2's NFCTSocket is seven times slower and /proc/net/nf_conntrack isn't in every kernel.
+"""
 
 from __future__ import annotations
 
@@ -75,12 +75,13 @@ class SessionTuple:
 
     @property
     def reverse(self) -> SessionTuple:
+        """The other direction, without NAT."""
         return SessionTuple(self.protocol, self.target, self.source, self.port, self.source_port)
 
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """What went one way: packets, and their bytes with IP headers."""
+    """The packets that went one way, and their bytes with IP headers."""
 
     packets: int
     bytes: int
@@ -88,21 +89,27 @@ class Accounting:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """One session as the kernel keeps it. `reply` is the tuple of its answers; NAT makes it differ from the original's
-    reverse. `state` is a TCP state, or how much of an exchange the kernel saw (OTHER_STATES). If nothing more comes,
-    the session ends in `seconds_left`. `icmp_type` is the opening packet's. `sent` and `answered` are None unless the
-    kernel counts (sysctl net.netfilter.nf_conntrack_acct). `is_carried`: a flowtable carries it past all hooks. The
-    kernel doesn't report the time left of such a session, so `seconds_left` is 0."""
+    """One session as the kernel keeps it."""
 
     original: SessionTuple
     reply: SessionTuple
+    """The tuple of its answers; NAT makes it differ from the original's reverse."""
     state: str
+    """A TCP state, or how much of an exchange the kernel saw (OTHER_STATES)."""
     seconds_left: int
+    """Seconds until the session ends, if nothing more comes."""
     mark: int
     icmp_type: int | None = None
+    """The opening packet's ICMP type; None if it isn't ICMP."""
     sent: Accounting | None = None
+    """What the opening end sent; None unless the kernel counts (sysctl net.netfilter.nf_conntrack_acct)."""
     answered: Accounting | None = None
+    """What the other end sent; None as for `sent`."""
     is_carried: bool = False
+    """Whether a flowtable carries it past all hooks.
+
+    The kernel doesn't report the time left of such a session, so `seconds_left` is 0.
+    """
 
 
 Entry = tuple[int, dict[int, bytes]]  # a listed session: its family's number, its attributes
@@ -110,14 +117,23 @@ Bound = Callable[[Tracked], int | None]  # how many seconds a session may have l
 
 
 def list_tracked() -> list[Tracked]:
-    """All sessions; an empty list if the kernel tracks none yet. HostError if it refuses."""
+    """Return all sessions; an empty list if the kernel tracks none yet.
+
+    Raises:
+        HostError: The kernel refuses.
+    """
     with Nfnetlink() as door:
         return [_tracked(entry) for entry in _entries(door)]
 
 
 def end_tracked(is_over: Callable[[Tracked], bool]) -> int:
-    """Make the kernel forget each session for which `is_over` holds; return how many. The next packet of such a session
-    begins another one, or none. HostError if the kernel refuses."""
+    """Make the kernel forget each session for which `is_over` is true; return how many.
+
+    The next packet of such a session begins another one, or none.
+
+    Raises:
+        HostError: The kernel refuses.
+    """
     with Nfnetlink() as door:
         return sum(_end(door, entry) for entry in _entries(door) if is_over(_tracked(entry)))
 
@@ -127,8 +143,10 @@ def _entries(door: Nfnetlink) -> list[Entry]:
 
 
 def _dump(door: Nfnetlink) -> list[Entry]:
-    """All entries. If the namespace has none, the kernel isn't asked: to list them it walks those of all namespaces (3
-    to 10 ms)."""
+    """Return all entries.
+
+    If the namespace has none, the kernel isn't asked: to list them it walks those of all namespaces (3 to 10 ms).
+    """
     if not is_tracking(door) or sysctl.read(COUNT) == "0":
         return []
     with refusals_of("conntrack table"):
@@ -136,14 +154,22 @@ def _dump(door: Nfnetlink) -> list[Entry]:
 
 
 def _end(door: Nfnetlink, entry: Entry) -> bool:
-    """False if it has ended. The identifier keeps a later session with the same tuple from being ended instead."""
+    """End a session; False if it has ended.
+
+    The identifier keeps a later session with the same tuple from being ended instead.
+    """
     found = entry[1]
     return _change(door, CT_DELETE, entry, attribute(CTA_ID, found[CTA_ID]) if CTA_ID in found else b"")
 
 
 def _change(door: Nfnetlink, message: int, entry: Entry, change: bytes, gone: Container[int] = GONE) -> bool:
-    """Change one listed session, named by its tuple as the kernel gave it. False if
-    one of the errors `gone` says that there is nothing to change any more."""
+    """Change one listed session, named by its tuple as the kernel gave it.
+
+    Return False if one of the errors `gone` says that there is nothing to change any more.
+
+    Raises:
+        HostError: The kernel refuses for another reason.
+    """
     family, found = entry
     named = nested(CTA_TUPLE_ORIG, [found[CTA_TUPLE_ORIG]])
     zone = attribute(CTA_ZONE, found[CTA_ZONE]) if CTA_ZONE in found else b""
@@ -157,11 +183,14 @@ def _change(door: Nfnetlink, message: int, entry: Entry, change: bytes, gone: Co
 
 
 def shorten_tracked(longest: Bound) -> int:
-    """Shorten the time that sessions have left to what `longest` allows each; return how many had more. No session gets
-    more time than it had. HostError if the kernel refuses.
+    """Shorten the time that sessions have left to what `longest` allows each; return how many had more.
 
-    A session may enter a shorter-lived state between being read and being changed, and then get too much time. So all
-    are read again until none has more than it may. A session whose time somebody else has fixed keeps that time.
+    No session gets more time than it had. A session may enter a shorter-lived state between being read and being
+    changed, and then get too much time. So all are read again until none has more than it may. A session whose time
+    somebody else has fixed keeps that time.
+
+    Raises:
+        HostError: The kernel refuses.
     """
     shortened = 0
     with Nfnetlink() as door:
@@ -232,11 +261,13 @@ def _traffic(counters: bytes | None) -> Accounting | None:
 
 
 def track_established(sessions: Iterable[SessionTuple], seconds: int) -> int:
-    """Have the kernel track these TCP sessions as established, with mark 0 and `seconds` to live. Return how many it
-    did not track yet.
+    """Have the kernel track these TCP sessions as established, with mark 0 and `seconds` to live.
 
-    A session that it knows already, whichever end opened it, stays as it is. If the table is full, the rest is left
-    out. HostError if the kernel refuses.
+    Return how many it did not track yet. A session that it knows already, whichever end opened it, stays as it is. If
+    the table is full, the rest is left out.
+
+    Raises:
+        HostError: The kernel refuses.
     """
     made = 0
     with Nfnetlink() as door:
@@ -254,7 +285,7 @@ def track_established(sessions: Iterable[SessionTuple], seconds: int) -> int:
 
 
 def _established(session: SessionTuple, seconds: int) -> bytes:
-    """What ctnetlink needs for a new entry: both tuples, a timeout, and a status that confirms it.
+    """Return what ctnetlink needs for a new entry: both tuples, a timeout, and a status that confirms it.
 
     Nobody knows the session's TCP windows, so conntrack doesn't enforce them, as with a session that it first sees
     mid-stream (nf_conntrack_proto_tcp.c, tcp_new).

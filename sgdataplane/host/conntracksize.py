@@ -1,7 +1,7 @@
-"""How many sessions the kernel may track, and in how many buckets it looks for them: two settings of the machine.
+"""The number of sessions that the kernel may track, and of buckets in which it looks for them: two settings.
 
-Owns reading them and raising them, and how much of the machine's memory sessions may take. Is given how many sessions
-are needed. Must not know ENIs.
+Owns reading them and raising them, and how much of the machine's memory sessions may take. Its input is how many
+sessions are needed. Must not know ENIs.
 
 Each namespace may track as many sessions as the limit says. All namespaces share the buckets. Both can be written in
 the machine's own network namespace only (net/netfilter/nf_conntrack_standalone.c); elsewhere they are read-only, for
@@ -26,30 +26,36 @@ PART_OF_MEMORY = 16  # of the machine's memory, which one namespace's sessions m
 
 @dataclass(frozen=True, slots=True)
 class TableSize:
-    """`limit`: how many sessions each namespace may track; 0: any number. `buckets`: of all namespaces together."""
+    """The size of conntrack's table."""
 
-    limit: int
-    buckets: int
+    limit: int  # how many sessions each namespace may track; 0: any number
+    buckets: int  # of all namespaces together
 
 
 def affordable(memory: int) -> int:
-    """How many sessions a machine with so many bytes of memory has room for in one namespace."""
+    """Return how many sessions a machine with so many bytes of memory has room for in one namespace."""
     return memory // PART_OF_MEMORY // (ENTRY_BYTES + BUCKET_BYTES)
 
 
 def memory_of_machine() -> int:
-    """In bytes."""
+    """Return the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def size_for(sessions: int, memory: int) -> int:
-    """The limit to set for so many sessions: the next power of two, so that it seldom changes, but no more than the
-    machine can afford."""
+    """Return the limit to set for so many sessions.
+
+    It is the next power of two, so that it seldom changes, but no more than the machine can afford.
+    """
     return min(1 << max(0, sessions - 1).bit_length(), affordable(memory))
 
 
 def read_size(folder: Path = FOLDER) -> TableSize | None:
-    """Both settings; None if the kernel tracks nothing yet. HostError if they can't be read."""
+    """Return both settings; None if the kernel tracks nothing yet.
+
+    Raises:
+        HostError: They can't be read.
+    """
     try:
         return TableSize(*(int((folder / name).read_text("ascii")) for name in (LIMIT, BUCKETS)))
     except FileNotFoundError:
@@ -59,9 +65,12 @@ def read_size(folder: Path = FOLDER) -> TableSize | None:
 
 
 def raise_size(size: int, folder: Path = FOLDER) -> None:
-    """Raise each of both settings that is lower. HostError if the kernel refuses.
+    """Raise each of both settings that is lower.
 
     Buckets come first: with more sessions than buckets, look-ups would take longer.
+
+    Raises:
+        HostError: The kernel refuses.
     """
     now = read_size(folder)
     if now is None:

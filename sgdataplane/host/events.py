@@ -1,7 +1,7 @@
 """Kernel events of other network namespaces, received on sockets in our own namespace.
 
-Owns numbering namespaces (nsid, linux/net_namespace.h) and subscribing to groups of messages. Is given paths; returns
-messages. Must not know what they mean.
+Owns numbering namespaces (nsid, linux/net_namespace.h) and subscribing to groups of messages. Its input is paths; it
+returns messages. Must not know what they mean.
 
 A socket inside a namespace would keep it alive after its last process. One socket here that listens to all numbered
 namespaces (NETLINK_LISTEN_ALL_NSID) gets the same messages and keeps nothing alive.
@@ -51,11 +51,11 @@ NUMBER = struct.Struct("=i")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`number`: of the namespace that it is about; None: ours. `payload`: what follows the netlink header."""
+    """An event of the kernel's."""
 
-    number: int | None
+    number: int | None  # of the namespace that it is about; None: ours
     kind: int
-    payload: bytes
+    payload: bytes  # what follows the netlink header
 
 
 class Subscription:
@@ -73,14 +73,19 @@ class Subscription:
             stack.pop_all()
 
     def fileno(self) -> int:
+        """Return the descriptor that is readable when messages have come."""
         return self._socket.fileno()
 
     def close(self) -> None:
+        """End the subscription."""
         self._socket.close()
 
     def read(self, ignored: Container[int | None] = ()) -> tuple[list[Message], bool]:
-        """Return the messages that have come, and whether some were lost because the socket's buffer was full. If there
-        are very many, it returns the first and stays readable. Messages of the namespaces `ignored` are skipped."""
+        """Return the messages that have come, and whether some were lost because the socket's buffer was full.
+
+        If there are very many, it returns the first and stays readable. Messages of the namespaces `ignored` are
+        skipped.
+        """
         found: list[Message] = []
         is_lossy, until = False, time.monotonic() + READ_S
         with refusals_of("netlink events"):
@@ -93,7 +98,7 @@ class Subscription:
         return found, is_lossy
 
     def drop(self) -> None:
-        """Drop the messages that have come, and don't tell whether some were lost."""
+        """Drop the messages that have come, without telling whether some were lost."""
         until = time.monotonic() + DROP_S
         with refusals_of("netlink events"):
             for _ in received(self._socket):
@@ -102,7 +107,7 @@ class Subscription:
 
 
 def number_of_ended(message: Message) -> int | None:
-    """The number of the namespace that has ended, if that is what the message says."""
+    """Return the number of the namespace that has ended, if that is what the message says; else None."""
     if message.kind != DELNSID:
         return None
     return int(NUMBER.unpack(parse_attributes(message.payload[len(FAMILY) :])[NETNSA_NSID])[0])
@@ -114,7 +119,7 @@ def is_about_address(message: Message) -> bool:
 
 
 def link_of(message: Message) -> tuple[int, str] | None:
-    """Index and name of the link that has come, gone or changed, if that is what the message says."""
+    """Return index and name of the link that has come, gone or changed, if that is what the message says; else None."""
     if message.kind not in (NEWLINK, DELLINK):
         return None
     (_, _, index, _, _) = IFINFOMSG.unpack_from(message.payload)
@@ -122,8 +127,10 @@ def link_of(message: Message) -> tuple[int, str] | None:
 
 
 def stacked(message: Message) -> tuple[int, int] | None:
-    """Index of a link that has come or changed, and the number of the namespace of the link that it is on top of, if
-    the message says so and that is another namespace."""
+    """Return which link is on top of one of another namespace, if that is what the message says; else None.
+
+    It is the index of the link that has come or changed, and the number of the lower link's namespace.
+    """
     if message.kind != NEWLINK:
         return None
     header, found = IFINFOMSG.unpack_from(message.payload), parse_attributes(message.payload[IFINFOMSG.size :])
@@ -136,8 +143,13 @@ def stacked(message: Message) -> tuple[int, int] | None:
 
 
 def number_of(name: str) -> int:
-    """The number that a namespace (a name or path) has in ours, for all its life; it is given one if it has none.
-    HostError if there is no such namespace."""
+    """Return the number that a namespace (a name or path) has in ours, for all its life.
+
+    It is given one if it has none.
+
+    Raises:
+        HostError: There is no such namespace.
+    """
     with refusals_of(f"number of namespace {name}"), netns.open_fd(name) as fd, opened(ROUTE) as door:
         number = _ask(door, fd)
         if number == NOT_ASSIGNED:
@@ -152,7 +164,10 @@ def _ask(door: socket.socket, fd: int) -> int:
 
 
 def _tell(door: socket.socket, kind: int, fd: int, more: bytes = b"") -> bytes:
-    """Return the answer. If somebody else has numbered it meanwhile (EEXIST), that is fine, too."""
+    """Send a request, and return the answer.
+
+    If somebody else has numbered the namespace meanwhile (EEXIST), that is fine, too.
+    """
     body = FAMILY + attribute(NETNSA_FD, NUMBER.pack(fd)) + more
     flags = NLM_F_ACK if kind == NEWNSID else 0
     door.send(request(kind, flags, body))

@@ -1,6 +1,6 @@
-"""A file replaced in one step: a reader finds either all of the old text or all of the new one.
+"""Files that are replaced in one step: a reader finds either all of the old text or all of the new one.
 
-Owns how that is done, and what of it survives. Is given bytes. Must not know what they say.
+Owns how that is done, and what of it survives. Its input is bytes. Must not know what they say.
 
 The text is written to a file beside it, which is then renamed. That alone protects readers, also if the writer dies.
 But a machine that loses power may have stored the rename and not the text; then the file is empty.
@@ -26,8 +26,13 @@ class Survives(enum.Enum):
 
 
 def replace_file(path: Path, data: bytes, survives: Survives, *, mode: int = 0o666, writer: str = "new") -> None:
-    """Replace it. After OSError the old text is there; with AS_NEW it may be either text. `writer`: give each process
-    that may write at the same time its own word."""
+    """Replace a file in one step. After an error the old text is there; with AS_NEW it may be either text.
+
+    `writer` is a word of its own for each process that may write at the same time.
+
+    Raises:
+        OSError: It can't be replaced.
+    """
     beside = beside_of(path, writer)
     try:
         with open(_made(beside, mode), "wb") as file:
@@ -45,8 +50,14 @@ def replace_file(path: Path, data: bytes, survives: Survives, *, mode: int = 0o6
 
 
 def make_private(path: Path) -> int:
-    """A descriptor of a new file that only its owner may use: whoever makes it; or, if root makes it for a service, the
-    owner of its folder. OSError; FileExistsError if anything is there."""
+    """Make a file that only its owner may use, and return a descriptor of it.
+
+    The owner is the caller's user; or, if root makes it for a service, the owner of its folder.
+
+    Raises:
+        FileExistsError: Anything is there already.
+        OSError: It can't be made.
+    """
     descriptor = os.open(path, NEW, 0o600)
     if os.geteuid() == 0:
         folder = path.parent.stat()
@@ -55,14 +66,18 @@ def make_private(path: Path) -> int:
 
 
 def require_replaceable(path: Path, *, writer: str = "new") -> None:
-    """OSError if `replace_file` couldn't replace it. The file stays as it is."""
+    """Check that `replace_file` could replace a file. The file stays as it is.
+
+    Raises:
+        OSError: It couldn't.
+    """
     beside = beside_of(path, writer)
     os.close(_made(beside, 0o600))
     beside.unlink()
 
 
 def beside_of(path: Path, writer: str = "new") -> Path:
-    """Where the text is until the rename."""
+    """Return where the text is until the rename."""
     return path.with_name(f".{path.name}.{writer}")
 
 

@@ -1,6 +1,7 @@
-"""Identity of a network namespace: it tells one from every other, and finds it again later, without keeping it alive.
+"""Identities of network namespaces: one tells a namespace from every other, and finds it again later.
 
-Owns the identity of namespaces that others make and end at any time. Is given paths. Must not know ENIs.
+It doesn't keep the namespace alive. Owns the identity of namespaces that others make and end at any time. Its input is
+paths. Must not know ENIs.
 
 A path soon leads elsewhere: the process of /proc/<pid>/ns/net ends and its number is used again, as is the inode of a
 namespace that has ended. The kernel's cookie (SO_NETNS_COOKIE, Linux 5.14) is never used again before the next boot.
@@ -27,14 +28,14 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`cookie` is unique until the next boot. `inode` isn't, but can be compared without entering the namespace."""
+    """The identity of a network namespace."""
 
-    inode: int
-    cookie: int
+    inode: int  # not unique, but it can be compared without entering the namespace
+    cookie: int  # unique until the next boot
 
 
 def boot_id() -> str:
-    """The id of this boot, while which cookies are valid; "" if the kernel doesn't tell."""
+    """Return the id of this boot, while which cookies are valid; "" if the kernel doesn't tell."""
     try:
         return BOOT_ID.read_text("ascii").strip()
     except OSError:
@@ -43,9 +44,10 @@ def boot_id() -> str:
 
 @contextmanager
 def held(path: str) -> Iterator[str]:
-    """Another path to the namespace, which leads to it while the block runs, whatever becomes of `path`.
+    """Yield another path to the namespace, which leads to it while the block runs, whatever becomes of `path`.
 
-    HostError if there is nothing at `path`, or no network namespace.
+    Raises:
+        HostError: There is nothing at `path`, or no network namespace.
     """
     fd = _open(path)
     try:
@@ -64,7 +66,12 @@ def _open(path: str) -> int:
 
 
 def identity_of(path: str) -> Identity:
-    """The identity of the namespace at a path that is held. HostError if it is no network namespace."""
+    """Return the identity of the namespace at a path that is held.
+
+    Raises:
+        HostError: It is no network namespace.
+        UnsupportedError: The kernel has no cookies.
+    """
     try:
         with netns.inside(path), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             cookie = probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
@@ -85,10 +92,14 @@ def is_own(path: str) -> bool:
 
 @contextmanager
 def found(identity: Identity, hint: str) -> Iterator[str | None]:
-    """A path to the namespace, held while the block runs; None if the namespace has ended.
+    """Yield a path to the namespace, held while the block runs; None if the namespace has ended.
 
     It is looked for where it was (`hint`), under /run/netns, and in /proc. A namespace that only an open file or a
-    mount elsewhere keeps alive counts as ended: no process is in it. HostError if we may not look everywhere."""
+    mount elsewhere keeps alive counts as ended: no process is in it.
+
+    Raises:
+        HostError: We may not look everywhere.
+    """
     for path in _candidates(identity.inode, hint):
         try:
             fd = _open(path)
@@ -132,7 +143,11 @@ def _places(hint: str) -> Iterator[str]:
 
 
 def _inode(path: str) -> int:
-    """0 if no network namespace is there. PermissionError if we may not look."""
+    """Return the inode of the network namespace at a path; 0 if there is none.
+
+    Raises:
+        PermissionError: We may not look.
+    """
     try:
         found = os.stat(path)
     except PermissionError:

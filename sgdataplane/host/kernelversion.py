@@ -1,9 +1,9 @@
-"""Which upstream version the running kernel is made of, as far as it says so.
+"""The upstream version that the running kernel is made of, as far as the kernel says it.
 
 Owns the distributions' ways to say it. Must not know what a version means.
 
-Debian 12's `uname -r` is 6.1.0-56-cloud-amd64 for 6.1.192: the last number is that of its interface, and `uname -v`
-has the version. Ubuntu's and Red Hat's third number is always 0, and both bring fixes back without another one.
+Debian 12's `uname -r` is 6.1.0-56-cloud-amd64 for 6.1.192: the last number is that of its interface, and `uname -v` has
+the version. Ubuntu's and Red Hat's third number is always 0, and both bring fixes back without another one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ COUNTED = re.compile(r"-\d")  # the build of a kernel whose third number is alwa
 
 @dataclass(frozen=True, slots=True)
 class RunningKernel:
-    """`release`: as `uname -r` says it. `version`: None if that isn't one of Linux."""
+    """A kernel and its version."""
 
-    release: str
-    version: Version | None
+    release: str  # as `uname -r` says it
+    version: Version | None  # None if that isn't one of Linux
 
     @property
     def words(self) -> str | None:
@@ -35,13 +35,16 @@ class RunningKernel:
 
 
 def running() -> RunningKernel:
-    """The kernel of this machine."""
+    """Return the kernel of this machine."""
     found = os.uname()
     return RunningKernel(found.release, parsed(found.release, found.version))
 
 
 def parsed(release: str, build: str) -> Version | None:
-    """The version that a kernel is made of. `release`, `build`: what `uname -r` and `uname -v` say."""
+    """Return the version that a kernel is made of; None if it isn't known.
+
+    `release` and `build` are what `uname -r` and `uname -v` say.
+    """
     if found := DEBIAN.search(build):
         major, minor, patch = map(int, found.groups())
         return major, minor, patch

@@ -1,9 +1,9 @@
 """One interface as the kernel describes it, and changes to one that is named by its number.
 
-Owns which of rtnetlink's attributes we read of a link (linux/if_link.h), and these changes. Is given entries of lists,
-and numbers. Must not know whose link it is.
+Owns which of rtnetlink's attributes we read of a link (linux/if_link.h), and these changes. Its input is entries of
+lists, and numbers. Must not know whose link it is.
 
-Others may rename a link at any moment, or make another one of its name; its number stays. So what has to meet one
+Others may rename a link at any moment, or make another one of its name; its number stays. So code that has to meet one
 certain link asks by number.
 """
 
@@ -30,22 +30,19 @@ INT = struct.Struct("=i")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One interface. `kind` is e.g. veth, "" for loopback; `operstate` is the kernel's word, e.g. UP. `master`: the
-    index of the interface that it is a part of, e.g. of the bridge whose port it is; 0 if there is none. `lower`: the
-    index of a veth's other end, or of the interface below a macvlan or the like; it is in the namespace with the
-    number `lower_nsid`, or in this one (NO_NSID). `has_xdp`: an XDP program sees its packets first."""
+    """One interface."""
 
     ifname: str
     index: int
-    kind: str
+    kind: str  # such as veth; "" for loopback
     mac: str
     alias: str
     is_up: bool
-    operstate: str
-    master: int = 0
-    lower: int = 0
-    lower_nsid: int = NO_NSID
-    has_xdp: bool = False
+    operstate: str  # the kernel's word, such as UP
+    master: int = 0  # the index of the interface that it is a part of, such as the bridge whose port it is; 0: none
+    lower: int = 0  # the index of a veth's other end, or of the interface below a macvlan or the like
+    lower_nsid: int = NO_NSID  # the number of the namespace that has the lower link; NO_NSID: this one
+    has_xdp: bool = False  # whether an XDP program sees its packets first
 
     @property
     def is_on_top_elsewhere(self) -> bool:
@@ -54,7 +51,10 @@ class Link:
 
 
 def link_of(entry: Entry) -> Link:
-    """Root of a namespace names its interfaces freely; what isn't UTF-8 is escaped."""
+    """Return the interface that an entry describes.
+
+    Root of a namespace names its interfaces freely; what isn't UTF-8 is escaped.
+    """
     (_, _, index, flags, _), found = entry
     state = found.get(LINK_OPERSTATE, b"\0")[0]
     return Link(
@@ -79,27 +79,34 @@ class LinkChanges:
         self._door = door
 
     def set_up(self, index: int, *, is_up: bool = True) -> None:
+        """Set a link up, or down."""
         self._door.change(SETLINK, 0, IFINFOMSG.pack(0, 0, index, IFF_UP if is_up else 0, IFF_UP))
 
     def rename(self, index: int, ifname: str) -> None:
-        """It has to be down: only newer kernels rename a link that is up (Linux 6.2)."""
+        """Rename a link, which has to be down: only newer kernels rename a link that is up (Linux 6.2)."""
         self._set(index, attribute(LINK_NAME, ifname.encode() + b"\0"))
 
     def release(self, index: int) -> None:
-        """Take it out of its bridge, bond or other master."""
+        """Take a link out of its bridge, bond or other master."""
         self._set(index, attribute(LINK_MASTER, INT.pack(0)))
 
     def set_mac(self, index: int, mac: str) -> None:
+        """Set a link's MAC."""
         self._set(index, attribute(LINK_MAC, bytes.fromhex(mac.replace(":", ""))))
 
     def set_alias(self, index: int, alias: str) -> None:
+        """Set a link's alias."""
         self._set(index, attribute(LINK_ALIAS, alias.encode()))
 
     def remove_xdp(self, index: int) -> None:
+        """Take a link's XDP program away."""
         self._set(index, nested(LINK_XDP, [attribute(XDP_FD, INT.pack(-1))]))
 
     def delete(self, index: int, number: int | None = None) -> None:
-        """Delete it, if it is there. `number`: it is in the namespace that has this number in that of the socket."""
+        """Delete a link, if it is there.
+
+        With `number`, the link is in the namespace that has this number in that of the socket.
+        """
         target = b"" if number is None else attribute(TARGET, INT.pack(number))
         try:
             self._door.change(DELLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + target)

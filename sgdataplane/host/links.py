@@ -1,7 +1,7 @@
 """Interfaces, addresses, routes and routing rules of one network namespace, through netlink.
 
-Owns the access to rtnetlink. Is given a namespace's name and plain values; returns plain values.
-Must not know labs, clouds or policy.
+Owns the access to rtnetlink. Its input is a namespace's name and plain values; it returns plain values. Must not know
+labs, clouds or policy.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class InterfaceAddress:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`gateway` None: the destination is on the link. A gateway need not be in any subnet (onlink)."""
+    """A route."""
 
     ifname: str
     destination: Prefix
-    gateway: Address | None = None
+    gateway: Address | None = None  # None: the destination is on the link. It need not be in any subnet (onlink)
     source: Address | None = None
     table: int = RT_TABLE_MAIN
     kind: str = "unicast"
@@ -58,14 +58,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RoutingRule:
-    """Use `table` for packets from `source`, with packet mark `mark`, or of sockets bound to interface `bound_to`."""
+    """A rule to use `table` for some packets."""
 
     family: Family
     priority: int
     table: int
-    source: Prefix | None = None
-    mark: int = 0
-    bound_to: str = ""
+    source: Prefix | None = None  # packets from these addresses; None: any
+    mark: int = 0  # packets with this packet mark; 0: any
+    bound_to: str = ""  # packets of sockets that are bound to this interface; "": any
 
 
 class NetlinkMessage(Protocol):
@@ -73,7 +73,8 @@ class NetlinkMessage(Protocol):
 
     def __getitem__(self, field: str) -> Any: ...  # noqa: ANN401  # untyped upstream
 
-    def get_attr(self, name: str) -> Any: ...  # noqa: ANN401
+    def get_attr(self, name: str) -> Any:  # noqa: ANN401
+        """Return an attribute's value; None if the message hasn't it."""
 
 
 T = TypeVar("T")
@@ -82,9 +83,12 @@ T = TypeVar("T")
 class Links:
     """rtnetlink in one namespace. Errors are HostError and name the namespace and the object.
 
-    `name` has to lead there until the first call that changes something or reads more than links and addresses.
-    `protocol`: whose routes and rules these are; all others are neither seen nor touched. `pinned`: the indices of
-    some interfaces; what is asked for by these names means these interfaces, whatever they are called now.
+    Args:
+        name: The namespace. It has to lead there until the first call that changes something or reads more than links
+            and addresses.
+        protocol: Whose routes and rules these are; all others are neither seen nor touched.
+        pinned: The indices of some interfaces. What is asked for by these names means these interfaces, whatever they
+            are called now.
     """
 
     def __init__(self, name: str, protocol: int = RTPROT_OURS, pinned: Mapping[str, int] | None = None) -> None:
@@ -94,7 +98,7 @@ class Links:
 
     @cached_property
     def _netlink(self) -> Any:  # noqa: ANN401  # untyped upstream
-        """Opened on first use, since that takes longer than reading all links."""
+        """pyroute2's socket, which is opened on first use, since that takes longer than reading all links."""
         with netns.inside(self.name):
             from pyroute2 import IPRoute  # noqa: PLC0415  # Linux only, and slow to import
 
@@ -111,18 +115,18 @@ class Links:
     # interfaces
 
     def links(self) -> tuple[Link, ...]:
-        """All interfaces, loopback included."""
+        """Return all interfaces, loopback included."""
         with self._mapped("list interfaces"):
             return tuple(link_of(entry) for entry in self._reader.links())
 
     def link(self, ifname: str) -> Link | None:
-        """The interface of that name; None if there is none."""
+        """Return the interface of that name; None if there is none."""
         with self._mapped(f"find {ifname}"):
             entry = self._reader.link(self._pinned.get(ifname, ifname))
             return None if entry is None else link_of(entry)
 
     def link_at(self, index: int) -> Link | None:
-        """The interface with that index; None if there is none."""
+        """Return the interface with that index; None if there is none."""
         with self._mapped(f"find interface {index}"):
             entry = self._reader.link(index)
             return None if entry is None else link_of(entry)
@@ -133,7 +137,7 @@ class Links:
         return LinkChanges(self._reader)
 
     def number_of(self, path: str) -> int:
-        """The number that the namespace at `path` has in this one; -1 if it has none."""
+        """Return the number that the namespace at `path` has in this one; -1 if it has none."""
         with self._mapped(f"number of {path}"), netns.open_fd(path) as fd:
             return int(self._netlink.get_netnsid(fd=fd)["nsid"])
 
@@ -156,9 +160,11 @@ class Links:
                 self._netlink.link("del", index=index)
 
     def set_alias(self, ifname: str, alias: str) -> None:
+        """Set an interface's alias."""
         self._set(ifname, f"alias of {ifname}", ifalias=alias)
 
     def mark_link(self, ifname: str, group: int, alias: str) -> None:
+        """Set an interface's group and alias."""
         self._set(ifname, f"mark {ifname}", group=group, ifalias=alias)
 
     def delete_group(self, group: int) -> None:
@@ -167,31 +173,39 @@ class Links:
             self._netlink.link("del", group=group)
 
     def set_mac(self, ifname: str, mac: str) -> None:
+        """Set an interface's MAC."""
         self._set(ifname, f"MAC of {ifname}", address=mac)
 
     def set_up(self, ifname: str) -> None:
+        """Set an interface up."""
         self._set(ifname, f"set {ifname} up", state="up")
 
     def put_into(self, ifname: str, bridge: str) -> None:
-        """Make it a port of a bridge."""
+        """Make an interface a port of a bridge."""
         self._set(ifname, f"put {ifname} into {bridge}", master=self.index_of(bridge))
 
     def release(self, ifname: str) -> None:
-        """Take it out of its bridge, bond or other master."""
+        """Take an interface out of its bridge, bond or other master."""
         self._set(ifname, f"release {ifname}", master=0)
 
     def set_down(self, ifname: str) -> None:
+        """Set an interface down."""
         self._set(ifname, f"set {ifname} down", state="down")
 
     def move(self, ifname: str, namespace: str, new_ifname: str) -> None:
-        """Move it into another namespace under a new name. It is down there, without addresses or a master."""
+        """Move an interface into another namespace under a new name.
+
+        It is down there, without addresses or a master.
+        """
         operation = f"move {ifname} as {new_ifname}"
         with self._mapped(operation), netns.open_fd(namespace) as fd:
             self._set(ifname, operation, net_ns_fd=fd, ifname=new_ifname)
 
     def other_end(self, ifname: str, namespaces: Iterable[str]) -> tuple[str, str] | None:
-        """The namespace that has the other end of a veth, and the end's name there; None if none of these has it, or
-        there is no such veth."""
+        """Return the namespace that has the other end of a veth, and the end's name there.
+
+        It is None if none of these namespaces has it, or there is no such veth.
+        """
         with self._mapped(f"other end of {ifname}", tolerated=(errno.ENODEV,)):
             indices = self._indices(ifname)
             if not indices:
@@ -220,14 +234,18 @@ class Links:
             self._netlink.link("set", index=self.index_of(name), **what)
 
     def index_of(self, ifname: str) -> int:
-        """HostError if there is no such interface."""
+        """Return an interface's index.
+
+        Raises:
+            HostError: There is no such interface.
+        """
         found = self._indices(ifname)
         if not found:
             raise HostError(f"interface {ifname} in namespace {self.name}", "there is none of that name")
         return found[0]
 
     def _indices(self, ifname: str) -> list[int]:
-        """One index, or none."""
+        """Return an interface's index, in a list; an empty one if there is none."""
         if ifname in self._pinned:
             return [self._pinned[ifname]]
         entry = self._reader.link(ifname)
@@ -236,7 +254,7 @@ class Links:
     # addresses
 
     def addresses(self, links: Iterable[Link] | None = None) -> frozenset[InterfaceAddress]:
-        """All addresses. `links`: the interfaces, if the caller has read them already."""
+        """Return all addresses. `links` are the interfaces, if the caller has read them already."""
         names = {link.index: link.ifname for link in (self.links() if links is None else links)}
         with self._mapped("list addresses"):
             entries = (entry for entry in self._reader.addresses() if entry[0][0] in FAMILIES)
@@ -248,6 +266,7 @@ class Links:
             self._change_address("add", entry, flags=IFA_F_NODAD if entry.address.family is Family.IPV6 else 0)
 
     def delete_address(self, entry: InterfaceAddress) -> None:
+        """Delete an address; no error if it is gone."""
         with self._mapped(f"delete address {entry.address}", tolerated=(errno.EADDRNOTAVAIL, errno.ENODEV)):
             self._change_address("del", entry)
 
@@ -258,18 +277,23 @@ class Links:
     # routes and rules: only those with our protocol number
 
     def routes(self) -> frozenset[Route]:
+        """Return our routes."""
         names = {link.index: link.ifname for link in self.links()}
         with self._mapped("list routes"):
             dumped = [m for family in Family for m in self._netlink.get_routes(family=AF[family])]
         return frozenset(_route_of(message, names) for message in dumped if message["proto"] == self._protocol)
 
     def add_route(self, route: Route, *, is_first: bool = False) -> None:
-        """`is_first`: before another one to the same place with the usual metric, which stays."""
+        """Add a route.
+
+        With `is_first`, it comes before another one to the same place with the usual metric, which stays.
+        """
         metric = IPV6_METRIC if is_first and route.destination.family is Family.IPV6 else 0
         with self._mapped(f"add route to {route.destination}", tolerated=(errno.EEXIST,)):
             self._change_route(AHEAD if is_first else "add", route, metric)
 
     def delete_route(self, route: Route) -> None:
+        """Delete a route; no error if it is gone."""
         with self._mapped(f"delete route to {route.destination}", tolerated=(errno.ESRCH, errno.ENODEV)):
             self._change_route("del", route)
 
@@ -286,6 +310,7 @@ class Links:
         self._netlink.route(verb, **kind, **where, **optional)
 
     def rules(self) -> frozenset[RoutingRule]:
+        """Return our routing rules."""
         with self._mapped("list routing rules"):
             return frozenset(
                 _rule_of(message, family)
@@ -295,10 +320,12 @@ class Links:
             )
 
     def add_rule(self, rule: RoutingRule) -> None:
+        """Add a routing rule; no error if it is there."""
         with self._mapped(f"add routing rule {rule.priority}", tolerated=(errno.EEXIST,)):
             self._change_rule("add", rule)
 
     def delete_rule(self, rule: RoutingRule) -> None:
+        """Delete a routing rule; no error if it is gone."""
         with self._mapped(f"delete routing rule {rule.priority}", tolerated=(errno.ENOENT,)):
             self._change_rule("del", rule)
 
@@ -321,7 +348,7 @@ class Links:
 
     @contextmanager
     def _mapped(self, operation: str, tolerated: tuple[int, ...] = ()) -> Iterator[None]:
-        """Turn netlink's errors into ours. `tolerated`: errors that mean that what was asked for is so already."""
+        """Turn netlink's errors into ours, except those that are `tolerated`: what was asked for is so already."""
         from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415  # Linux only, and slow to import
 
         try:

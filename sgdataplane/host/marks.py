@@ -1,10 +1,10 @@
 """Fields of sessions' marks, cleared in slices: one pass over the conntrack table of the calling thread's namespace.
 
-Owns how much one slice may be, and when a pass is given up. Is given fields, as masks, and values of theirs. Must not
-know what a mark means.
+Owns how much one slice may be, and when a pass is given up. Its input is fields, as masks, and values of theirs. Must
+not know what a mark means.
 
 A slice reads at most SLICE sessions, sends one message for each of them that has something to clear, all of them
-together, and waits for one answer. So whoever shares a processor or a thread with it waits for one slice at most. The
+together, and waits for one answer. So whatever shares a processor or a thread with it waits for one slice at most. The
 kernel isn't asked to choose sessions by their marks: it would walk the table to the next one that it finds without a
 pause, and keep the packets of that processor waiting meanwhile. It does so past the sessions of other namespaces.
 """
@@ -32,7 +32,7 @@ Entry = tuple[int, bytes]  # a family's number, attributes
 
 
 def count_tracked() -> int:
-    """How many sessions the calling thread's namespace has; 0 if the kernel tracks none yet."""
+    """Return how many sessions the calling thread's namespace has; 0 if the kernel tracks none yet."""
     try:
         return int(sysctl.read(COUNT))
     except (HostError, OSError, ValueError):
@@ -40,18 +40,31 @@ def count_tracked() -> int:
 
 
 def count_everywhere() -> int:
-    """How many sessions all namespaces have together; 0 if the kernel doesn't say. A list of one namespace's sessions
-    takes as long as if all of these were its own, and what one slice of that takes can't be bounded."""
+    """Return how many sessions all namespaces have together; 0 if the kernel doesn't say.
+
+    A list of one namespace's sessions takes as long as if all of these were its own, and what one slice of that takes
+    can't be bounded.
+    """
     with suppress(OSError, ValueError, IndexError), open(SLABS, encoding="ascii") as file:
         return next((int(line.split()[1]) for line in file if line.startswith("nf_conntrack ")), 0)
     return 0
 
 
 class MarkPass:
-    """Visits each session once, and sets each field whose value is in `values` to 0; the mark's other bits stay, even
-    if the kernel is writing them at the moment. It belongs to the namespace where it was made, whichever thread steps
-    on. `seen`: sessions so far; `cleared`: fields. `is_endless`: given up, since the list had no end: whoever controls
-    a namespace could add sessions as fast as they are read. HostError if the kernel refuses."""
+    """A pass that visits each session once, and sets each field whose value is in `values` to 0.
+
+    The mark's other bits stay, even if the kernel is writing them at the moment. The pass belongs to the namespace
+    where it was made, whichever thread steps on.
+
+    Attributes:
+        seen: How many sessions were visited so far.
+        cleared: How many fields were cleared so far.
+        is_endless: Whether the pass was given up, since the list had no end. Root of a namespace could add sessions as
+            fast as they are read.
+
+    Raises:
+        HostError: The kernel refuses.
+    """
 
     def __init__(self, fields: Iterable[int], values: Container[int]) -> None:
         self.seen = self.cleared = 0
@@ -62,7 +75,10 @@ class MarkPass:
         self._entries = self._listed()
 
     def _listed(self) -> Generator[Entry, None, None]:
-        """If the namespace has none, the kernel isn't asked: to list them it walks those of all namespaces."""
+        """Yield the namespace's sessions.
+
+        If it has none, the kernel isn't asked: to list them it walks those of all namespaces.
+        """
         if is_tracking(self._writer) and self._most > SPARE:
             yield from self._reader.entries(message_kind(CTNETLINK, CT_GET))
 
@@ -83,7 +99,10 @@ class MarkPass:
             self._writer.tell_all(message_kind(CTNETLINK, CT_NEW), changes, (errno.ENOENT,))
 
     def _change(self, data: bytes) -> bytes:
-        """The attributes that clear a session's mark, named by its tuple as the kernel gave it; b"" if it's clear."""
+        """Return the attributes that clear a session's mark; b"" if it is clear.
+
+        They name the session by its tuple as the kernel gave it.
+        """
         found = parse_attributes(data)
         stale = tuple(stale_fields(uint(found.get(CTA_MARK, b"")), self._masks, self._values))
         if not stale:
@@ -94,7 +113,7 @@ class MarkPass:
         return nested(CTA_TUPLE_ORIG, [found[CTA_TUPLE_ORIG]]) + attribute(CTA_MARK, bytes(4)) + mask + zone
 
     def close(self) -> None:
-        """Nothing of it keeps the namespace alive any more."""
+        """Close the sockets, so that they don't keep the namespace alive any more."""
         self._entries.close()
         self._reader.close()
         self._writer.close()
@@ -107,7 +126,7 @@ class MarkPass:
 
 
 def stale_fields(mark: int, masks: Iterable[int], values: Container[int]) -> Iterator[int]:
-    """The masks of those fields of a mark whose value is one of these."""
+    """Yield the masks of those fields of a mark whose value is one of these."""
     for mask in masks:
         value = (mark & mask) // (mask & -mask)  # shifted down by the mask's trailing zeros
         if value and value in values:
@@ -115,7 +134,7 @@ def stale_fields(mark: int, masks: Iterable[int], values: Container[int]) -> Ite
 
 
 def clear_mark_fields(fields: Iterable[int], values: Container[int]) -> int:
-    """One pass at a time, to its end; return how many fields were cleared."""
+    """Make one pass to its end; return how many fields were cleared."""
     with MarkPass(fields, values) as sweep:
         while sweep.step():
             pass

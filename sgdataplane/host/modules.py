@@ -24,11 +24,11 @@ from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 
 @dataclass(frozen=True, slots=True)
 class Subsystem:
-    """`question`: a message that changes nothing and has one answer in any namespace."""
+    """A netlink subsystem."""
 
-    feature: str
+    feature: str  # for people
     module: str
-    question: int
+    question: int  # a message that changes nothing and has one answer in any namespace
 
 
 TRACKING = Subsystem("connection tracking", "nf_conntrack_netlink", message_kind(1, 5))  # IPCTNL_MSG_CT_GET_STATS
@@ -40,7 +40,12 @@ _ANSWERED = set[Subsystem]()  # what has answered this process is loaded, for al
 
 
 def require(subsystem: Subsystem) -> None:
-    """Have the kernel load it, if it isn't loaded. UnsupportedError if it can't, PrivilegeError if we may not ask."""
+    """Have the kernel load a subsystem, if it isn't loaded.
+
+    Raises:
+        UnsupportedError: The kernel can't.
+        PrivilegeError: We may not ask.
+    """
     if subsystem in _ANSWERED:
         return
     with Nfnetlink() as door:
@@ -49,8 +54,11 @@ def require(subsystem: Subsystem) -> None:
 
 
 def is_tracking(door: Nfnetlink) -> bool:
-    """Whether the kernel tracks sessions in the door's namespace, which has to be the calling thread's.
-    UnsupportedError if it does, but can't be asked about them."""
+    """Whether the kernel tracks sessions in the namespace of this socket, which has to be the calling thread's.
+
+    Raises:
+        UnsupportedError: It does, but can't be asked about them.
+    """
     try:
         _ask(door, TRACKING)
     except UnsupportedError:

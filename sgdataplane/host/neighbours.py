@@ -1,6 +1,6 @@
 """Permanent neighbour entries of one namespace: which MAC an address has on a link, without asking the link.
 
-Owns these messages (linux/neighbour.h). Is given a namespace's name and plain values. Must not know labs or policy.
+Owns these messages (linux/neighbour.h). Its input is a namespace's name and plain values. Must not know labs or policy.
 
 The kernel limits the entries that it learns by itself, for all namespaces together (`gc_thresh3`), and refuses new ones
 beyond that. Permanent entries don't count towards the limit, and nobody can push them out.
@@ -39,9 +39,19 @@ def introduce(
     known: Iterable[Neighbour] | None = None,
     pinned: Mapping[str, int] | None = None,
 ) -> int:
-    """Make these our permanent entries in the namespace, and no others; return the number of changes. `known`: those
-    that are there, and may go; None: the kernel is asked. `pinned`: as in Links. Entries of interfaces that aren't
-    there, or are down, are left out. HostError if the kernel refuses."""
+    """Make these our permanent entries in the namespace, and no others; return the number of changes.
+
+    Entries of interfaces that aren't there, or are down, are left out.
+
+    Args:
+        namespace: Its name.
+        wanted: The entries.
+        known: Those that are there, and may go; None: the kernel is asked.
+        pinned: As for `Links`.
+
+    Raises:
+        HostError: The kernel refuses.
+    """
     with netns.inside(namespace), Rtnetlink() as door, refusals_of(f"neighbour entries of namespace {namespace}"):
         fixed = dict(pinned or {})
         if known is not None:

@@ -1,6 +1,6 @@
-"""netlink: messages and their attributes, answers, lists, and notifications.
+"""The netlink protocol: messages and their attributes, answers, lists, and notifications.
 
-Owns their layout (linux/netlink.h), the loops that receive them, and which senders are believed. Is given sockets,
+Owns their layout (linux/netlink.h), the loops that receive them, and which senders are believed. Its input is sockets,
 numbers and bytes. Must not know what they mean. Nothing here is parsed as text: a name is bytes after their length.
 
 Only the kernel is believed. Root of a namespace can write to all netlink sockets there, ours included, and imitate the
@@ -57,12 +57,16 @@ def opened(protocol: int) -> socket.socket:
 
 
 def request(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
-    """Make one message to the kernel. `flags`: in addition to the one that every request has."""
+    """Return one message to the kernel. `flags` come in addition to the one that every request has."""
     return HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, sequence, 0) + body
 
 
 def messages(data: bytes) -> list[tuple[int, int, int, bytes]]:
-    """Split data into messages: type, flags, sequence number and payload of each. OSError if they aren't messages."""
+    """Split data into messages: type, flags, sequence number and payload of each.
+
+    Raises:
+        OSError: They aren't messages.
+    """
     found, offset = [], 0
     while offset + HEADER.size <= len(data):
         length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
@@ -74,7 +78,7 @@ def messages(data: bytes) -> list[tuple[int, int, int, bytes]]:
 
 
 def receive(door: socket.socket, flags: int = 0) -> bytes:
-    """The next data that comes from the kernel; anybody else's is dropped."""
+    """Return the next data that comes from the kernel; anybody else's is dropped."""
     while True:
         data, (sender, _) = door.recvfrom(RECEIVE_BYTES, flags)
         if sender == KERNEL:
@@ -82,7 +86,11 @@ def receive(door: socket.socket, flags: int = 0) -> bytes:
 
 
 def answer(door: socket.socket, sequence: int = 0) -> bytes:
-    """The payload of a request's answer; empty for an acknowledgement. OSError if the answer is an error."""
+    """Return the payload of a request's answer; an empty one for an acknowledgement.
+
+    Raises:
+        OSError: The answer is an error.
+    """
     while True:
         for kind, _, number, payload in messages(receive(door)):
             if number == sequence and kind == NLMSG_ERROR:
@@ -93,8 +101,12 @@ def answer(door: socket.socket, sequence: int = 0) -> bytes:
 
 
 def listed(door: socket.socket, sequence: int = 0) -> Iterator[bytes]:
-    """Yield the payload of each message of a list as it comes, and b"" for its end. Then OSError if the end is an
-    error, or InterruptedError if the list changed while it was being read."""
+    """Yield the payload of each message of a list as it comes, and b"" for its end.
+
+    Raises:
+        OSError: The end is an error.
+        InterruptedError: The list changed while it was being read.
+    """
     changed = 0
     while True:
         for kind, flags, number, payload in messages(receive(door)):
@@ -132,17 +144,18 @@ def _raise_error(payload: bytes) -> None:
 
 
 class Received(NamedTuple):
-    """`data`: messages; empty if they don't come from the kernel. `number`: of the namespace that they are about, None:
-    ours. `is_lossy`: some messages were lost, since the socket's buffer was full."""
+    """A piece of data that has come on a socket."""
 
-    data: bytes
-    number: int | None = None
-    is_lossy: bool = False
+    data: bytes  # messages; empty if they don't come from the kernel
+    number: int | None = None  # of the namespace that they are about; None: ours
+    is_lossy: bool = False  # whether some messages were lost, since the socket's buffer was full
 
 
 def received(door: socket.socket) -> Iterator[Received]:
-    """Yield what has come on a non-blocking socket. There may be very much: the caller stops when it has had enough,
-    and the rest stays in the socket."""
+    """Yield what has come on a non-blocking socket.
+
+    There may be very much: the caller stops when it has had enough, and the rest stays in the socket.
+    """
     while True:
         try:
             data, ancillary, _, (sender, _) = door.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(CODE.size))
@@ -167,8 +180,11 @@ def _number(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
 
 
 def parse_attributes(data: bytes) -> dict[int, bytes]:
-    """Attribute type -> value; if a type comes more than once, its last value. OSError if the data aren't
-    attributes."""
+    """Return the values of attributes by type; the last one if a type comes more than once.
+
+    Raises:
+        OSError: The data aren't attributes.
+    """
     found, offset, last = dict[int, bytes](), 0, len(data) - ATTRIBUTE.size
     unpack = ATTRIBUTE.unpack_from  # no generator and no calls of ours: inventories have thousands of these
     while offset <= last:
@@ -181,7 +197,11 @@ def parse_attributes(data: bytes) -> dict[int, bytes]:
 
 
 def list_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and value of each attribute. OSError if the data aren't attributes."""
+    """Yield type and value of each attribute.
+
+    Raises:
+        OSError: The data aren't attributes.
+    """
     offset = 0
     while offset + ATTRIBUTE.size <= len(data):
         length, kind = ATTRIBUTE.unpack_from(data, offset)
@@ -192,23 +212,26 @@ def list_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def attribute(kind: int, value: bytes) -> bytes:
+    """Return an attribute as bytes, padded to four."""
     length = 4 + len(value)
     return _PACK(length, kind) + value + _PADDING[length & 3]
 
 
 def nested(kind: int, parts: Iterable[bytes]) -> bytes:
+    """Return an attribute that holds other ones."""
     return attribute(kind | NLA_F_NESTED, b"".join(parts))
 
 
 def uint(data: bytes) -> int:
-    """A number in network byte order; 0 for no bytes."""
+    """Return a number in network byte order; 0 for no bytes."""
     return int.from_bytes(data, "big")
 
 
 def text_of(value: bytes) -> str:
-    """A name that others chose, as text that is safe to show and compare."""
+    """Return a name that others chose, as text that is safe to show and compare."""
     return visible(value.rstrip(b"\0").decode(errors="surrogateescape"))
 
 
 def aligned(length: int) -> int:
+    """Return a length rounded up to four bytes."""
     return (length + 3) & ~3

@@ -1,8 +1,8 @@
 """Named network namespaces: make, enter, list and remove them, and find the processes in one.
 
-Owns the files under /run/netns, kept the way `ip netns` keeps them. Is given names. Functions that only enter or look
-at a namespace also take an absolute path (of a process's namespace, or of one that is held open).
-Must not know labs, clouds or policy. `setns` is per thread: everything here acts on the calling thread only.
+Owns the files under /run/netns, kept the way `ip netns` keeps them. Its input is names. Functions that only enter or
+look at a namespace also take an absolute path (of a process's namespace, or of one that is held open). Must not know
+labs, clouds or policy. `setns` is per thread: everything here acts on the calling thread only.
 
 A service that systemd protects has a mount namespace of its own: it sees the machine's mounts, but the machine doesn't
 see its. A name bound there would be invisible outside, and end with the service. So names are made and removed in the
@@ -33,19 +33,27 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,254}")  # a file name, and no
 
 
 def path_of(name: str) -> Path:
-    """Where the namespace of that name is bound; a path stays as it is. HostError if that can't be a name."""
+    """Return where the namespace of that name is bound; a path stays as it is.
+
+    Raises:
+        HostError: That can't be a name.
+    """
     return Path(name) if name.startswith("/") else _place_of(name)
 
 
 def _place_of(name: str) -> Path:
-    """Like path_of, but never outside /run/netns: for code that makes or removes files."""
+    """Return what `path_of` does, but never a path outside /run/netns: for code that makes or removes files.
+
+    Raises:
+        HostError: That can't be a name.
+    """
     if not NAME.fullmatch(name):
         raise HostError(f"namespace {name!r}", "the name must be 1 to 255 letters, digits and any of _ . : + -")
     return RUN_DIR / name
 
 
 def list_names() -> tuple[str, ...]:
-    """All names under /run/netns, sorted, including files that no namespace is bound to."""
+    """Return all names under /run/netns, sorted, including files that no namespace is bound to."""
     try:
         return tuple(sorted(os.listdir(RUN_DIR)))
     except FileNotFoundError:
@@ -53,7 +61,7 @@ def list_names() -> tuple[str, ...]:
 
 
 def bound() -> dict[str, int]:
-    """The names under /run/netns that have a namespace behind them, sorted, with its inode."""
+    """Return the names under /run/netns that have a namespace behind them, sorted, with its inode."""
     device = os.stat(OWN_NETNS).st_dev
     found = {}
     for name in list_names():
@@ -72,7 +80,7 @@ def exists(name: str) -> bool:
 
 
 def inode_of(name: str) -> int:
-    """The inode of the namespace behind the name; 0 if there is none."""
+    """Return the inode of the namespace behind the name; 0 if there is none."""
     try:
         return os.stat(path_of(name)).st_ino
     except OSError:
@@ -93,7 +101,11 @@ def is_bound(name: str) -> bool:
 
 
 def create(name: str) -> None:
-    """Make a namespace with nothing but a downed loopback in it. HostError if the name is taken."""
+    """Make a namespace with nothing but a downed loopback in it.
+
+    Raises:
+        HostError: The name is taken.
+    """
     path = _place_of(name)
     _where_all_see_it(lambda: _create(name, path))
 
@@ -155,7 +167,10 @@ def nowhere() -> Iterator[None]:
 
 
 def enter_with_sysfs(name: str) -> None:
-    """Like `enter`, and for commands: /sys, in a mount namespace of its own, shows that namespace's interfaces."""
+    """Move the calling thread into the namespace for good, for commands.
+
+    /sys, in a mount namespace of its own, shows that namespace's interfaces.
+    """
     enter(name)
     _call("unshare", CLONE_NEWNS)
     _mount("none", "/", MS_SLAVE | MS_REC)
@@ -163,10 +178,11 @@ def enter_with_sysfs(name: str) -> None:
 
 
 def pids_in(names: Iterable[str]) -> tuple[int, ...]:
-    """Processes that run in any of these namespaces, except this process.
+    """Return the processes that run in any of these namespaces, except this process.
 
     A name that somebody bound to the machine's or to our own namespace is ignored, since those processes aren't a
-    lab's."""
+    lab's.
+    """
     never = {_identity(OWN_NETNS), _identity("/proc/1/ns/net"), None}
     wanted = {_identity(str(path_of(name))) for name in names if is_bound(name)} - never
     candidates = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit()) if wanted else ()
@@ -175,7 +191,7 @@ def pids_in(names: Iterable[str]) -> tuple[int, ...]:
 
 @contextmanager
 def open_fd(name: str) -> Iterator[int]:
-    """An open file descriptor of the namespace, as netlink wants it."""
+    """Yield an open file descriptor of the namespace, as netlink wants it."""
     fd = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield fd
@@ -205,8 +221,13 @@ def _coming_back() -> Iterator[None]:
 
 
 def _where_all_see_it(work: Callable[[], None]) -> None:
-    """Run `work` in the mount namespace of process 1 if we see its mounts and it doesn't see ours; else here. HostError
-    if we may not go there. A thread that ends does it, since a thread can't come back."""
+    """Run `work` in the mount namespace of process 1 if we see its mounts and it doesn't see ours; else here.
+
+    A thread that ends does it, since a thread can't come back.
+
+    Raises:
+        HostError: We may not go there.
+    """
     if not _groups("self", "master") & _groups("1", "shared"):
         work()
         return
@@ -229,8 +250,10 @@ def _join_machine(work: Callable[[], None]) -> None:
 
 
 def _groups(process: str, kind: str) -> frozenset[str]:
-    """The peer groups of the mount that holds RUN_DIR for that process: those it shares, or (`master`) is a slave
-    of."""
+    """Return the peer groups of the mount that holds RUN_DIR for that process.
+
+    They are those that it shares, or with `master` those that it is a slave of.
+    """
     try:
         rows = [line.split() for line in Path(f"/proc/{process}/mountinfo").read_text("utf-8", "replace").splitlines()]
     except OSError:  # process 1 may be hidden from us, and then its namespace is, too
@@ -260,7 +283,11 @@ def _libc() -> ctypes.CDLL:
 
 
 def _call(function: str, *arguments: object) -> None:
-    """One libc call; HostError with the kernel's words if it fails. (os.setns and os.unshare are Python 3.12+.)"""
+    """Call a function of libc, as os.setns and os.unshare need Python 3.12 or newer.
+
+    Raises:
+        HostError: It fails; the error has the kernel's words.
+    """
     if getattr(_libc(), function)(*arguments) < 0:
         code = ctypes.get_errno()
         raise HostError(f"{function} {_first_text(arguments)}".strip(), os.strerror(code)) from OSError(code, function)

@@ -1,7 +1,7 @@
-"""Packets that rules log to an nflog group of a namespace, as they come.
+"""The packets that rules log to an nflog group of a namespace, as they come.
 
-Owns the messages of nfnetlink_log (linux/netfilter/nfnetlink_log.h). Is given a group; returns what was logged. Must
-not know who logged it, or why.
+Owns the messages of nfnetlink_log (linux/netfilter/nfnetlink_log.h). Its input is a group; it returns what was logged.
+Must not know who logged it, or why.
 
 Each group of a namespace has at most one listener, a socket that was opened there. The socket keeps the namespace alive
 after its last process, so its owner has to check from time to time whether anybody else is still there.
@@ -41,28 +41,31 @@ NEEDS = "the kernel modules nfnetlink_log and nft_log (CONFIG_NETFILTER_NETLINK_
 
 
 class Logged(NamedTuple):
-    """One logged packet. `prefix`: the text in its rule. `is_netdev`: a rule of a netdev table logged it. `hook`: as
-    the kernel numbers hooks (NF_INET_*, NF_NETDEV_*). Interfaces are given by index, 0: none. `ethertype` and
-    `payload`: what follows the MAC header. `seconds`: since 1970; None if the kernel doesn't say.
+    """One logged packet.
 
     It is a tuple because floods make many, and a frozen dataclass takes four times as long to make.
     """
 
-    prefix: str
-    is_netdev: bool
-    hook: int
-    came_by: int
-    leaves_by: int
-    ethertype: int
-    payload: bytes
-    seconds: float | None
+    prefix: str  # the text in its rule
+    is_netdev: bool  # whether a rule of a netdev table logged it
+    hook: int  # as the kernel numbers hooks (NF_INET_*, NF_NETDEV_*)
+    came_by: int  # the index of the interface; 0: none
+    leaves_by: int  # the index of the interface; 0: none
+    ethertype: int  # of what follows the MAC header
+    payload: bytes  # what follows the MAC header
+    seconds: float | None  # since 1970; None if the kernel doesn't say
 
 
 class Nflog(Nfnetlink):
     """Listens to one group in the namespace that the calling thread is in. For a selector; `read` never waits."""
 
     def __init__(self, group: int, buffer_bytes: int = BUFFER_BYTES) -> None:
-        """UnsupportedError if the kernel has no nflog; HostError if another process listens already."""
+        """Begin to listen.
+
+        Raises:
+            UnsupportedError: The kernel has no nflog.
+            HostError: Another process listens already.
+        """
         super().__init__()
         self.group, self._has_lost = group, False
         kind = message_kind(SUBSYSTEM, CONFIG)
@@ -82,7 +85,7 @@ class Nflog(Nfnetlink):
         self._socket.setblocking(False)
 
     def close(self) -> None:
-        """From here on others may listen, whenever another thread closes the socket."""
+        """Stop listening. From here on others may listen, whenever another thread closes the socket."""
         with suppress(OSError):  # there is no such group, or it is another socket's
             self._send(
                 message_kind(SUBSYSTEM, CONFIG), 0, socket.AF_UNSPEC, attribute(COMMAND, bytes([UNBIND])), self.group
@@ -90,15 +93,18 @@ class Nflog(Nfnetlink):
         super().close()
 
     def keep(self) -> None:
-        """It listens, so that nobody else can use it."""
+        """Close the socket: it listens, so nobody else can use it."""
         self.close()
 
     def fileno(self) -> int:
+        """Return the descriptor that is readable when packets have come."""
         return self._socket.fileno()
 
     def read(self) -> list[Logged]:
-        """Return the packets that have come; if there are very many, the first ones, and the socket stays readable.
-        What didn't fit into its buffer is lost."""
+        """Return the packets that have come. What didn't fit into the socket's buffer is lost.
+
+        If there are very many, it returns the first ones, and the socket stays readable.
+        """
         with refusals_of("nflog"):
             parts = list(islice(received(self._socket), MAX_READS))
         self._has_lost |= any(part.is_lossy for part in parts)

@@ -1,7 +1,7 @@
-"""nfnetlink: questions, lists, and batches that the kernel takes whole or not at all.
+"""The nfnetlink protocol: questions, lists, and batches that the kernel takes whole or not at all.
 
-Owns what its messages have in common, and batches (linux/netfilter/nfnetlink.h).
-Is given numbers and bytes. Must not know what they mean.
+Owns what its messages have in common, and batches (linux/netfilter/nfnetlink.h). Its input is numbers and bytes. Must
+not know what they mean.
 """
 
 from __future__ import annotations
@@ -45,18 +45,20 @@ _NUMBERS = map((0xFFFFFFFF).__and__, count(1))  # of the messages of all batches
 
 @dataclass(slots=True)
 class BatchMessage:
-    """One message of a batch. `flags`: in addition to those that every request has. `packed`: its bytes in a batch,
-    made once. So it has one number, by which the kernel's answers name it, in all batches; no other message has that
-    for very long."""
+    """One message of a batch.
+
+    It has one number, by which the kernel's answers name it, in all batches; no other message has that for very long.
+    """
 
     kind: int
     family: int
     attributes: bytes
-    flags: int = 0
+    flags: int = 0  # in addition to those that every request has
     _packed: bytes = field(default=b"", init=False, compare=False, repr=False)
 
     @property
     def packed(self) -> bytes:
+        """The message's bytes in a batch, which are made once."""
         self.pack()
         return self._packed
 
@@ -70,8 +72,12 @@ BATCH_END_MESSAGE = BatchMessage(BATCH_END, AF_UNSPEC, b"")
 
 
 class BatchError(OSError):
-    """The kernel refused a batch and did nothing of it. `index`: the first message that it objected to; -1: the batch
-    as a whole. `offset`: where in that message's attributes the wrong one begins; -1 if the kernel doesn't say."""
+    """The kernel refused a batch and did nothing of it.
+
+    Attributes:
+        index: The first message that it objected to; -1: the batch as a whole.
+        offset: Where in that message's attributes the wrong one begins; -1 if the kernel doesn't say.
+    """
 
     def __init__(self, code: int, index: int, offset: int = -1) -> None:
         super().__init__(code, os.strerror(code))
@@ -79,8 +85,10 @@ class BatchError(OSError):
 
 
 class Nfnetlink:
-    """A socket in the network namespace that the calling thread is in; it stays there. Errors are OSError, or
-    UnsupportedError if the kernel has no nfnetlink."""
+    """A socket in the network namespace that the calling thread is in; it stays there.
+
+    Errors are OSError, or UnsupportedError if the kernel has no nfnetlink.
+    """
 
     def __init__(self) -> None:
         self._held = open_socket()
@@ -90,11 +98,11 @@ class Nfnetlink:
         return self._held.socket
 
     def close(self) -> None:
-        """What the socket owns goes with it. Another thread closes it, since that may wait."""
+        """Have another thread close the socket, since that may wait. What the socket owns goes with it."""
         close_socket(self._held)
 
     def keep(self) -> None:
-        """In place of close(): have it for others."""
+        """Keep the socket for others, in place of closing it."""
         keep_socket(self._held)
 
     def __enter__(self) -> Self:
@@ -112,16 +120,21 @@ class Nfnetlink:
         return parse_attributes(answer(self._socket, self._held.sequence)[GENMSG.size :])
 
     def tell(self, kind: int, family: int, attributes: bytes, flags: int = 0, resource: int = 0) -> None:
-        """Send one request that is only acknowledged. `flags`: in addition to those that ask for that."""
+        """Send one request that is only acknowledged. `flags` come in addition to those that ask for that."""
         self._send(kind, NLM_F_ACK | flags, family, attributes, resource)
         answer(self._socket, self._held.sequence)
 
     def tell_all(
         self, kind: int, requests: Sequence[tuple[int, bytes]], ignored: Container[int] = (), flags: int = 0
     ) -> None:
-        """Send requests, each of a family and attributes, in one piece. Each is done or refused for itself. One answer
-        says that all are over. OSError: the first refusal with an error that isn't `ignored`. There may be no more than
-        the answers that fit into the socket's buffer, if all are refused: some 150."""
+        """Send requests, each of a family and attributes, in one piece. Each is done or refused for itself.
+
+        One answer says that all are over. There may be no more than the answers that fit into the socket's buffer, if
+        all are refused: some 150.
+
+        Raises:
+            OSError: The first refusal with an error that isn't `ignored`.
+        """
         first, last = self._held.sequence + 1, self._held.sequence + len(requests)
         parts = [
             request(kind, flags | (NLM_F_ACK if number == last else 0), GENMSG.pack(family, 0, 0) + attributes, number)
@@ -144,16 +157,20 @@ class Nfnetlink:
             raise OSError(refusal, os.strerror(refusal))
 
     def dump(self, kind: int, family: int = AF_UNSPEC, attributes: bytes = b"") -> list[tuple[int, dict[int, bytes]]]:
-        """Read a whole, consistent list: (family, attributes) of each entry."""
+        """Read a whole, consistent list: family and attributes of each entry."""
         return settled(lambda: [(of, parse_attributes(data)) for of, data in self.entries(kind, family, attributes)])
 
     def entries(
         self, kind: int, family: int = AF_UNSPEC, attributes: bytes = b""
     ) -> Generator[tuple[int, bytes], None, None]:
-        """Yield the entries of a list as they come: each one's family, and its attributes as bytes. So nobody can fill
-        our memory by making a list long. InterruptedError at the end if the list changed meanwhile. A caller that has
-        seen enough closes the iterator. That replaces the socket, as the kernel answers nothing else before a list's
-        end."""
+        """Yield the entries of a list as they come: each one's family, and its attributes as bytes.
+
+        So nobody can fill our memory by making a list long. A caller that has seen enough closes the iterator. That
+        replaces the socket, as the kernel answers nothing else before a list's end.
+
+        Raises:
+            InterruptedError: At the end: the list changed meanwhile.
+        """
         self._send(kind, NLM_F_DUMP, family, attributes)
         is_over = False
         try:
@@ -168,8 +185,17 @@ class Nfnetlink:
     def commit(
         self, subsystem: int, messages: Sequence[BatchMessage], generation: int | None = None, *, is_trial: bool = False
     ) -> None:
-        """Do all of them at once, or none: BatchError. `generation`: only if nobody has committed since that one.
-        `is_trial`: the kernel checks them, and does nothing."""
+        """Commit all messages at once, or none.
+
+        Args:
+            subsystem: The subsystem of all of them.
+            messages: The batch.
+            generation: Commit only if nobody has committed since that one.
+            is_trial: Whether the kernel only checks them, and does nothing.
+
+        Raises:
+            BatchError: The kernel refuses.
+        """
         asked = b"" if generation is None else attribute(BATCH_GENERATION, struct.pack("!I", generation))
         parts = [_packed(BatchMessage(BATCH_BEGIN, AF_UNSPEC, asked), subsystem)]
         parts += [entry.packed for entry in messages[:-1]]
@@ -181,8 +207,13 @@ class Nfnetlink:
         self._judge(parts)
 
     def _judge(self, parts: Sequence[bytes]) -> None:
-        """Read the kernel's answers to a batch: each error, and the acknowledgement of the last message, which comes
-        even if that failed. An error about the first header is about the batch as a whole."""
+        """Read the kernel's answers to a batch: each error, and the acknowledgement of the last message.
+
+        That comes even if the last message failed. An error about the first header is about the batch as a whole.
+
+        Raises:
+            BatchError: There was an error; it is the one about the first message.
+        """
         worst: BatchError | None = None
         last = _number_of(parts[-1])
         places: dict[int, int] = {}
@@ -203,8 +234,10 @@ class Nfnetlink:
             raise worst
 
     def _answers(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield sequence number, flags and payload of each error and acknowledgement; the first ones if not all fit
-        into the socket's buffer."""
+        """Yield sequence number, flags and payload of each error and acknowledgement.
+
+        If not all fit into the socket's buffer, it yields the first ones.
+        """
         flags_of_call = 0
         while True:
             try:
@@ -238,10 +271,11 @@ def _number_of(packed: bytes) -> int:
 
 
 def _offset_in(payload: bytes) -> int:
-    """Where in the request's attributes the wrong one begins."""
+    """Return where in the request's attributes the wrong one begins; -1 if the kernel doesn't say."""
     found = parse_attributes(payload[CODE.size + HEADER.size :]).get(ERROR_OFFSET)
     return -1 if found is None else int.from_bytes(found, sys.byteorder) - HEADER.size - GENMSG.size
 
 
 def message_kind(subsystem: int, message: int) -> int:
+    """Return the type of a subsystem's message."""
     return subsystem << 8 | message

@@ -1,11 +1,11 @@
-"""Netfilter's sockets: opened, kept for those who come next, and closed by other threads.
+"""The sockets of netfilter: opened, kept for later use, and closed by other threads.
 
-Owns when a socket is closed. Is given calls and network namespaces. Must not know what is sent.
+Owns when a socket is closed. Its input is calls and network namespaces. Must not know what is sent.
 
 Closing a netfilter socket waits until the kernel has freed everything that was deleted in its namespace, one RCU grace
 period later (nft_rcv_nl_event; some 16 ms), and commits there wait for it. So a socket that is no longer used is kept
-for whoever needs one in its namespace next, and closed once nobody has needed one there for a moment. By then the
-kernel has mostly freed all. Other threads close it, so nobody waits. A kept socket keeps its namespace alive.
+for the next one who needs a socket in its namespace, and closed once nobody has needed one there for a moment. By then
+the kernel has mostly freed all. Other threads close it, so nobody waits. A kept socket keeps its namespace alive.
 """
 
 from __future__ import annotations
@@ -36,26 +36,28 @@ MOST_PENDING = 64  # each holds two descriptors and a thread, for long if others
 
 @dataclass(slots=True)
 class NetfilterSocket:
-    """A socket, the inode of its network namespace, the number of the last message that was sent by it, and how much it
-    takes in one piece."""
+    """A netfilter socket."""
 
     socket: socket.socket
-    namespace: int
-    sequence: int = 0
-    room: int = field(init=False)
+    namespace: int  # the inode of its network namespace
+    sequence: int = 0  # the number of the last message that was sent by it
+    room: int = field(init=False)  # how many bytes it takes in one piece
 
     def __post_init__(self) -> None:
         self.room = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
 
     def make_room(self, size: int) -> None:
-        """The kernel takes a batch in one piece only."""
+        """Make room for a batch of that size: the kernel takes one in one piece only."""
         if size > self.room:
             self.room = 2 * size
             self.socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, self.room)
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing waits to be read, and no message was lost: who controls the namespace could send some."""
+        """Whether nothing waits to be read, and no message was lost.
+
+        Root of the namespace could send some.
+        """
         try:
             self.socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
         except BlockingIOError:
@@ -66,8 +68,12 @@ class NetfilterSocket:
 
 
 def open_socket() -> NetfilterSocket:
-    """One that was kept, or a new one, in the network namespace that the calling thread is in; it stays there. OSError,
-    or UnsupportedError if the kernel has no nfnetlink."""
+    """Return a socket in the network namespace that the calling thread is in: a kept one, or a new one.
+
+    Raises:
+        OSError: It can't be opened.
+        UnsupportedError: The kernel has no nfnetlink.
+    """
     namespace = os.stat(netns.OWN_NETNS).st_ino
     return _KEEPER.take(namespace) or _opened(namespace)
 
@@ -85,7 +91,7 @@ def _opened(namespace: int) -> NetfilterSocket:
 
 
 def renewed(held: NetfilterSocket) -> NetfilterSocket:
-    """Another one in its namespace. That one is closed."""
+    """Return another socket in the namespace of this one, which is closed."""
     import fcntl  # noqa: PLC0415  # Unix only
 
     fd = fcntl.ioctl(held.socket, SIOCGSKNS)
@@ -99,17 +105,17 @@ def renewed(held: NetfilterSocket) -> NetfilterSocket:
 
 
 def keep_socket(held: NetfilterSocket) -> None:
-    """Have it for whoever needs one next in its namespace. Nothing that it was asked may be unanswered."""
+    """Keep a socket for later use in its namespace. Nothing that it was asked may be unanswered."""
     _KEEPER.keep(held)
 
 
 def close_socket(held: NetfilterSocket) -> None:
-    """Have another thread close it."""
+    """Have another thread close a socket."""
     call_aside(held.socket.close)
 
 
 class _Keeper:
-    """Those that nobody uses now; the one that was used last is the last."""
+    """The sockets that nobody uses now; the one that was used last is the last."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -118,7 +124,7 @@ class _Keeper:
         self._is_watched = False
 
     def take(self, namespace: int) -> NetfilterSocket | None:
-        """One of that namespace, if there is one."""
+        """Return a socket of that namespace, if there is one; else None."""
         while (found := self._found(namespace)) is not None:
             if found.is_clean:
                 return found
@@ -135,7 +141,10 @@ class _Keeper:
         return None
 
     def keep(self, held: NetfilterSocket) -> None:
-        """All of a namespace are closed together: closing one while others work there would hold their commits up."""
+        """Keep a socket.
+
+        All of a namespace are closed together: closing one while others work there would hold their commits up.
+        """
         with self._changed:
             self._kept.append(held)
             self._until[held.namespace] = time.monotonic() + KEPT_S
@@ -148,7 +157,7 @@ class _Keeper:
             close_socket(one)
 
     def _begins(self) -> bool:
-        """Whether there is memory for the thread that closes them."""
+        """Start the thread that closes sockets, and return whether there was memory for it."""
         try:
             threading.Thread(target=self._watch, name="nfsocket", daemon=True).start()
         except RuntimeError:
@@ -201,7 +210,7 @@ def _leave() -> None:
 
 
 def _forget() -> None:
-    """In a child after a fork: the threads are the parent's, and so are the sockets."""
+    """Forget threads and sockets in a child after a fork, as they are the parent's."""
     global _KEEPER, _ROOM  # noqa: PLW0603
     _KEEPER = _Keeper()
     _ROOM = threading.BoundedSemaphore(MOST_PENDING)

@@ -34,7 +34,7 @@ class _Mount:
             return os.open(path, flags | os.O_CLOEXEC, dir_fd=self._folder())
 
     def forget(self) -> None:
-        """In a child after a fork: the thread that held the lock isn't there."""
+        """Make the lock anew in a child after a fork, as the thread that held it isn't there."""
         self._lock = threading.Lock()
 
     def _folder(self) -> int:
@@ -57,7 +57,11 @@ class _Mount:
 
 
 def _mounted() -> int:
-    """A new mount of proc, for this process's PID namespace, as a descriptor. OSError if that is refused."""
+    """Return a new mount of proc, for this process's PID namespace, as a descriptor.
+
+    Raises:
+        OSError: It is refused.
+    """
     context = _system_call(FSOPEN, b"proc", CLOEXEC)
     try:
         _system_call(FSCONFIG, context, CREATE, None, None, 0)
@@ -80,5 +84,5 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 
 
 def open_file(path: str, flags: int) -> int:
-    """Open a file below /proc, given without that, in the calling thread's namespaces."""
+    """Open a file below /proc in the calling thread's namespaces. `path` is relative to /proc."""
     return _MOUNT.open(path, flags)

@@ -2,8 +2,8 @@
 
 Owns how they are made, tightened or refused. Must not know what they are for.
 
-Whoever can open a file or a folder can lock it (flock(2) asks for no right to write), and whoever can write to a folder
-can put a link in a file's place. So a lock is a file of its own with mode 0600, in a folder with mode 0700.
+A process that can open a file or a folder can lock it (flock(2) asks for no right to write), and one that can write to
+a folder can put a link in a file's place. So a lock is a file of its own with mode 0600, in a folder with mode 0700.
 """
 
 from __future__ import annotations
@@ -25,15 +25,21 @@ POLL_S = 0.02
 
 
 def words_of(error: OSError) -> str:
-    """The error without Python's number and path."""
+    """Return the error without Python's number and path."""
     return error.strerror or str(error)
 
 
 def make_private_folder(path: Path, known: Collection[str] | None = None, *, may_be_read: bool = False) -> None:
     """Make a folder, and missing ones above it, that only we can use; tighten one that others can use.
 
-    `known`: the names that may be in a folder that is tightened; None: any. HostError if it belongs to another user, is
-    a link, or holds something else, so that others may need it. `may_be_read`: then others may at least read it."""
+    Args:
+        path: The folder.
+        known: The names that may be in a folder that is tightened; None: any.
+        may_be_read: Whether others may at least read it.
+
+    Raises:
+        HostError: It belongs to another user, is a link, or holds something else, so that others may need it.
+    """
     try:
         for folder in (*reversed(path.parents), path):
             with suppress(FileExistsError):
@@ -74,8 +80,12 @@ def _require_owner(path: Path, found: os.stat_result) -> None:
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor of the lock's file, which is made if it isn't there. HostError if it is another user's, or no plain
-    file. OSError if it can't be made."""
+    """Return a descriptor of the lock's file, which is made if it isn't there.
+
+    Raises:
+        HostError: It is another user's, or no plain file.
+        OSError: It can't be made.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         lock = os.open(path, flags | os.O_CREAT, PRIVATE_FILE)
@@ -103,7 +113,7 @@ def _tighten_file(lock: int, path: Path) -> None:
 
 
 def wait_for_lock(lock: int, seconds: float, *, shared: bool = False) -> bool:
-    """Take the lock, for ourselves alone or `shared`; return False if others hold it for so long."""
+    """Take the lock, for ourselves alone or `shared`; return False if others hold it for so many seconds."""
     import fcntl  # noqa: PLC0415  # Unix only
 
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX

@@ -1,4 +1,4 @@
-"""Waiting until every packet that was inside the kernel's rules has left them: one RCU grace period.
+"""The wait until every packet that was inside the kernel's rules has left them: one RCU grace period.
 
 Owns how to get one quickly. Must not know rules.
 
@@ -36,7 +36,12 @@ class _Switch:
         self._socket: socket.socket | None = None
 
     def flip(self) -> None:
-        """Set it up, and down again, which waits. OSError or HostError if the kernel refuses."""
+        """Set the loopback up, and down again, which waits.
+
+        Raises:
+            OSError: The kernel refuses.
+            HostError: The kernel refuses.
+        """
         with self._lock:
             if self._socket is None:
                 self._make()
@@ -53,8 +58,10 @@ class _Switch:
             self._close()
 
     def forget(self) -> None:
-        """In a child after a fork: it would read its parent's answers, and the thread that held the lock isn't
-        there."""
+        """Begin anew in a child after a fork.
+
+        It would read its parent's answers, and the thread that held the lock isn't there.
+        """
         self._lock = threading.Lock()
         self._close()
 
@@ -90,8 +97,11 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 
 
 def wait() -> None:
-    """Return once everything that held RCU's read lock at the call has released it. PrivilegeError without
-    CAP_NET_RAW."""
+    """Return once everything that held RCU's read lock at the call has released it.
+
+    Raises:
+        PrivilegeError: We don't have CAP_NET_RAW.
+    """
     with suppress(OSError, HostError):
         _SWITCH.flip()
         return

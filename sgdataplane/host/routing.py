@@ -1,4 +1,4 @@
-"""Settings of a namespace that routes between links with two ends, or is one end of such a link.
+"""The settings of a namespace that routes between links with two ends, or is one end of such a link.
 
 Owns these settings, reassembly's among them, and the names of a router's ends. Must not know labs, clouds or policy.
 """
@@ -42,7 +42,10 @@ FORWARDING = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/con
 
 
 def router_ifname(key: str) -> str:
-    """The name of the router's end of a link: the key (an ENI's id) if it can be one, else its start and a hash."""
+    """Return the name of the router's end of a link.
+
+    It is the key (an ENI's id) if it can be one, else its start and a hash.
+    """
     if IFNAME.fullmatch(key) and key not in TAKEN_IFNAMES:
         return key
     readable = re.sub(r"[^A-Za-z0-9]", "", key)[:6]
@@ -59,8 +62,10 @@ REASSEMBLY = {  # by family: the setting of the time, and that of the bytes
 
 
 def make_room_for_fragments(limited: int) -> None:
-    """Set how long the calling thread's namespace waits for the rest of a datagram, and in how much memory: `limited`
-    bytes for senders that something limits to that much, and as much as usual for all others."""
+    """Set how long the calling thread's namespace waits for the rest of a datagram, and in how much memory.
+
+    There are `limited` bytes for senders that something limits to that much, and as much as usual for all others.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     room = max(FRAGMENTS_USUAL, min(FRAGMENTS_USUAL + limited, memory // PART_OF_MEMORY))
     for timeout, limit in REASSEMBLY.items():

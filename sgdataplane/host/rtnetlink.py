@@ -1,4 +1,4 @@
-"""rtnetlink without pyroute2, which takes ten times as long: lists of links, addresses and neighbours of one namespace.
+"""The rtnetlink protocol without pyroute2, which takes ten times as long: links, addresses, neighbours of a namespace.
 
 Owns the layout of their messages (linux/rtnetlink.h, linux/if_link.h, linux/neighbour.h), and what interfaces call
 themselves in a namespace that is read from outside. Must not know what is done with any of it.
@@ -46,6 +46,7 @@ class Rtnetlink:
         self._sequence = 0
 
     def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -55,14 +56,18 @@ class Rtnetlink:
         self.close()
 
     def links(self, number: int | None = None, most: int | None = None) -> list[Entry]:
-        """All interfaces; with `number`, those of the namespace that has this number in ours. More than `most` are an
-        error, after which this socket can't be used."""
+        """Return all interfaces; with `number`, those of the namespace that has this number in ours.
+
+        More than `most` are an error, after which this socket can't be used.
+        """
         asked = attribute(EXT_MASK, SKIP_STATISTICS)
         return self._dump(GETLINK, IFINFOMSG, asked + _in(number), most)
 
     def link(self, asked: str | int, number: int | None = None) -> Entry | None:
-        """The interface of that name or index; None if there is none. `number`: as for `links`. The cost doesn't depend
-        on how many there are. The kernel also finds alternative names, which don't count."""
+        """Return the interface of that name or index; None if there is none. `number` is as for `links`.
+
+        The cost doesn't depend on how many there are. The kernel also finds alternative names, which don't count.
+        """
         name = asked.encode() + b"\0" if isinstance(asked, str) else b""
         index = 0 if isinstance(asked, str) else asked
         said = attribute(EXT_MASK, SKIP_STATISTICS) + (attribute(LINK_NAME, name) if name else b"") + _in(number)
@@ -77,15 +82,15 @@ class Rtnetlink:
         return (IFINFOMSG.unpack_from(payload), found) if not name or found[LINK_NAME] == name else None
 
     def addresses(self) -> list[Entry]:
-        """All addresses of all families."""
+        """Return all addresses of all families."""
         return self._dump(GETADDR, IFADDRMSG)
 
     def neighbours(self) -> list[Entry]:
-        """All neighbour entries of all families."""
+        """Return all neighbour entries of all families."""
         return self._dump(GETNEIGH, NDMSG)
 
     def neighbour_tables(self) -> list[Entry]:
-        """The machine's neighbour tables, by family, with the settings of each interface here."""
+        """Return the machine's neighbour tables, by family, with the settings of each interface here."""
         return self._dump(GETNEIGHTBL, NDTMSG)
 
     def change(self, kind: int, flags: int, body: bytes) -> None:
@@ -109,7 +114,7 @@ class Rtnetlink:
 
 
 def _in(number: int | None) -> bytes:
-    """What a request says that is about the namespace with this number."""
+    """Return what a request has that is about the namespace with this number."""
     return b"" if number is None else attribute(TARGET, struct.pack("=i", number))
 
 
@@ -119,18 +124,20 @@ MOST = 2000  # interfaces of a namespace; if its root makes more, we don't look 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What an interface is called. Root of its namespace chooses that freely; what isn't UTF-8 is escaped. `mac` is in
-    lower case, "" if there is none."""
+    """What an interface is called. Root of its namespace chooses that freely; what isn't UTF-8 is escaped."""
 
     ifname: str
     alias: str
-    mac: str
+    mac: str  # in lower case; "" if there is none
     is_loopback: bool = False
 
 
 def labels_of(number: int) -> tuple[Label, ...]:
-    """The labels of all interfaces, up or down, of the namespace with that number (host/events.py). HostError if no
-    namespace has it, or if it has more than MOST interfaces."""
+    """Return the labels of all interfaces, up or down, of the namespace with that number (host/events.py).
+
+    Raises:
+        HostError: No namespace has that number, or it has more than MOST interfaces.
+    """
     with refusals_of(f"namespace of number {number}"), Rtnetlink() as netlink:
         return tuple(_label(entry) for entry in netlink.links(number, MOST))
 

@@ -1,7 +1,7 @@
-"""TCP sessions as the sockets of the calling thread's network namespace know them, which end opened each, and how
-conntrack learns of those that were running before it was.
+"""TCP sessions as the sockets of the calling thread's network namespace know them, and which end opened each.
 
-Owns the shape of these sock_diag messages (linux/inet_diag.h). Is given prefixes. Must not know policy.
+Conntrack learns here of those that were running before it was. Owns the shape of these sock_diag messages
+(linux/inet_diag.h). Its input is prefixes. Must not know policy.
 
 A socket does not say who opened its session. If somebody listens at the local port, the far end did. If nobody listens
 any more, the ports tell: an ephemeral port, which the kernel gives to programs that ask for none, is a client's.
@@ -40,26 +40,32 @@ End = tuple[Address, int]
 
 @dataclass(frozen=True, slots=True)
 class TcpSocket:
-    """One end of a session, or a listener, whose `remote` is all zeros. `is_v6only`: an IPv6 listener without IPv4."""
+    """One end of a session, or a listener."""
 
     state: int
     local: End
-    remote: End
-    is_v6only: bool = False
+    remote: End  # all zeros for a listener
+    is_v6only: bool = False  # whether it is an IPv6 listener without IPv4
 
 
 def list_tcp_sessions(own: Collection[Prefix]) -> list[SessionTuple]:
     """List the running TCP sessions from or to these addresses, each as the end that opened it sees it.
 
-    Sessions between two sockets of this namespace are left out. HostError if the kernel refuses, UnsupportedError if
-    it can't list sockets.
+    Sessions between two sockets of this namespace are left out.
+
+    Raises:
+        HostError: The kernel refuses.
+        UnsupportedError: The kernel can't list sockets.
     """
     first, last = map(int, sysctl.read("ipv4/ip_local_port_range").split())
     return find_sessions(_list_sockets(), own, PortRange(first, last))
 
 
 def find_sessions(sockets: Iterable[TcpSocket], own: Collection[Prefix], ephemeral: PortRange) -> list[SessionTuple]:
-    """Do the same for given sockets. `ephemeral`: the ports that the kernel gives to programs that ask for none."""
+    """Return the sessions of given sockets, as `list_tcp_sessions` does.
+
+    `ephemeral` are the ports that the kernel gives to programs that ask for none.
+    """
     found = list(sockets)
     listening = {end for entry in found if entry.state == LISTEN for end in _ends_listened_at(entry)}
     pairs = {(entry.local, entry.remote) for entry in found if entry.state != LISTEN}
@@ -80,7 +86,7 @@ def _opened(source: End, target: End) -> SessionTuple:
 
 
 def _ends_listened_at(listener: TcpSocket) -> Iterator[End]:
-    """A listener at :: gets IPv4, too, unless it is IPv6 only."""
+    """Yield the ends at which a listener listens. One at :: gets IPv4, too, unless it is IPv6 only."""
     address, port = listener.local
     yield listener.local
     if address == _wildcard(Family.IPV6) and not listener.is_v6only:
@@ -137,10 +143,14 @@ def has_tcp() -> bool:
 
 
 def seed_sessions(own: Collection[Prefix]) -> int:
-    """Have conntrack track the running TCP sessions of these addresses, each as if it had seen it open. Return how many
-    it did not know. A namespace without TCP isn't asked for a list: for that the kernel walks the sockets of all.
+    """Have conntrack track the running TCP sessions of these addresses, each as if it had seen it open.
 
-    It looks again for sessions that began meanwhile. Errors as in list_tcp_sessions and track_established.
+    Return how many it did not know. It looks again for sessions that began meanwhile. A namespace without TCP isn't
+    asked for a list: for that the kernel walks the sockets of all.
+
+    Raises:
+        HostError: The kernel refuses.
+        UnsupportedError: The kernel can't list sockets.
     """
     seconds = sysctl.read_number(f"{FOLDER}/nf_conntrack_tcp_timeout_established")
     made, known = 0, set[SessionTuple]()

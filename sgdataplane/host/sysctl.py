@@ -1,7 +1,7 @@
 """Kernel settings of the calling thread's network namespace.
 
-Owns reads and writes under /proc/sys/net. Is given paths with slashes, since interface names may contain dots.
-Must not know labs or policy.
+Owns reads and writes under /proc/sys/net. Its input is paths with slashes, since interface names may contain dots. Must
+not know labs or policy.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ MAX_BYTES = 4096  # of a value: the kernel returns a page at most
 
 
 def read(path: str) -> str:
-    """The value of e.g. `ipv4/ip_forward`, stripped."""
+    """Return the value of a setting such as `ipv4/ip_forward`, stripped."""
     with _told(path):
         return _read(path)
 
 
 def read_number(path: str) -> int:
-    """The value of a setting that is a whole number."""
+    """Return the value of a setting that is a whole number."""
     return _number(path, read(path))
 
 
 def number_if_there(path: str) -> int | None:
-    """The same; None if the kernel has no such setting."""
+    """Return the value of a setting that is a whole number; None if the kernel has no such setting."""
     with _told(path):
         try:
             text = _read(path)
@@ -57,7 +57,7 @@ def write(path: str, value: str) -> None:
 
 
 def write_all(settings: Mapping[str, str]) -> None:
-    """Set several, in the order given."""
+    """Set several settings, in the order given."""
     for path, value in settings.items():
         write(path, value)
 

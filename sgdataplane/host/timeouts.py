@@ -1,6 +1,6 @@
 """Idle timeouts of sessions: the conntrack settings of the calling thread's network namespace.
 
-Owns their names and values (semantics.md, section 4). Is given a scale. Must not know policy.
+Owns their names and values (semantics.md, section 4). Its input is a scale. Must not know policy.
 
     nf_conntrack_<tracker>_timeout[_<state>]    one for each state of each tracker that the kernel has
     nf_flowtable_<tracker>_timeout              how long a flowtable carries an idle session
@@ -80,18 +80,20 @@ CARRIED_PART = 3  # of the session's timeout
 
 @dataclass(frozen=True, slots=True)
 class Trackers:
-    """How a kernel's trackers differ from those that we know. `untracked`: protocols without a tracker, which the
-    generic one handles. `unknown`: timeouts that we don't know; they are bounded."""
+    """How a kernel's trackers differ from those that we know."""
 
-    untracked: tuple[str, ...]
-    unknown: tuple[str, ...]
+    untracked: tuple[str, ...]  # protocols without a tracker, which the generic one serves
+    unknown: tuple[str, ...]  # timeouts that we don't know; they are bounded
 
 
 def set_timeouts(time_scale: float = 1.0) -> Trackers:
     """Set all timeouts, multiplied by `time_scale`.
 
-    It first has the kernel load the module that has these settings. UnsupportedError if the kernel has no conntrack,
-    HostError if it refuses a value.
+    It first has the kernel load the module that has these settings.
+
+    Raises:
+        UnsupportedError: The kernel has no conntrack.
+        HostError: The kernel refuses a value.
     """
     require(TRACKING)
     names = _known_names(sysctl.ROOT)
@@ -114,8 +116,10 @@ def _leave_time_to_carried(time_scale: float) -> None:
 
 
 def wanted(found: Mapping[str, int], time_scale: float = 1.0) -> dict[str, int]:
-    """What each of a namespace's timeouts has to be, given what it is. Applying the result changes the result no
-    more."""
+    """Return what each of a namespace's timeouts has to be, given what it is.
+
+    Applying the result doesn't change the result any more.
+    """
     return {name: _wanted(name, seconds, time_scale) for name, seconds in found.items()}
 
 
@@ -130,28 +134,28 @@ def _wanted(name: str, seconds: int, time_scale: float) -> int:
 
 
 def scaled(seconds: int, time_scale: float) -> int:
-    """At least one second: the kernel counts in whole ones."""
+    """Return scaled seconds, at least one: the kernel counts in whole ones."""
     return max(1, round(seconds * time_scale))
 
 
 def longest_of_tcp(state: str, time_scale: float = 1.0) -> int:
-    """The most seconds that a TCP session in that state (as in conntrack.Tracked) may have left."""
+    """Return the most seconds that a TCP session in that state (as in conntrack.Tracked) may have left."""
     name = f"nf_conntrack_tcp_timeout_{state.lower().removesuffix('2')}"
     return scaled((SPECIFIED | KERNELS_OWN).get(name, TCP_ESTABLISHED), time_scale)
 
 
 def unknown(names: Iterable[str]) -> tuple[str, ...]:
-    """Those names that we don't know."""
+    """Return those names that we don't know."""
     return tuple(sorted(set(names) - KNOWN))
 
 
 def read_unknown() -> tuple[str, ...]:
-    """The timeouts of this namespace that we don't know. Every namespace has the same: they are the kernel's."""
+    """Return the timeouts of this namespace that we don't know. Every namespace has the same: they are the kernel's."""
     return unknown(_names())
 
 
 def complaint(names: Iterable[str], time_scale: float = 1.0) -> str:
-    """One line about unknown timeouts for people; "" if there are none."""
+    """Return one line about unknown timeouts for people; "" if there are none."""
     listed = ", ".join(names)
     seconds = scaled(OTHERS, time_scale)
     return f"this kernel tracks what sgdp doesn't know, for at most {seconds} s idle: {listed}" if listed else ""
@@ -159,8 +163,11 @@ def complaint(names: Iterable[str], time_scale: float = 1.0) -> str:
 
 @cache
 def _known_names(root: str) -> tuple[str, ...]:
-    """The same names, once conntrack is loaded, in every namespace. So they are listed once: a list takes 1 ms beside
-    1,000 namespaces (ownproc.py says why)."""
+    """Return the names of all timeouts, which are listed once.
+
+    They are the same, once conntrack is loaded, in every namespace. A list takes 1 ms beside 1,000 namespaces
+    (ownproc.py says why).
+    """
     found = tuple(_names())
     if not ALWAYS_THERE.keys() <= {*found}:
         raise UnsupportedError("setting session timeouts", f"{root}/{FOLDER}/nf_conntrack_*")
@@ -168,7 +175,7 @@ def _known_names(root: str) -> tuple[str, ...]:
 
 
 def _names() -> list[str]:
-    """The names of all timeouts of trackers in the namespace."""
+    """Return the names of all timeouts of trackers in the namespace."""
     try:
         return [name for name in os.listdir(f"{sysctl.ROOT}/{FOLDER}") if NAME.fullmatch(name)]
     except FileNotFoundError:

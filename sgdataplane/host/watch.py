@@ -1,6 +1,6 @@
-"""What changes in the file system: files and folders (by inotify), and names of network namespaces (by mounts).
+"""Changes in the file system: files and folders (by inotify), and names of network namespaces (by mounts).
 
-Owns what is watched. Is given paths. Must not know what is in them.
+Owns what is watched. Its input is paths. Must not know what is in them.
 
 A path is followed whichever way it is written (in place, by rename, by a link that is turned to another place), and
 also while it or its folders don't exist. A file under /run/netns becomes a namespace's name when it is mounted over.
@@ -35,16 +35,21 @@ MAX_LINKS = 40  # as the kernel follows
 
 
 class PathWatch:
-    """For a selector. Call `follow` before you read what is at the paths; then no later change is missed."""
+    """A watch of paths for a selector.
+
+    Call `follow` before you read what is at the paths; then no later change is missed.
+    """
 
     def __init__(self) -> None:
         self._inotify = INotify(nonblocking=True)
         self._wanted: dict[int, dict[str | None, set[Path]]] = {}  # watch -> name in the folder (None: any) -> paths
 
     def fileno(self) -> int:
+        """Return inotify's descriptor."""
         return int(self._inotify.fileno())
 
     def close(self) -> None:
+        """End watching."""
         self._inotify.close()
 
     def follow(self, paths: Iterable[Path]) -> None:
@@ -81,8 +86,11 @@ class PathWatch:
 
 
 def places(path: Path) -> Iterator[tuple[Path, str | None]]:
-    """Yield which folders to watch, and for which name in each: every existing folder on the way to the path, through
-    links; and, if the path is a folder, for anything in it (None)."""
+    """Yield which folders to watch, and for which name in each; None for anything in it.
+
+    These are all existing folders on the way to the path, through links. If the path is a folder, it is watched for
+    anything in it.
+    """
     todo, links = [path.absolute()], 0
     while todo:
         target = todo.pop()
@@ -102,7 +110,7 @@ def places(path: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def _aim(path: Path) -> Path | None:
-    """Where a link leads; None if it isn't a link (any more)."""
+    """Return where a link leads; None if it isn't a link (any more)."""
     try:
         return path.readlink()
     except OSError:
@@ -113,7 +121,7 @@ MOUNTS = "/proc/self/mountinfo"
 
 
 class NamesWatch:
-    """For a selector. Every mount and unmount on the machine wakes it; most of them change no name."""
+    """A watch of names for a selector. Every mount and unmount on the machine wakes it; most of them change no name."""
 
     def __init__(self) -> None:
         self._mounts = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
@@ -122,15 +130,19 @@ class NamesWatch:
         self._known = netns.bound()
 
     def fileno(self) -> int:
+        """Return the descriptor that is readable when mounts have changed."""
         return self._epoll.fileno()
 
     def close(self) -> None:
+        """End watching."""
         self._epoll.close()
         os.close(self._mounts)
 
     def changed(self) -> frozenset[str]:
-        """The names that have come or gone since the last call, or have another namespace behind them. A new namespace
-        with the inode of one that has just ended goes unnoticed here; events.py reports that end."""
+        """Return the names that have come or gone since the last call, or have another namespace behind them.
+
+        A new namespace with the inode of one that has just ended goes unnoticed here; events.py reports that end.
+        """
         self._epoll.poll(0)
         previous, self._known = self._known, netns.bound()
         return frozenset(name for name, _ in self._known.items() ^ previous.items())
