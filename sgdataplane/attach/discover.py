@@ -40,8 +40,8 @@ class LabelledNamespace:
     name: str
     path: str
     identity: Identity
-    number: int  # as in host/events.py
-    labels: tuple[Label, ...]  # of all interfaces but loopback
+    number: int  # by which our namespace knows it (host/events.py)
+    labels: tuple[Label, ...]  # the labels of all interfaces but loopback
 
     def __str__(self) -> str:
         return f"netns {self.name}"

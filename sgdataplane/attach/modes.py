@@ -26,7 +26,7 @@ class AuditRule:
     """The agent's configuration of audit mode."""
 
     enis: tuple[str, ...] = ()  # patterns of ids of ENIs
-    until: str = ""  # until when, as a text of modes.py; "": without end
+    until: str = ""  # when it ends, as a text of modes.py; "": never
 
     def asks_for(self, eni_id: str) -> bool:
         """Whether the configuration puts this ENI into audit mode."""

@@ -60,8 +60,8 @@ class EndNumbers:
     index: int  # the end's
     peer: int  # the index of the workload's end
     peer_nsid: int  # the number, as the router counts, of the namespace that has the workload's end
-    mac: str  # as it has to stay
-    alias: str  # as it has to stay
+    mac: str  # the MAC that it has to keep
+    alias: str  # the alias that it has to keep
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The API's configuration: /etc/sgdataplane/api.toml.
 
-Owns its keys and their defaults. Is given a path. Must not know what the values are used for. `systemd/api.toml`
+Owns its keys and their defaults. Its input is a path. Must not know what the values are used for. `systemd/api.toml`
 documents every key.
 """
 
@@ -34,7 +34,7 @@ class ApiConfig:
     agent_socket: Path = Path("/run/sgdataplane/agent.sock")  # where the agent reports what is in force
     v1: bool = True  # whether signatures of version 1 are accepted
     classic: bool = False  # whether a group without a VPC is of the classic network
-    choices: Choices = IN_LAB  # of the lab, and which quotas are in force
+    choices: Choices = IN_LAB  # the lab's options, and which quotas are in force
 
 
 KINDS: Mapping[str, ValueKind | Choice] = {

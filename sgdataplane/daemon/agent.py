@@ -1,6 +1,6 @@
 r"""The agent: waits for causes, and runs a cycle for them. One thread, one selector, no polling.
 
-Owns the wiring, and the end. Is given a configuration. Must not know how policies are enforced.
+Owns the wiring, and the end. Its input is a configuration. Must not know how policies are enforced.
 
     the state's file or folder, bindings (inotify)   \
     links, namespaces and their names, our tables    \

@@ -1,7 +1,7 @@
 """The agent's configuration: /etc/sgdataplane/agent.toml.
 
-Owns its keys and their defaults. Is given a path. Must not know what the values are used for.
-Without the file, the defaults apply. `systemd/agent.toml` documents every key.
+Owns its keys and their defaults. Its input is a path. Must not know what the values are used for. Without the file, the
+defaults apply. `systemd/agent.toml` documents every key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hits per rule in the agent: when counters are read and stored, and the answer to a client.
 
-Owns the times of reading and writing, and the keys of the answer. Is given reports of cycles. Must not know how cycles
-work, or how rows are shown.
+Owns the times of reading and writing, and the keys of the answer. Its input is reports of cycles. Must not know how
+cycles work, or how rows are shown.
 
     kept        only the counters that our own tables need, whatever others are called
     read        all namespaces at a start, on the timer, at a reload or resync, and at the end; one namespace after its

@@ -1,6 +1,7 @@
 """One cycle: source -> state -> policy -> interfaces bound -> attached ENIs obey -> last good policy kept.
 
-Owns the order of these steps, and which policy holds. Is given causes. Must not wait, or know where causes come from.
+Owns the order of these steps, and which policy is in force. Its input is causes. Must not wait, or know where causes
+come from.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class Beside:
 
     beat: Callable[[], None] = lambda: None  # called now and then
     aside: Aside = lambda work: work()  # calls a function that may take long, and returns after it
-    helped: Callable[[int], None] | None = None  # as `Agenda.helped`
+    helped: Callable[[int], None] | None = None  # what `Agenda.helped` is
     clearer: Clearer | None = None  # clears marks ahead
 
 

@@ -51,7 +51,7 @@ class Drift:
     by: str  # the program and its process, in words
     changes: str  # what it changed, in words
     process: int = 0  # its number, by which it may turn out to be one of ours (attach/owncommits.py)
-    generation: int = 0  # of the commit, for the same reason
+    generation: int = 0  # the commit's, for the same reason
 
 
 class NamespaceWatch:

@@ -35,7 +35,7 @@ class NamespaceReading:
     """One namespace's numbers."""
 
     tally: Tally = field(default_factory=Tally)
-    use: TableUse | None = None  # of the conntrack table; None until the first reading
+    use: TableUse | None = None  # the use of the conntrack table; None until the first reading
     at: float = float("-inf")  # the time of the last reading, by the clock
     _desired: Callable[[], Desired | None] = lambda: None
     _rules: Mapping[str, Reason] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """The agent's status: which policy is in force, and for each ENI what is in force since when.
 
-Owns the keys. Is given the reports of cycles. Must not know who asks.
+Owns the keys. Its input is the reports of cycles. Must not know who asks.
 
     version, pid, started    of the agent; times are UTC, as in RFC 3339
     healthy       whether nothing here is an error, and all ENIs are in force

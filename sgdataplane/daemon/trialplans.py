@@ -31,7 +31,7 @@ class PlannedTrial:
     """What becomes of one trial: the trial and its plan, or why there is none."""
 
     name: str
-    number: int  # of the change that the plan follows
+    number: int  # the number of the change that the plan follows
     since: float | None  # when the trial of that name began; None if its record can't be read
     trial: Trial | None = None
     plan: Plan = ()

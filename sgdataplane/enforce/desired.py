@@ -83,7 +83,7 @@ class ApplyReport:
     unknown_timeouts: tuple[str, ...] = ()  # timeouts of trackers that we don't know; they are bounded
     leftover: str = ""  # what the kernel refused after the policy was in force, or ""; the next apply tidies up
     adopting: tuple[str, ...] = ()  # interfaces whose mid-stream pickup window this apply opened
-    adoption_window: float = 0.0  # for how many seconds it opened that
+    adoption_window: float = 0.0  # seconds for which it opened that
     seeded: int = 0  # how many of their running TCP sessions conntrack didn't know
     shortened: int = 0  # how many sessions of new ENIs had more time left than they may have
     fenced: tuple[str, ...] = ()  # interfaces behind the fence; an interface that isn't there yet can't be

@@ -32,12 +32,12 @@ Clear = Callable[[Collection[int], Stamp | None], bool]  # whether no session ca
 class NextEpoch:
     """The epoch of the policy that comes."""
 
-    stamp: Stamp | None  # of what is in force, if it can be used
-    epoch: int  # of what comes
+    stamp: Stamp | None  # the stamp in force, if it can be used
+    epoch: int  # the epoch that comes
     is_unsettled: bool = False  # whether sessions may carry it already
     is_held_up: bool = False  # whether it can't come yet, since sessions carry it
     of_enis: Mapping[int, int] | None = None  # the epoch at each slot; None: the one that comes, at all of them
-    is_lenient: bool = False  # as the stamp's
+    is_lenient: bool = False  # whether sessions may carry it that it refuses, since a change kept them
 
     def stamped(self, stamp: Stamp) -> Stamp:
         """Return the stamp of what comes. `stamp` has what else it says."""
@@ -203,7 +203,7 @@ class ClearedEpochs:
 class Clearance:
     """What is known of the sessions' marks in a namespace, and what an apply may do there."""
 
-    ageing: Ageing | None = None  # of the apply before
+    ageing: Ageing | None = None  # what the apply before has left
     clear: frozenset[int] = frozenset()  # epochs that no session carries, while that ageing lasts
     most: int | None = None  # how many sessions it may look through itself, since others wait for it; None: any number
 

@@ -35,7 +35,7 @@ class Burden:
     """How much a change makes a kernel without memory do."""
 
     visits: int  # how many chains it visits for the change
-    paths: int  # through the table that the change puts in force
+    paths: int  # how many paths go through the table that the change puts in force
     placement: Placement
     is_needed: bool = False  # whether leaving it undone would be worse, however long it takes
 

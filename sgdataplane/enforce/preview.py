@@ -40,8 +40,8 @@ def tables(proven: Proven) -> tuple[Table, ...]:
 class NamespaceRules:
     """A namespace that gets rules."""
 
-    name: str  # for a file
-    title: str  # for people
+    name: str  # a name for a file
+    title: str  # a title for people
     interfaces: Mapping[str, str]  # ENI id -> interface name there
 
 

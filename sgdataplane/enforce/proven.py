@@ -31,7 +31,7 @@ from sgdataplane.proof.specification import Specification
 class Made:
     """What a build makes."""
 
-    table: Table  # at the first epoch
+    table: Table  # the table at the first epoch
     visits: Visits  # how much of the table the kernel walks at a commit
     proof: Proof | None  # None if the settings asked for none
     memo: Memo  # what the compile left for the next one
@@ -42,8 +42,8 @@ class Made:
 class TableSummary:
     """What has to be known of a table that is in force and stays."""
 
-    digest: str  # of its stamp
-    counters: frozenset[str]  # their names
+    digest: str  # its stamp's
+    counters: frozenset[str]  # the names of its counters
     paths: int  # how many the kernel walks through it
 
     @classmethod

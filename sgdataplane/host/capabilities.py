@@ -1,7 +1,7 @@
 """Processes that may change links of the machine's namespaces: those with CAP_NET_ADMIN in its user namespace.
 
-Owns what makes such a process, and a bounded search for them. Is given paths and inodes of network namespaces. Must not
-know workloads.
+Owns what makes such a process, and a bounded search for them. Its input is paths and inodes of network namespaces. Must
+not know workloads.
 
 The kernel asks who owns a network namespace: a user namespace. A process that has CAP_NET_ADMIN in the machine's first
 one has it in all network namespaces, and only needs a handle to reach one. Nothing that a process calls itself is read.

@@ -29,7 +29,7 @@ class TableSize:
     """The size of conntrack's table."""
 
     limit: int  # how many sessions each namespace may track; 0: any number
-    buckets: int  # of all namespaces together
+    buckets: int  # how many buckets all namespaces share
 
 
 def affordable(memory: int) -> int:

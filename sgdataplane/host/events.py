@@ -53,7 +53,7 @@ NUMBER = struct.Struct("=i")
 class Message:
     """An event of the kernel's."""
 
-    number: int | None  # of the namespace that it is about; None: ours
+    number: int | None  # the number of the namespace that it is about; None: ours
     kind: int
     payload: bytes  # what follows the netlink header
 

@@ -23,7 +23,7 @@ COUNTED = re.compile(r"-\d")  # the build of a kernel whose third number is alwa
 class RunningKernel:
     """A kernel and its version."""
 
-    release: str  # as `uname -r` says it
+    release: str  # what `uname -r` says
     version: Version | None  # None if that isn't one of Linux
 
     @property

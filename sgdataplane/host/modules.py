@@ -26,7 +26,7 @@ from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 class Subsystem:
     """A netlink subsystem."""
 
-    feature: str  # for people
+    feature: str  # its name for people
     module: str
     question: int  # a message that changes nothing and has one answer in any namespace
 

@@ -147,7 +147,7 @@ class Received(NamedTuple):
     """A piece of data that has come on a socket."""
 
     data: bytes  # messages; empty if they don't come from the kernel
-    number: int | None = None  # of the namespace that they are about; None: ours
+    number: int | None = None  # the number of the namespace that they are about; None: ours
     is_lossy: bool = False  # whether some messages were lost, since the socket's buffer was full
 
 

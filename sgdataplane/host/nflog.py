@@ -48,12 +48,12 @@ class Logged(NamedTuple):
 
     prefix: str  # the text in its rule
     is_netdev: bool  # whether a rule of a netdev table logged it
-    hook: int  # as the kernel numbers hooks (NF_INET_*, NF_NETDEV_*)
+    hook: int  # the kernel's number of the hook (NF_INET_*, NF_NETDEV_*)
     came_by: int  # the index of the interface; 0: none
     leaves_by: int  # the index of the interface; 0: none
-    ethertype: int  # of what follows the MAC header
+    ethertype: int  # the type of what follows the MAC header
     payload: bytes  # what follows the MAC header
-    seconds: float | None  # since 1970; None if the kernel doesn't say
+    seconds: float | None  # when, since 1970; None if the kernel doesn't say
 
 
 class Nflog(Nfnetlink):

@@ -53,7 +53,7 @@ class BatchMessage:
     kind: int
     family: int
     attributes: bytes
-    flags: int = 0  # in addition to those that every request has
+    flags: int = 0  # flags beside those that every request has
     _packed: bytes = field(default=b"", init=False, compare=False, repr=False)
 
     @property

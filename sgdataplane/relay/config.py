@@ -1,7 +1,7 @@
 """The configurations of `sgdp relay` and `sgdp sync`: /etc/sgdataplane/relay.toml and sync.toml.
 
-Owns their keys, and what values may be. Is given a path and what options say. Must not know what the values are used
-for. `systemd/relay.toml` and `systemd/sync.toml` document every key.
+Owns their keys, and what values may be. Its input is a path and what options say. Must not know what the values are
+used for. `systemd/relay.toml` and `systemd/sync.toml` document every key.
 """
 
 from __future__ import annotations

@@ -195,10 +195,10 @@ class Left:
     """What remains of a stream that has ended: the host's last report, without any socket."""
 
     at: float  # when the stream ended, in seconds since 1970
-    since: float  # as in `Stream`
-    needed: int  # as in `Stream`
-    report: Reported  # as in `Stream`
-    heard: float  # as in `Stream`
+    since: float  # what `Stream.since` was
+    needed: int  # what `Stream.needed` was
+    report: Reported  # what `Stream.report` was
+    heard: float  # what `Stream.heard` was
 
 
 def fragments(text: str) -> Iterator[str]:

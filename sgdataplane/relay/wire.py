@@ -67,7 +67,7 @@ class OtherProtocolError(BadMessageError):
 class Hello:
     """A host's first message: what it already has."""
 
-    version: str  # of the host's program
+    version: str  # the version of the host's program
     have: Version | None = None  # the version that the host got last; None if it has nothing
     digests: Mapping[Path, str] = field(default_factory=dict)  # path -> digest of the host's object
 

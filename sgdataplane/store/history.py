@@ -44,8 +44,8 @@ class Pruned:
 
     last: int  # the last revision whose audit record went
     count: int  # how many records went
-    sha256: str  # of the records that went, as `sgdp api audit --json` prints them
-    revision: int  # of the pruning itself, whose audit record says the same
+    sha256: str  # the digest of the records that went, as `sgdp api audit --json` prints them
+    revision: int  # the pruning's own revision, whose audit record says the same
 
 
 def epoch_in(body: Body | None) -> int:

@@ -79,9 +79,9 @@ class Reading:
 class Answered:
     """The answer that was given to a request with a token."""
 
-    digest: str  # of the request
+    digest: str  # the request's
     answer: Body
-    revision: int  # of its commit
+    revision: int  # the revision of its commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Token:
     """A token, which makes a request happen only once."""
 
     name: str  # unique for a key and its ClientToken
-    digest: str  # of the request
+    digest: str  # the request's
     answer: Body
     until: float  # when it may be forgotten, in seconds since 1970
 

@@ -94,7 +94,7 @@ class SignatureClaim:
     to_sign: str  # the text that has to be signed
     sign: Callable[[str, str], str]  # signs a text with a secret
     canonical: str = ""  # the text that `to_sign` is the hash of, if it is one
-    token: str = ""  # of a temporary key
+    token: str = ""  # a temporary key's token, else ""
 
 
 class Verifier:

@@ -1,6 +1,6 @@
 """One call, from documents to a commit: read, decide, validate, commit, answer.
 
-Owns the order of these steps, tokens, and the copy of the documents that reads are answered from. Is given a store.
+Owns the order of these steps, tokens, and the copy of the documents that reads are answered from. Its input is a store.
 Must not know HTTP, or what single actions do.
 
 Writes of one process go one after the other, so that two of them never conflict; if another process has committed

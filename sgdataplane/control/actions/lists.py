@@ -22,7 +22,7 @@ class ListKind:
     """The differences between the two kinds of lists."""
 
     kind: ResourceKind
-    prefix: str  # of ids
+    prefix: str  # the beginning of ids
     id_key: str  # the cloud's name for a list's id
     name_key: str  # the cloud's name for its name
     entry_key: str  # the cloud's name for an entry

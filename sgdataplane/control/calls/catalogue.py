@@ -19,7 +19,7 @@ class Region:
     """A region of the cloud."""
 
     region: str  # its id
-    name: str  # for people
+    name: str  # its name, for people
     zones: str  # the last letter of each zone's id
 
     @property

@@ -18,8 +18,8 @@ ACCOUNT = "1000000000000001"  # the only one
 class Product:
     """A product of the cloud."""
 
-    service: str  # as RAM names it
-    code: str  # as the Location service, and clients' endpoint settings, name it
+    service: str  # its name in RAM
+    code: str  # its name in the Location service, and in clients' endpoint settings
     version: str  # the version of its API
 
 

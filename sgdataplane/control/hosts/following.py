@@ -34,7 +34,7 @@ LOGGER = logging.getLogger("sgdataplane.api.following")
 class Place(Protocol):
     """A place where a policy is enforced: a lab, or the agent of this host."""
 
-    name: str  # of the host, for people
+    name: str  # the host's name, for people
 
     def put(self, version: Version, state: CloudState) -> None:
         """Have a state enforced, and return when it is in force.

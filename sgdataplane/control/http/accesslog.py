@@ -34,7 +34,7 @@ class Access:
     asker: Asker = field(default_factory=Asker)
     status: int = 0
     code: str = ""  # the cloud's error; "" if the call was done
-    revision: int | None = None  # of the call's commit, if it has made one
+    revision: int | None = None  # the call's commit, if it has made one
 
 
 class AccessLog:

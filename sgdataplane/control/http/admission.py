@@ -2,8 +2,8 @@
 
     bytes --> pairs --> who signed it --> may it now --> typed parameters --> may this key
 
-Owns this order, and which versions and headers are understood. Is given what knows keys and policies. Must not know the
-server, or what an action does. Safe for several threads; may wait for a disk where keys are kept.
+Owns this order, and which versions and headers are understood. It gets the parts that know keys and policies. Must not
+know the server, or what an action does. Safe for several threads; may wait for a disk where keys are kept.
 """
 
 from __future__ import annotations

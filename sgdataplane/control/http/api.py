@@ -2,8 +2,8 @@
 
     body --> admission --> engine --> JSON
 
-Owns limits of a request, threads, the form of answers and errors. Is given an engine, and what admits calls. Must not
-know what an action does, or how the server gets its bytes (server.py).
+Owns limits of a request, threads, the form of answers and errors. It gets an engine, and the part that admits calls.
+Must not know what an action does, or how the server gets its bytes (server.py).
 
 Everything after the body is read runs in a thread, as keys and documents may come from a disk. There are few threads
 for ordinary calls, and others for calls that wait (SgdpWait). A client that goes away ends no call but a heavy one

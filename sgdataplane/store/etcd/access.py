@@ -30,7 +30,7 @@ class EtcdAccess:
     """How to reach a store in etcd."""
 
     members: tuple[str, ...]  # each HOST:PORT
-    name: str = NAME  # below which keys the store lies
+    name: str = NAME  # the first part of the store's keys
     authority: Path | None = None  # the file of the members' authority; None without TLS
     certificate: Path | None = None  # the file of our certificate
     key: Path | None = None  # the file of its key
