@@ -303,7 +303,7 @@ class Agent:
         self._status.crowded = self._room.follow(report.host, config.conntrack_max)
         self._status.unkept = self._undo.errors
         self._journal.tell(report, lambda: self._serve_at(config))
-        self._is_in_cycle = False  # who asks for something from here on, gets it in the next one
+        self._is_in_cycle = False  # what is asked for from here on comes in the next one
         self._reconciler.remember()
         self._count(lambda: self._counts.note_cycle(report, lambda: self._handle(self._serve)))
         self._handle(lambda: self._historian.follow(report, config.history, config.choices.options))

@@ -195,7 +195,7 @@ class Clearer:
             return self._jobs[0] if self._jobs else None
 
     def _step(self, job: _Job) -> bool:
-        """Do one slice, and return whether it wasn't the last one.
+        """Do one slice. Return False if it was the last one of a clearing that is still wanted.
 
         Whatever goes wrong there concerns that namespace only.
         """

@@ -250,7 +250,7 @@ class Reconciler:
             helped=beside.helped,
             cleared=None if beside.clearer is None else beside.clearer.known,
             modes=self._modes,
-            uplinks={} if ASKED & set(causes) else dict(self._previous.uplinks),  # who asks has seen them
+            uplinks={} if ASKED & set(causes) else dict(self._previous.uplinks),  # the one who asks has seen them
         )
 
     def _enforce(

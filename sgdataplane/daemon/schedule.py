@@ -153,7 +153,7 @@ class Turns:
         self._suspects = set(keys)
 
     def of(self, key: Key) -> Turn:
-        """Return a namespace's turn; a new one if it was calm."""
+        """Return a namespace's turn; a new one if none is remembered."""
         return self._turns.get(key, NEW)
 
     @property

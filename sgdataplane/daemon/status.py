@@ -91,7 +91,7 @@ class EniStatus:
         return self.report.outcome, self.report.binding, self.epoch, self.error
 
     def is_like(self, previous: EniStatus | None) -> bool:
-        """Whether nothing of that part has changed."""
+        """Whether nothing has changed that `since` is about."""
         return previous is self or (previous is not None and previous.essence == self.essence)
 
     def is_renewal_of(self, previous: EniStatus | None) -> bool:

@@ -15,7 +15,7 @@ from sgdataplane.attach.exposure import exposed
 from sgdataplane.attach.registry import Binding
 from sgdataplane.daemon.logs import event
 
-HOLD_S = 60.0  # after which what was repaired no longer counts: long enough to be seen by who asks now and then
+HOLD_S = 60.0  # after which a repair no longer counts: long enough to be seen by a client that asks now and then
 LOG_S = 1.0  # between two lines
 MAX_NAMED = 8  # workloads in one line
 NOBODY = "no workload of this router that still has the right to"

@@ -33,7 +33,7 @@ LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
 REPORT_S = 0.05  # between two reports of a host; those that it sends faster wait in its own socket
 DIGEST = 16  # bytes
 CLAIMS_S = 1.0  # how often a host's claims are looked at
-FRAGMENT = 1 << 11  # letters of a message that are given to TLS at once
+FRAGMENT = 1 << 11  # characters of a message that are given to TLS at once
 SEND_S = 15.0  # in which a host must take what is sent to it
 
 

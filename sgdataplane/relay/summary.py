@@ -29,7 +29,7 @@ from sgdataplane.store.hosts import FIELD
 from sgdataplane.store.interface import FullError, Json, Store, StoreError
 
 EACH_S, AT_LEAST_S = 1.0, 5.0  # if something is new; if nothing is
-# A summary must fit into the store, and whoever reads it takes no more (store/summaries.py).
+# A summary must fit into the store, and its readers take no more (store/summaries.py).
 MAX_FAILURES, MAX_CLAIMS, MAX_WHY = 20, 1_000, 500  # of one host; characters
 MAX_ALL_FAILURES, MAX_ALL_CLAIMS, MAX_ALL_WHY = 10_000, 100_000, 4 << 20  # of all hosts of a relay
 FIRST_NAME_S, NAME_S = 6.0, 60.0  # after which a relay looks for another one of its name; that one writes each 5 s

@@ -40,11 +40,11 @@ REVOKED, BAD_MESSAGE, OTHER_PROTOCOL, NEWER_STREAM = 4001, 4002, 4003, 4004  # c
 # What one message, and all that a host gets, may have. A relay's part is at most a little more than PART, unless one
 # object alone is larger; what is larger than these is no message of ours.
 LARGEST_FROM_HOST, LARGEST_FROM_RELAY, LARGEST_REPORT = 4 << 20, 16 << 20, 1 << 20  # bytes
-PART = 1 << 18  # letters
+PART = 1 << 18  # characters
 MOST_OBJECTS, MOST_LETTERS = 100_000, 128 << 20  # of all objects that a host gets
-MOST_ENIS, MOST_FAILED, LONGEST_TEXT = 5_000, 100, 500  # of a report: attached, failed; and letters of a reason
+MOST_ENIS, MOST_FAILED, LONGEST_TEXT = 5_000, 100, 500  # of a report: attached, failed; and characters of a reason
 LARGEST_NUMBER = 2**62
-DIGEST = 32  # letters
+DIGEST = 32  # characters
 DEEPEST = 8  # levels of an object
 PATH = re.compile(f"(?:{'|'.join(SECTIONS)})/(?:{ID.pattern})")
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))

@@ -153,7 +153,7 @@ class Nonces:
         return _Step(os.open(self._folder / str(number), flags, 0o600), self._monotonic())
 
     def _forget(self, now: float) -> None:
-        """Forget the steps whose requests are too old by now, whoever noted them.
+        """Forget the steps whose requests are too old by now, in whichever process they were noted.
 
         A clock that jumped ahead may be put right again. So a step is kept until this process has had it for `KEPT_S`
         by a clock that doesn't jump.

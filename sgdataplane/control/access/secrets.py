@@ -2,7 +2,7 @@
 
 Owns that file, and how secrets are sealed. Must not know keys or stores.
 
-Whoever copies the store or a backup of it has no secret. A sealed secret opens only under the name that it was sealed
+A copy of the store or a backup of it holds no secret. A sealed secret opens only under the name that it was sealed
 for, so nobody who can write to the store can give one access key the secret of another.
 """
 

@@ -82,7 +82,7 @@ class SharedAnswer(Generic[T]):
     async def _made(self) -> T:
         async with self._one:
             await asyncio.sleep(self._next - self._clock())
-            self._coming = None  # whoever asks from here on gets the one after this
+            self._coming = None  # those that ask from here on get the one after this
             began = self._clock()
             try:
                 return await self._make()

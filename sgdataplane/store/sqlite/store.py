@@ -38,7 +38,7 @@ from sgdataplane.store.sqlite import file
 from sgdataplane.store.sqlite.file import unavailable
 from sgdataplane.store.summaries import SummaryReader
 
-POLL_S = 0.02  # how soon a watch notices the commit of another process; of this one it is told at once
+POLL_S = 0.02  # how soon a watch notices the commit of another process; those of this process wake it at once
 AT_ONCE = 100  # revisions that a watch reads at once
 FORGOTTEN_AT_ONCE = 100  # tokens that one commit removes, so that none takes long
 
@@ -63,7 +63,7 @@ class SqliteStore:
         self._summary_reader = SummaryReader()
         self._writing = threading.Lock()
         self._news = threading.Condition()
-        self._readers: list[sqlite3.Connection] = []  # idle ones; who reads takes one out
+        self._readers: list[sqlite3.Connection] = []  # idle ones; each reader takes one out
         self._told = 0  # how often this process has told its watches
         self._is_closed = False
 
