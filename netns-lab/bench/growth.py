@@ -33,7 +33,7 @@ class Panel:
 
 
 def _added(measure: Measure) -> Samples:
-    """ns more than on the same path without a filter."""
+    """The ns more than on the same path without a filter."""
 
     def samples(results: Results, variant: Variant) -> list[float] | None:
         found, base = results.samples[measure].get(variant), results.samples[measure].get(variant.bare)
@@ -55,7 +55,7 @@ def _connection(results: Results, variant: Variant) -> list[float] | None:
 
 
 def _change(results: Results, variant: Variant) -> list[float] | None:
-    """ms for one change: the mean of an addition and a removal."""
+    """The ms for one change: the mean of an addition and a removal."""
     added, removed = (results.samples[measure].get(variant, []) for measure in (Measure.ADD, Measure.REMOVE))
     return [(a + b) / 2 for a, b in zip(added, removed, strict=True)] or None
 

@@ -78,14 +78,14 @@ def _slices(seconds: float) -> Iterator[None]:
 
 
 def _timed(batch: Batch, sender: socket.socket) -> float:
-    """ns for each packet."""
+    """The ns for each packet."""
     started = time.perf_counter_ns()
     batch.send(sender)
     return (time.perf_counter_ns() - started) / PACKETS
 
 
 def _send(batch: Batch, sender: socket.socket, receiver: socket.socket) -> float:
-    """ns for each packet. All of them must arrive."""
+    """The ns for each packet. All of them must arrive."""
     cost = _timed(batch, sender)
     arrived = batch.receive(receiver)
     if arrived != PACKETS:
@@ -94,7 +94,7 @@ def _send(batch: Batch, sender: socket.socket, receiver: socket.socket) -> float
 
 
 def _stream(sender: socket.socket, receiver: socket.socket, seconds: float) -> float:
-    """ns for each segment. Segments are counted, because messages that the window holds back leave together."""
+    """The ns for each segment. Segments are counted, because messages that the window holds back leave together."""
     batch, buffer, costs = Batch(), bytearray(PACKETS * SIZE), list[float]()
     before = _segments(sender)
     for _ in _slices(seconds):
@@ -112,7 +112,7 @@ def _segments(sock: socket.socket) -> int:
 
 
 def _connect(address: tuple[str, int], listener: socket.socket) -> float:
-    """ns for each connection."""
+    """The ns for each connection."""
     started = time.perf_counter_ns()
     for _ in range(CONNECTIONS):
         client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
