@@ -193,11 +193,11 @@ def bounded(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 @contextmanager
-def scene(folder: Path, *, with_root: bool) -> Iterator[Scene]:
+def scene(folder: Path, sgdp: str, *, with_root: bool) -> Iterator[Scene]:
     (folder / "bin").mkdir()
-    for name, program in (("sgdp", [sys.executable, "-m", "sgdataplane"]), ("python", [sys.executable])):
+    for name, script in (("sgdp", sgdp), ("python", f'exec {shlex.quote(sys.executable)} "$@"\n')):
         command = folder / "bin" / name
-        command.write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
+        command.write_text(f"#!/bin/sh\n{script}")
         command.chmod(0o755)
     shutil.copytree(EXAMPLES, folder / "examples")
     if not with_root:

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
 
 from sgdataplane.statefile import load
-from tests.support.samples import EXAMPLES, ROOT, SUPERUSER, USER, Block, blocks, fits, scene
+from tests.support.samples import ENVIRONMENT, EXAMPLES, ROOT, SUPERUSER, USER, Block, blocks, fits, scene
+from tests.support.warm import COLD, warm_program
 
 MADE = {"kernels.md"}  # by a run of the suite
 PAGES = (
@@ -69,15 +72,27 @@ def with_marks(page: Path) -> ParameterSet:
 RUN = [page for page in PAGES if any(block.is_run for block in blocks(page))]
 
 
+@pytest.fixture(scope="module")
+def sgdp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with warm_program(tmp_path_factory.mktemp("warm"), {**os.environ, **ENVIRONMENT}) as script:
+        yield script
+
+
 # The others are in test_samples_more.py, for another worker.
 @pytest.mark.parametrize("page", [with_marks(page) for page in RUN[::2]])
-def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, update_golden: bool) -> None:
-    check(page, tmp_path, update_golden=update_golden)
+def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, sgdp: str, update_golden: bool) -> None:
+    check(page, tmp_path, sgdp, update_golden=update_golden)
 
 
-def check(page: Path, tmp_path: Path, *, update_golden: bool) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [with_marks(page) for page in RUN])
+def test_a_page_shows_what_new_interpreters_print(page: Path, tmp_path: Path) -> None:
+    check(page, tmp_path, COLD, update_golden=False)
+
+
+def check(page: Path, tmp_path: Path, sgdp: str, *, update_golden: bool) -> None:
     before = page.read_text("utf-8")
-    with scene(tmp_path, with_root=needs_root(page)) as found:
+    with scene(tmp_path, sgdp, with_root=needs_root(page)) as found:
         after = found.page(before)
         left = found.left
     if update_golden and after != before:

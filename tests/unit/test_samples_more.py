@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_samples import RUN, check, with_marks
+from tests.unit.test_samples import RUN, check, sgdp, with_marks  # noqa: F401  # a fixture
 
 
 @pytest.mark.parametrize("page", [with_marks(page) for page in RUN[1::2]])
-def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, update_golden: bool) -> None:
-    check(page, tmp_path, update_golden=update_golden)
+def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, sgdp: str, update_golden: bool) -> None:  # noqa: F811
+    check(page, tmp_path, sgdp, update_golden=update_golden)
