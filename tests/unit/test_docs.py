@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import modules
 from tests.unit.test_layers import GROUND, MAY_IMPORT
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -61,14 +62,9 @@ def is_there(path: str) -> bool:
 
 
 @cache
-def trees() -> list[ast.Module]:
-    return [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "sgdataplane").rglob("*.py")]
-
-
-@cache
 def functions() -> frozenset[str]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return frozenset(node.name for tree in trees() for node in ast.walk(tree) if isinstance(node, kinds))
+    return frozenset(node.name for tree in modules().values() for node in ast.walk(tree) if isinstance(node, kinds))
 
 
 @cache
@@ -76,7 +72,7 @@ def texts() -> frozenset[str]:
     """The texts in the code."""
     return frozenset(
         node.value
-        for tree in trees()
+        for tree in modules().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
@@ -132,7 +128,7 @@ def test_every_part_says_where_it_is_in_the_code(page: Path) -> None:
 @cache
 def constants() -> frozenset[str]:
     """Assigned in some module of ours."""
-    return frozenset(node.id for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return frozenset(node.id for tree in modules().values() for node in ast.walk(tree) if isinstance(node, ast.Name))
 
 
 @pytest.mark.parametrize("page", [DESIGN, *DESIGNS], ids=ids)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2] / "sgdataplane"
+from tests.support.sources import module_paths, module_tree, modules
 
 GROUND = ("visible", "collection", "limitedlog")  # import nothing of ours; anybody may import them
 # A layer may import itself and what stands here; `lab` may import anything but `cli`, which only `sgdp` itself imports.
@@ -116,20 +116,19 @@ FOREIGN = {
 }
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """(name without "sgdataplane.", syntax tree) of every module."""
-    for path in sorted(ROOT.rglob("*.py")):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        yield name.removesuffix(".__init__") or name, ast.parse(path.read_text(encoding="utf-8"))
-
-
-def imports(tree: ast.AST) -> Iterator[str]:
+@cache
+def imports(tree: ast.AST) -> tuple[str, ...]:
     """Dotted names that a tree imports, wherever in it the import stands: `from a import b` is a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(name for node in ast.walk(tree) for name in _own_imports(node))
+
+
+def _own_imports(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=str(module), names=names):
+            return [f"{module}.{alias.name}" for alias in names]
+    return []
 
 
 def is_in(name: str, place: str) -> bool:
@@ -171,9 +170,9 @@ def breaches(module: str, tree: ast.AST) -> Iterator[str]:
                 yield f"{module} imports {package}"
 
 
-@pytest.mark.parametrize(("module", "tree"), [pytest.param(name, tree, id=name) for name, tree in modules()])
-def test_module_imports_only_what_its_layer_may(module: str, tree: ast.Module) -> None:
-    assert sorted(set(breaches(module, tree))) == []
+@pytest.mark.parametrize("module", module_paths())
+def test_module_imports_only_what_its_layer_may(module: str) -> None:
+    assert sorted(set(breaches(module, module_tree(module)))) == []
 
 
 @pytest.mark.parametrize(
@@ -214,13 +213,15 @@ def test_a_breach_is_found(module: str, text: str, breach: str) -> None:
 
 
 def test_only_the_program_itself_imports_the_command_line() -> None:
-    importers = {module for module, tree in modules() for name in imports(tree) if is_in(name, "sgdataplane.cli")}
+    importers = {
+        module for module, tree in modules().items() for name in imports(tree) if is_in(name, "sgdataplane.cli")
+    }
     assert {module for module in importers if not is_in(module, "cli")} == {"__main__"}
 
 
 @pytest.mark.parametrize("package", FLOORS)
 def test_each_part_of_a_package_has_its_floor(package: str) -> None:
-    parts = {name.split(".")[1] for name, _ in modules() if name.startswith(f"{package}.")}
+    parts = {name.split(".")[1] for name in module_paths() if name.startswith(f"{package}.")}
     assert sorted(FLOORS[package]) == sorted(parts)
 
 
@@ -228,7 +229,7 @@ def test_only_the_verbs_of_the_lab_import_it_at_the_top() -> None:
     """Each module of the command line is imported for its own verbs alone; those of the others start without a lab."""
     at_the_top = [
         f"{module} imports {name}"
-        for module, tree in modules()
+        for module, tree in modules().items()
         if is_in(module, "cli") and module not in ("cli.lab", "cli.labhosts", "cli.replay")
         for statement in tree.body
         if isinstance(statement, (ast.Import, ast.ImportFrom))
@@ -240,19 +241,12 @@ def test_only_the_verbs_of_the_lab_import_it_at_the_top() -> None:
 
 def named_modules(tree: ast.AST, known: frozenset[str]) -> set[str]:
     """The modules of ours that a tree imports, but for those that it imports for types alone."""
-    for_types = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    nodes = (node for node in ast.walk(tree) if id(node) not in for_types)
+    nodes = list(ast.walk(tree))
+    tests = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for_types = {id(inner) for test in tests for inner in ast.walk(test)}
+    nodes = [node for node in nodes if id(node) not in for_types]
     found = (name.removeprefix("sgdataplane.") for node in nodes for name in _own_imports(node))
     return {name if name in known else name.rpartition(".")[0] for name in found} & known
-
-
-def _own_imports(node: ast.AST) -> list[str]:
-    return list(imports(node)) if isinstance(node, (ast.Import, ast.ImportFrom)) else []
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:
@@ -265,9 +259,8 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
 
 
 def test_no_module_leads_back_to_itself() -> None:
-    trees = dict(modules())
-    known = frozenset(trees)
-    assert circles({name: named_modules(tree, known) - {name} for name, tree in trees.items()}) == []
+    known = frozenset(module_paths())
+    assert circles({name: named_modules(tree, known) - {name} for name, tree in modules().items()}) == []
 
 
 def test_a_circle_is_found() -> None:
@@ -282,5 +275,7 @@ OF_ONE_NAME = {
 
 
 def test_no_two_classes_have_one_name() -> None:
-    names = Counter(node.name for _, tree in modules() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    names = Counter(
+        node.name for tree in modules().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    )
     assert {name for name, count in names.items() if count > 1} == OF_ONE_NAME

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.test_layers import modules
+from tests.support.sources import modules
 
 PRINTER = "terminal.output"
 STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
@@ -33,7 +33,7 @@ def breaches(module: str, tree: ast.AST) -> Iterator[str]:
 
 
 def test_nobody_else_prints() -> None:
-    assert sorted({breach for module, tree in modules() for breach in breaches(module, tree)}) == []
+    assert sorted({breach for module, tree in modules().items() for breach in breaches(module, tree)}) == []
 
 
 @pytest.mark.parametrize(

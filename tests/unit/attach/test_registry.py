@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.attach import registry as module
 from sgdataplane.attach.registry import Binding, EndNumbers, HostEnd, Means, Registry, current
 from sgdataplane.errors import BindingError, HostError
 from sgdataplane.host.files import beside_of
@@ -144,7 +143,7 @@ def test_what_sgdp_does_not_write_is_refused(registry: Registry, content: object
 
 
 def test_who_finds_the_bindings_locked_waits_and_then_gives_up(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    registry: Registry,
 ) -> None:
     got = threading.Event()
 
@@ -154,13 +153,9 @@ def test_who_finds_the_bindings_locked_waits_and_then_gives_up(
 
     waiting = threading.Thread(target=wait_for_it)
     with registry.locked():
-        with monkeypatch.context() as patched:  # before there is a thread, which would read it too
-            patched.setattr(module, "LOCK_S", 0.0)
-            with (
-                pytest.raises(HostError, match="another process has been working"),
-                Registry(registry.path.parent).locked(),
-            ):
-                pass
+        other = Registry(registry.path.parent)
+        with pytest.raises(HostError, match="another process has been working"), other.locked(0.0):
+            pass
         waiting.start()
         assert not got.is_set()
     waiting.join()
