@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +14,8 @@ import pytest
 
 from sgdataplane.cli.apiclient import DONE, outcome
 from sgdataplane.cli.main import main
-from tests.control.test_served import COMMAND, ROOT, Service
+from tests.control.test_served import ROOT, Service
+from tests.support.warmprocess import command, warm_programs
 
 
 class Group(Protocol):
@@ -26,10 +26,12 @@ class Group(Protocol):
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     store = tmp_path_factory.mktemp("shop") / "store"
     state = ROOT / "examples" / "shop.yaml"
-    subprocess.run([*COMMAND, "import", str(state), "--store", str(store)], cwd=ROOT, check=True, timeout=60)
-    made = Service(store)
-    yield made
-    made.stop(kill=True)
+    with warm_programs(tmp_path_factory.mktemp("warm")):
+        imported = command("api", "import", str(state), "--store", str(store))
+        subprocess.run(imported, cwd=ROOT, check=True, timeout=60)
+        made = Service(store)
+        yield made
+        made.stop(kill=True)
 
 
 @pytest.fixture
@@ -53,9 +55,8 @@ def verb_at(shop: Service, verb: str) -> Group:
     }
 
     def run(*words: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "sgdataplane", verb, *words]
         done = subprocess.run(
-            command,
+            command(verb, *words),
             cwd=ROOT,
             env=os.environ | given,
             stdout=subprocess.PIPE,

@@ -20,6 +20,7 @@ import pytest
 from tests.http.signing import Reply, Signed, acs3, send
 from tests.support.flood import wait_until
 from tests.support.slowforks import children, is_running
+from tests.support.warmprocess import command, start_program, warm_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "sgdataplane", "api")
@@ -47,8 +48,7 @@ class Service:
 
     def start(self) -> None:
         """Returns once it serves."""
-        command = (*COMMAND, "--store", self.store, *self._sealed, "--listen", "127.0.0.1:0")
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.process = start_program("api", "--store", self.store, *self._sealed, "--listen", "127.0.0.1:0")
         assert self.process.stderr is not None
         line = next(line for line in self.process.stderr if "serving at" in line)
         self.url = line.split()[2].rstrip(";")
@@ -61,7 +61,7 @@ class Service:
     def command(self, *words: str) -> Any:  # noqa: ANN401  # a document
         """What `sgdp api ... --json` prints."""
         done = subprocess.run(
-            [*COMMAND, *words, "--store", self.store, "--json"],
+            command("api", *words, "--store", self.store, "--json"),
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -75,6 +75,13 @@ class Service:
 
     def ask(self, action: str, *, policy: str = "full", **parameters: str) -> Reply:
         return send(self.url, self.signed(action, policy=policy, **parameters))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The API forks from a process that has imported everything."""
+    with warm_programs(tmp_path_factory.mktemp("warm")):
+        yield
 
 
 @pytest.fixture

@@ -10,6 +10,14 @@ import pytest
 from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import WEB, state_of
 from tests.support.relaying import Plant, Running, plant_in, write_state
+from tests.support.warmprocess import warm_programs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Relays and syncs fork from a process that has imported everything."""
+    with warm_programs(tmp_path_factory.mktemp("warm")):
+        yield
 
 
 @pytest.fixture

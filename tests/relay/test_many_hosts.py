@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from tests.support.builders import VPC_ID, mac_of
 from tests.support.flood import wait_until
 from tests.support.pair import Session
 from tests.support.relaying import ROOT, Plant, Running, url_of
+from tests.support.warmprocess import command
 from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
 
 pytestmark = pytest.mark.daemon
@@ -52,8 +52,8 @@ class Machine:
         self._sgdp("detach", "--eni", eni)
 
     def _sgdp(self, *words: str) -> None:
-        command = (sys.executable, "-m", "sgdataplane", *words, "--bindings", str(self.agent.folder / "attached"))
-        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        called = command(*words, "--bindings", str(self.agent.folder / "attached"))
+        subprocess.run(called, check=True, capture_output=True, cwd=ROOT)
 
 
 class Site:
@@ -103,8 +103,8 @@ class Site:
 
     def said(self, verb: str, code: int = 0) -> str:
         """What `sgdp VERB --store FILE` prints."""
-        command = (sys.executable, "-m", "sgdataplane", verb, "--store", str(self.file))
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        called = command(verb, "--store", str(self.file))
+        done = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == code, done
         return done.stdout
 

@@ -9,8 +9,6 @@ import json
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +31,7 @@ from sgdataplane.store.interface import Body, Store, Write
 from sgdataplane.store.interface import Path as StorePath
 from tests.support.certificates import Authority, Signed
 from tests.support.flood import DEADLINE, wait_until
+from tests.support.warmprocess import start_program
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = "127.0.0.1"
@@ -44,9 +43,8 @@ class Running:
     """`sgdp VERB ...` as a process. `said`: what it has said so far, a line each."""
 
     def __init__(self, verb: str, *options: object) -> None:
-        command = (sys.executable, "-m", "sgdataplane", verb, *map(str, options))
         self.said: list[str] = []
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.process = start_program(verb, *map(str, options))
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

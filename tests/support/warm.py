@@ -58,6 +58,14 @@ class Call:
 @contextmanager
 def warm_program(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """A script for /bin/sh that is `sgdp`, for as long as this lasts. Its socket is in `folder`."""
+    with warm_socket(folder, environment) as path:
+        warm = shlex.join([sys.executable, "-I", "-S", str(CALL), str(path)])
+        yield f'case "$1" in\n{"|".join(DAEMONS)}) {COLD} ;;\n*) exec {warm} "$@" ;;\nesac\n'
+
+
+@contextmanager
+def warm_socket(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
+    """Where calls are taken, for as long as this lasts."""
     path = folder / "sgdp.sock"
     command = [sys.executable, str(Path(__file__).resolve()), str(path)]
     environment = environment | {"PYTHONPATH": str(ROOT)}
@@ -65,9 +73,8 @@ def warm_program(folder: Path, environment: dict[str, str]) -> Iterator[str]:
         assert server.stdin is not None
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
-        warm = shlex.join([sys.executable, "-I", "-S", str(CALL), str(path)])
         try:
-            yield f'case "$1" in\n{"|".join(DAEMONS)}) {COLD} ;;\n*) exec {warm} "$@" ;;\nesac\n'
+            yield path
         finally:
             server.stdin.close()
             server.wait()
@@ -101,6 +108,7 @@ def serve(path: str) -> Call:
         call = receive(connection)
         child = os.fork()
         if child:
+            connection.sendall(child.to_bytes(STATUS_BYTES, "little", signed=True))
             attend(child, connection, call)
     return call
 
@@ -138,11 +146,20 @@ def attend(child: int, connection: socket.socket, call: Call) -> NoReturn:
         ready, _, _ = select.select([ended, connection.fileno()], [], [])
         if ended in ready:
             break
-        for number in connection.recv(64) or [signal.SIGKILL]:
+        for number in hear(connection) or [signal.SIGKILL]:
             signal.pidfd_send_signal(ended, number)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    connection.sendall(status.to_bytes(STATUS_BYTES, "little", signed=True))
+    with suppress(OSError):  # its caller may be gone
+        connection.sendall(status.to_bytes(STATUS_BYTES, "little", signed=True))
     os._exit(0)
+
+
+def hear(connection: socket.socket) -> bytes:
+    """Numbers of signals; none if the caller is gone."""
+    try:
+        return connection.recv(64)
+    except ConnectionResetError:
+        return b""
 
 
 def become(call: Call) -> None:

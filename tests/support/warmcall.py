@@ -22,18 +22,27 @@ def pack(words: list[bytes]) -> bytes:
     return len(body).to_bytes(STATUS_BYTES, "little") + body
 
 
-def request() -> bytes:
+def request(words: list[str]) -> bytes:
     """Whether SIGINT is ignored, how many arguments there are, the arguments, and the environment."""
-    arguments = [os.fsencode(word) for word in sys.argv[2:]]
+    arguments = [os.fsencode(word) for word in words]
     ignored = _signal.getsignal(_signal.SIGINT) is _signal.SIG_IGN
     variables = [name + b"=" + value for name, value in os.environb.items()]
     return pack([b"%d" % ignored, b"%d" % len(arguments), *arguments, *variables])
 
 
-def descriptors() -> list[int]:
-    """What the program reads and writes, where it runs, and in which namespaces."""
-    opened = [os.open(".", os.O_PATH), *(os.open(f"/proc/self/ns/{each}", os.O_RDONLY) for each in NAMESPACES)]
-    return [0, 1, 2, *opened]
+def open_places(folder: str) -> list[int]:
+    """Where the program runs: its folder and its namespaces."""
+    return [os.open(folder, os.O_PATH), *(os.open(f"/proc/thread-self/ns/{each}", os.O_RDONLY) for each in NAMESPACES)]
+
+
+def call(connection: _socket.socket, words: list[str], files: list[int]) -> None:
+    """`files`: input, output, errors, and places."""
+    body = request(words)
+    packed = b"".join(number.to_bytes(4, sys.byteorder) for number in files)
+    connection.sendmsg([body[:1]], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
+    rest = memoryview(body)[1:]
+    while rest:
+        rest = rest[connection.send(rest) :]
 
 
 def end_alike(status: int) -> None:
@@ -47,21 +56,16 @@ def end_alike(status: int) -> None:
 def main() -> None:
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.connect(sys.argv[1])
-    files = b"".join(number.to_bytes(4, sys.byteorder) for number in descriptors())
-    body = request()
-    connection.sendmsg([body[:1]], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
-    rest = memoryview(body)[1:]
-    while rest:
-        rest = rest[connection.send(rest) :]
+    call(connection, sys.argv[2:], [0, 1, 2, *open_places(".")])
     for number in FORWARDED:
         if _signal.getsignal(number) is not _signal.SIG_IGN:
             _signal.signal(number, lambda number, _: connection.send(bytes([number])))
-    answer = b""
-    while part := connection.recv(STATUS_BYTES - len(answer)):
+    answer = b""  # its number, and then how it ended
+    while part := connection.recv(2 * STATUS_BYTES - len(answer)):
         answer += part
-    if len(answer) != STATUS_BYTES:
+    if len(answer) != 2 * STATUS_BYTES:
         sys.exit("the process that runs programs is gone")
-    end_alike(int.from_bytes(answer, "little", signed=True))
+    end_alike(int.from_bytes(answer[STATUS_BYTES:], "little", signed=True))
 
 
 if __name__ == "__main__":
