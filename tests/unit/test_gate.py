@@ -10,14 +10,15 @@ import os
 import re
 import shlex
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+
+from tests.support.warm import warm_program
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
@@ -43,11 +44,11 @@ EXPRESSION = re.compile(r"\$\{\{ *([\w.-]+) *\}\}")
 class Checkout:
     """A repository with a base and a change, and programs as a runner has them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sgdp: str) -> None:
         self.folder, self.bin, self.temp = folder / "repository", folder / "bin", folder / "temp"
         for each in (self.folder, self.bin, self.temp):
             each.mkdir()
-        self.program("sgdp", f'exec {shlex.join([sys.executable, "-m", "sgdataplane"])} "$@"')
+        self.program("sgdp", sgdp)
         self.program("gh", f'printf "%s\\n" "$@" > {shlex.quote(str(self.temp / "gh"))}')
         self.git("init", "-q")
 
@@ -97,9 +98,15 @@ class Checkout:
         return dict(line.split("=", 1) for line in lines)
 
 
+@pytest.fixture(scope="module")
+def sgdp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with warm_program(tmp_path_factory.mktemp("warm"), {**os.environ, "LC_ALL": "C.UTF-8"}) as script:
+        yield script
+
+
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
+def checkout(tmp_path: Path, sgdp: str) -> Checkout:
+    return Checkout(tmp_path, sgdp)
 
 
 def step(name: str) -> dict[str, Any]:
@@ -238,10 +245,10 @@ def test_a_gate_for_anything_that_opens(checkout: Checkout) -> None:
     assert script(checkout, **{**closed_gate(base), "FAIL_ON_OPEN": "any"}).returncode == 1
 
 
-def test_a_base_that_a_shallow_checkout_lacks_is_fetched(tmp_path: Path) -> None:
+def test_a_base_that_a_shallow_checkout_lacks_is_fetched(tmp_path: Path, sgdp: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    origin, shallow = Checkout(tmp_path / "a"), Checkout(tmp_path / "b")
+    origin, shallow = Checkout(tmp_path / "a", sgdp), Checkout(tmp_path / "b", sgdp)
     base = origin.commit(policy=STATE)
     origin.commit(policy=OPEN)
     origin.git("config", "uploadpack.allowAnySHA1InWant", "true")
