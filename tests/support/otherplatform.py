@@ -1,18 +1,24 @@
 """Runs `sgdp`, or a line of Python, as on a system that isn't Linux: what only Linux or Unix has is gone.
 
-Run as a script: `otherplatform.py sgdp ARGUMENT...` or `otherplatform.py python CODE`. It can't imitate everything:
-paths are those of Linux, and asyncio keeps its loop for Unix.
+Run as a script: for each line of its input, a JSON object with `folder` and `words`, which are `sgdp ARGUMENT...` or
+`python CODE`, it forks and runs that in the folder, and prints the exit code. What was printed is in the files OUTPUT
+and ERRORS there. It can't imitate everything: paths are those of Linux, and asyncio keeps its loop for Unix.
 """
 
 from __future__ import annotations
 
 import importlib.abc
+import json
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
+OUTPUT, ERRORS = "printed", "complaints"
+# What each call needs, so that it is imported once. A verb's own modules are imported by each call.
+PRELOADED = ("sgdataplane.cli.main", "sgdataplane.statefile", "sgdataplane.policy", "sgdataplane.analyse")
 PACKAGES = ("fcntl", "grp", "inotify_simple", "nftables", "pty", "pwd", "pyroute2", "resource", "scapy", "termios")
 # From the standard library, what Windows or macOS lacks.
 GONE: dict[ModuleType, tuple[str, ...]] = {
@@ -52,9 +58,26 @@ def leave_linux() -> None:
         stream.reconfigure(encoding="cp1252", errors="strict", newline="\r\n")  # type: ignore[union-attr]  # they are files
 
 
+def next_call(fork: Callable[[], int]) -> list[str]:
+    """Returns in each process that is to run a call; ends the one that forks when its input does."""
+    for line in sys.stdin:
+        call = json.loads(line)
+        child = fork()
+        if child == 0:
+            os.chdir(call["folder"])
+            for number, name in ((1, OUTPUT), (2, ERRORS)):
+                os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            return list(call["words"])
+        os.write(1, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    sys.exit(0)
+
+
 def main() -> int:
-    kind, *words = sys.argv[1:]
+    fork = os.fork
     leave_linux()
+    for name in PRELOADED:
+        importlib.import_module(name)
+    kind, *words = next_call(fork)
     if kind == "python":
         exec(words[0], {})  # a line of a test
         return 0
