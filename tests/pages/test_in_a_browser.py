@@ -61,7 +61,11 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.fixture(scope="module", params=list(PAGES))
+# Nothing is on it that isn't on the others, but it takes long to make and to draw.
+LARGE = pytest.param("large", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[LARGE if name == "large" else name for name in PAGES])
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / f"{request.param}.html"
     path.write_text(PAGES[request.param](), encoding="utf-8")

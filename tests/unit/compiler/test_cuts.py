@@ -272,8 +272,9 @@ def changed(boxes: list[RuleBox], made: list[RuleBox], chosen: random.Random) ->
 
 @pytest.mark.parametrize(("room", "long"), [(100_000, 1024), (1_200, 1024), (700, 1024), (100_000, 90)])
 @pytest.mark.parametrize("make", [hostile, lambda _, number: around(number)])
+@pytest.mark.parametrize("changes", [10, pytest.param(40, marks=pytest.mark.slow)])
 def test_diagram_is_the_same_whatever_was_cut_before(
-    make: Callable[[int, int], list[RuleBox]], room: int, long: int, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[int, int], list[RuleBox]], room: int, long: int, changes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if the earlier one has too many cells to go on with, and if numbers get too long."""
     monkeypatch.setattr(cuts, "most_cells", lambda _: room)
@@ -284,7 +285,7 @@ def test_diagram_is_the_same_whatever_was_cut_before(
     boxes, made = every[:90], every[90:]
     last = RuleBox(DEFAULT, EVERYTHING)
     before: cuts.Cutting | None = None
-    for _ in range(40):
+    for _ in range(changes):
         found = cuts.cutting([*boxes, last], Family.IPV4, LOOK_UPS, before)
         assert shape(found.node) == shape(cuts.cutting([*boxes, last], Family.IPV4, LOOK_UPS, None).node)
         before, boxes = found, changed(boxes, made, chosen)
