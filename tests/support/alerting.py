@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +54,27 @@ def each_fires_alone(
     late: Collection[str] = (),
 ) -> None:
     """Each alert fires where its own series are changed so, and no other does; none where all is well. `late`: those
-    that take a week, whose series have a value an hour."""
+    that take a week, whose series have a value an hour. Each case is an instance of its own, so that all rules are
+    evaluated once for all of them."""
     assert ill.keys() == {alert["alert"] for alert in alerts_of(rules)}
-    firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
-    cases: dict[str, Mapping[str, str]] = {"": {}, **ill}
+    firing = 'count by (alertname, instance) (ALERTS{alertstate="firing"})'
 
-    def tests(names: Iterable[str], interval: str, time: str) -> list[dict[str, Any]]:
-        return [
-            {
-                "interval": interval,
-                "name": alert or "well",
-                "input_series": series(well, cases[alert]),
-                "promql_expr_test": [at_4h(firing, {f'{{alertname="{alert}"}}': 1} if alert else {}, time)],
-            }
-            for alert in names
-        ]
+    def test_of(names: Collection[str], interval: str, time: str) -> dict[str, Any]:
+        cases: dict[str, Mapping[str, str]] = {"well": {}, **{name: ill[name] for name in names}}
+        found = {f'{{alertname="{name}", instance="{name}"}}': 1 for name in names}
+        return {
+            "interval": interval,
+            "input_series": [
+                {**one, "series": one["series"].replace('instance="h"', f'instance="{case}"')}
+                for case, changed in cases.items()
+                for one in series(well, changed)
+            ],
+            "promql_expr_test": [at_4h(firing, found, time)],
+        }
 
-    judge(folder, rules, tests([alert for alert in cases if alert not in late], "1m", "4h"))
+    judge(folder, rules, [test_of([name for name in ill if name not in late], "1m", "4h")])
     if late:
-        judge(folder, rules, tests(late, "1h", "170h"), "1h")
+        judge(folder, rules, [test_of(late, "1h", "170h")], "1h")
 
 
 def alerts_of(rules: Path) -> list[dict[str, Any]]:
