@@ -1,13 +1,14 @@
 """Hard policies: no path of the compiled table asks for more than eight look-ups, it is proven, and says what decide()
 says.
 
-Small sizes here; the whole quota, and the sets of 1,000 and 10,000 rules, are slow. Names have sizes and seeds in them.
+Small sizes here, one of each kind; other seeds, the whole quota, and the sets of 1,000 and 10,000 rules, are slow.
+Names have sizes and seeds in them.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 
@@ -42,13 +43,20 @@ IFNAME = "eth0"
 Make = Callable[[], CloudState]
 
 
-def small_policies() -> Iterator[tuple[str, Make]]:
+def quick_policies(size: int) -> Iterator[tuple[str, Make]]:
+    """One of each kind."""
+    for name, make in POLICIES.items():
+        least = TINY if name in ("kinships", "host", "mixture") else size
+        yield f"{name}-{least}-seed0", partial(make, 0, least)
+    for kind in SEEDS:
+        yield f"{kind}-{size}-seed0", partial(classbench, kind, 0, size)
+
+
+def more_policies() -> Iterator[tuple[str, Make]]:
+    yield f"mixture-{SMALL}-seed0", partial(POLICIES["mixture"], 0, SMALL)
     for name, make in POLICIES.items():
         size = TINY if name in ("kinships", "host") else SMALL
-        for seed in (0, 1):
-            yield f"{name}-{size}-seed{seed}", partial(make, seed, size)
-    for kind in SEEDS:
-        yield f"{kind}-{SMALL}-seed0", partial(classbench, kind, 0, SMALL)
+        yield f"{name}-{size}-seed1", partial(make, 1, size)
 
 
 def whole_policies() -> Iterator[tuple[str, Make]]:
@@ -60,9 +68,13 @@ def whole_policies() -> Iterator[tuple[str, Make]]:
             yield f"{kind}-{count}-seed0", partial(classbench, kind, 0, count)
 
 
-SMALL_POLICIES, WHOLE_POLICIES = dict(small_policies()), dict(whole_policies())
-FIRST = [name for name in SMALL_POLICIES if name.endswith("seed0")]  # of each kind
-OTHERS = [name for name in SMALL_POLICIES if name not in FIRST]
+def quick_or_slow(quick: Iterable[str], slow: Iterable[str]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", [*quick, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)])
+
+
+FIRST, TINY_ONES, MORE = dict(quick_policies(SMALL)), dict(quick_policies(TINY)), dict(more_policies())
+SMALL_POLICIES, WHOLE_POLICIES = FIRST | TINY_ONES | MORE, dict(whole_policies())
+EACH = quick_or_slow(FIRST, MORE)
 
 
 def compiled(state: CloudState, eni: Eni) -> Table:
@@ -122,19 +134,19 @@ def check_packets(state: CloudState, table: Table, seed: str, count: int) -> Non
     assert len(verdicts) == 2, "all judged packets have one verdict, so they show nothing"
 
 
-@pytest.mark.parametrize("name", SMALL_POLICIES)
+@EACH
 def test_interpreter_agrees_with_decide(name: str) -> None:
     state, table = small(name)
     check_packets(state, table, name, PACKETS)
 
 
-@pytest.mark.parametrize("name", SMALL_POLICIES)
+@EACH
 def test_no_path_makes_more_than_eight_map_look_ups(name: str) -> None:
     path = most_lookups(small(name)[1], with_sets=False)
     assert path.lookups <= MOST_LOOKUPS, path
 
 
-@pytest.mark.parametrize("name", FIRST)
+@quick_or_slow(TINY_ONES, [name for name in (FIRST | MORE) if name.endswith("seed0") and name not in TINY_ONES])
 def test_many_enis_add_one_look_up(name: str) -> None:
     state = SMALL_POLICIES[name]()
     first = targets(state)[0]
@@ -147,14 +159,14 @@ def test_many_enis_add_one_look_up(name: str) -> None:
     assert path.lookups <= MOST_LOOKUPS + 1, path  # the map that leads to the ENI's mark
 
 
-@pytest.mark.parametrize("name", [*FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@EACH
 def test_sets_before_the_profile_add_a_fixed_number_of_look_ups(name: str) -> None:
     """Own addresses and kinds of ICMP are sets without a name: they don't grow with the rules."""
     path = most_lookups(small(name)[1], with_sets=True)
     assert path.lookups <= MOST_LOOKUPS + MOST_SETS, path
 
 
-@pytest.mark.parametrize("name", SMALL_POLICIES)
+@EACH
 def test_lists_are_short_and_no_map_is_empty(name: str) -> None:
     _, table = small(name)
     assert max(len(chain.rules) for chain in table.chains if chain.hook is None) <= MOST_STEPS
@@ -170,7 +182,7 @@ def check_proof(state: CloudState, table: Table) -> None:
     assert proof.chains <= len(table.chains)
 
 
-@pytest.mark.parametrize("name", SMALL_POLICIES)
+@EACH
 def test_table_is_proven(name: str) -> None:
     check_proof(*small(name))
 

@@ -4,6 +4,7 @@ back, the table equals that of a compile from nothing. It is proven, too."""
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from tests.support import hardpolicies
 from tests.support.building import UNPROVEN, table_of
 from tests.support.edits import edited
 
-STEPS = 12
+FEW, STEPS = 8, 12
 POLICIES = ("typical", "alternating", "nested_cidrs", "overlapping_ports", "five_tuple", "prefix_lists", "mixture")
 
 
@@ -43,7 +44,12 @@ def shuffled(state: CloudState, chance: random.Random) -> CloudState:
     return replace(state, security_groups=groups, network_interfaces=enis)
 
 
-def history(first: CloudState, chance: random.Random, steps: int = STEPS) -> list[CloudState]:
+def slow(seeds: Iterable[int]) -> list[object]:
+    """With all steps."""
+    return [pytest.param(seed, STEPS, marks=pytest.mark.slow) for seed in seeds]
+
+
+def history(first: CloudState, chance: random.Random, steps: int) -> list[CloudState]:
     """Changes one by one, several at once, taken back, and in another order."""
     states = [first]
     for _ in range(steps):
@@ -66,27 +72,27 @@ def from_nothing(state: CloudState) -> str:
     return render_table(table_of(desired_of(replace(state))))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("seed", "steps"), [(0, FEW), *slow([0, 1])])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_table_is_the_same_whatever_was_compiled_before(policy: str, seed: int) -> None:
+def test_table_is_the_same_whatever_was_compiled_before(policy: str, seed: int, steps: int) -> None:
     chance = random.Random(f"{policy} {seed}")
     previous: Proven | None = None
-    for state in history(getattr(hardpolicies, policy)(seed, 100), chance):
+    for state in history(getattr(hardpolicies, policy)(seed, 100), chance, steps):
         previous = build(desired_of(state), previous=previous)
         assert render_table(previous.table) == from_nothing(state)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "steps"), [(0, FEW), (1, FEW), *slow(range(4))])
 @pytest.mark.parametrize("policy", CROWDED)
 def test_member_and_interface_come_and_go_without_a_trace(
-    policy: str, seed: int, monkeypatch: pytest.MonkeyPatch
+    policy: str, seed: int, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several hundred members; some states are skipped, as when changes come faster than they are applied. With
     diagrams that are kept, and without."""
     monkeypatch.setattr(profiles, "MOST_PROFILES", seed % 2)
     chance = random.Random(f"{policy} {seed}")
     previous: Proven | None = None
-    for state in history(getattr(hardpolicies, policy)(seed, 60), chance, 2 * STEPS):
+    for state in history(getattr(hardpolicies, policy)(seed, 60), chance, 2 * steps):
         found = build(desired_of(state), UNPROVEN, previous)
         assert render_table(found.table) == from_nothing(state)
         if chance.random() < 0.7:

@@ -14,12 +14,14 @@ import pytest
 
 from sgdataplane.contract.fields import Hook
 from sgdataplane.nft.ir import Chain, Table, goto, rule
-from tests.property.test_proof_mutants import CASES, Case
+from tests.property.test_proof_mutants import CASES, Case, audited, router, three_interfaces
 from tests.property.test_proof_walk import random_table
 from tests.support.exhaust import Comparison
 
 HOOKS = {"ingress": "prerouting", "egress": "postrouting"}
 SHARDS, TABLES, POINTS = 4, 100, 40
+QUICK_SHARDS = 1
+LARGE = (three_interfaces, router, audited)  # their diagrams are, too
 OF_COMPILED = 1000
 
 
@@ -37,7 +39,9 @@ def checked(table: Table, chance: random.Random, count: int) -> Counter[object]:
     return Counter(compared.checked(table, compared.meaning, point) for point in points)
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK_SHARDS else []) for shard in range(SHARDS)]
+)
 def test_diagrams_of_random_tables_equal_the_interpreter(shard: int) -> None:
     chance = random.Random(shard)
     found = [checked(at_both_hooks(random_table(chance)), chance, POINTS) for _ in range(TABLES)]
@@ -46,7 +50,9 @@ def test_diagrams_of_random_tables_equal_the_interpreter(shard: int) -> None:
     assert several > TABLES // 4, "hardly any table does several things: this proves nothing"
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.__name__, marks=[pytest.mark.slow] if case in LARGE else []) for case in CASES]
+)
 def test_diagrams_of_compiled_tables_equal_the_interpreter(case: Callable[[], Case]) -> None:
     found = checked(case().table, random.Random(0), OF_COMPILED)
     print(f"{case.__name__}: {len(found)} outcomes")

@@ -6,7 +6,6 @@ import random
 from dataclasses import replace
 from functools import cache
 
-import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
@@ -17,22 +16,23 @@ from sgdataplane.net.values import Verdict
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.reach import Reach
 from tests.support import gen
+from tests.support.amounts import holds_for, shards
 from tests.support.building import table_of
 from tests.support.changes import Change, changes, moved, stricter
 
-STATES_PER_SHARD, SHARDS = 100, 2
+STATES, FEW, SHARDS = 100, 70, 2
 
 
 def digest_of(state: CloudState, eni_id: str) -> str:
     return stamp_of(table_of(Desired(replace(state), {eni_id: "eth0"}))).digest
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_who_is_not_touched_has_the_same_table(shard: int) -> None:
+@shards(SHARDS, few=FEW, many=STATES)
+def test_who_is_not_touched_has_the_same_table(shard: int, states: int) -> None:
     counted = {"touched": 0, "same": 0}
 
     @seed(shard)
-    @settings(max_examples=STATES_PER_SHARD, database=None)
+    @settings(max_examples=states, database=None)
     @given(gen.states(), st.integers(0, 1 << 32))
     def check(before: CloudState, number: int) -> None:
         after = moved(before, random.Random(number))
@@ -52,16 +52,16 @@ def test_who_is_not_touched_has_the_same_table(shard: int) -> None:
 
     check()
     print(counted)
-    assert min(counted.values()) > STATES_PER_SHARD // 10
+    assert min(counted.values()) > states // 10
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_who_is_not_narrowed_is_refused_nothing_that_was_accepted(shard: int) -> None:
+@shards(SHARDS, few=FEW, many=STATES)
+def test_who_is_not_narrowed_is_refused_nothing_that_was_accepted(shard: int, states: int) -> None:
     """Each change is made, and then taken back."""
     counted = {"touched": 0, "narrowed": 0, "accepted": 0, "widened": 0, "refused": 0}
 
     @seed(shard)
-    @settings(max_examples=STATES_PER_SHARD, database=None)
+    @settings(max_examples=states, database=None)
     @given(changes())
     def check(change: Change) -> None:
         after = stricter(change.before, change.chance) if change.chance.random() < 0.5 else change.after
@@ -84,11 +84,10 @@ def test_who_is_not_narrowed_is_refused_nothing_that_was_accepted(shard: int) ->
 
     check()
     print(counted)
-    assert min(counted.values()) > STATES_PER_SHARD // 10
+    assert min(counted.values()) > states // 10
 
 
-@settings(max_examples=100, database=None)
-@given(gen.states(), st.integers(0, 1 << 32))
+@holds_for(gen.states(), st.integers(0, 1 << 32), few=FEW // 2, many=STATES)
 def test_a_shared_state_is_equal_and_has_the_records_that_were_there(before: CloudState, number: int) -> None:
     after = moved(before, random.Random(number))
     copied = replace(after, network_interfaces=tuple(replace(eni) for eni in after.network_interfaces))

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdataplane.analyse.review import review
@@ -31,10 +30,11 @@ from sgdataplane.statefile import dump_ecs, dump_native, load
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.statefile.keys import INNER_KEYS, KEYS, TOP_KEYS
 from sgdataplane.statefile.records import TIMEOUTS
+from tests.support.amounts import holds_for
 from tests.support.gen import states
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
-ROUNDS = 150
+FEW, MANY = 40, 150
 
 
 def read(files: Mapping[str, str]) -> CloudState:
@@ -114,31 +114,27 @@ def as_valid_eni(eni: Eni, is_classic: bool) -> Eni:
     )
 
 
-@settings(max_examples=ROUNDS)
-@given(loadable())
+@holds_for(loadable(), few=FEW, many=MANY)
 def test_a_state_written_natively_is_read_back_equal(state: CloudState) -> None:
     text = dump_native(state)
     assert read({"state.yaml": text}) == state
     assert dump_native(read({"state.yaml": text})) == text
 
 
-@settings(max_examples=ROUNDS)
-@given(loadable())
+@holds_for(loadable(), few=FEW, many=MANY)
 def test_a_state_written_as_answers_is_read_back_equal(state: CloudState) -> None:
     files = dump_ecs(state)
     assert read(files) == state
     assert dump_ecs(read(files)) == files
 
 
-@settings(max_examples=ROUNDS // 3)
-@given(loadable())
+@holds_for(loadable(), few=FEW // 2, many=MANY // 3)
 def test_native_to_answers_to_native_is_the_same_text(state: CloudState) -> None:
     text = dump_native(state)
     assert dump_native(read(dump_ecs(read({"state.yaml": text})))) == text
 
 
-@settings(max_examples=ROUNDS)
-@given(loadable(), st.data())
+@holds_for(loadable(), st.data(), few=FEW, many=MANY)
 def test_what_people_write_twice_survives_the_way_to_answers_and_back(state: CloudState, data: st.DataObject) -> None:
     """A list has one of its values twice: it is refused, or both formats give the same state."""
     document: dict[str, list[dict[str, Any]]] = dict(sections(state))
@@ -161,8 +157,7 @@ def is_texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(element, str) for element in value)
 
 
-@settings(max_examples=ROUNDS // 3)
-@given(loadable())
+@holds_for(loadable(), few=FEW // 2, many=MANY // 3)
 def test_every_state_can_be_reviewed_and_its_findings_name_what_is_there(state: CloudState) -> None:
     for finding in review(state):
         ids = dict(finding.subject)
@@ -193,14 +188,12 @@ def falls_over(data: bytes, name: str) -> None:
 NAMES = st.sampled_from(["s.yaml", "s.json", "s"])
 
 
-@settings(max_examples=ROUNDS)
-@given(st.binary(max_size=200), NAMES)
+@holds_for(st.binary(max_size=200), NAMES, few=FEW, many=MANY)
 def test_no_bytes_make_the_loader_fall_over(data: bytes, name: str) -> None:
     falls_over(data, name)
 
 
-@settings(max_examples=ROUNDS)
-@given(loadable(), st.data())
+@holds_for(loadable(), st.data(), few=FEW, many=MANY)
 def test_no_damage_to_a_state_makes_the_loader_fall_over(state: CloudState, data: st.DataObject) -> None:
     """A slice of a good document replaced by a few bytes."""
     is_native = data.draw(st.booleans())
@@ -231,8 +224,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=ROUNDS * 2)
-@given(st.dictionaries(st.sampled_from(tuple(TOP_KEYS)), TREES, min_size=1))
+@holds_for(st.dictionaries(st.sampled_from(tuple(TOP_KEYS)), TREES, min_size=1), few=FEW * 2, many=MANY * 2)
 def test_no_tree_of_known_keys_makes_the_loader_fall_over(tree: dict[str, object]) -> None:
     falls_over(json.dumps(tree).encode(), "s.json")
 
@@ -253,8 +245,11 @@ CALLS = st.sampled_from(["DescribeSecurityGroups", "DescribeX", "DescribeY"])
 GROUPS = {"RequestId": "R", "SecurityGroups": {"SecurityGroup": []}}
 
 
-@settings(max_examples=ROUNDS * 2)
-@given(st.dictionaries(CALLS, st.dictionaries(st.sampled_from(ANSWER_WORDS), ANSWER_TREES), max_size=3))
+@holds_for(
+    st.dictionaries(CALLS, st.dictionaries(st.sampled_from(ANSWER_WORDS), ANSWER_TREES), max_size=3),
+    few=FEW * 2,
+    many=MANY * 2,
+)
 def test_no_tree_of_the_answers_keys_makes_the_loader_fall_over(tree: dict[str, object]) -> None:
     falls_over(json.dumps({**tree, "DescribeZ": GROUPS}).encode(), "s.json")
 
@@ -287,7 +282,6 @@ RESOURCES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=ROUNDS * 2)
-@given(ATOMS | st.lists(ATOMS | RESOURCES, max_size=5))
+@holds_for(ATOMS | st.lists(ATOMS | RESOURCES, max_size=5), few=FEW * 2, many=MANY * 2)
 def test_no_terraform_state_makes_the_loader_fall_over(resources: object) -> None:
     falls_over(json.dumps({"version": 4, "resources": resources}).encode(), "s.tfstate")

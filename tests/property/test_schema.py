@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -26,6 +25,7 @@ from sgdataplane.statefile.schema import state_schema
 from sgdataplane.statefile.source import SourceText
 from sgdataplane.statefile.yamltext import parse_yaml
 from tests.property.test_roundtrip import ATOMS, TREES, WORDS, loadable
+from tests.support.amounts import holds_for
 from tests.unit.statefile.test_native import EVERY_FIELD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,8 +76,7 @@ def of(document: dict[str, Any], section: str) -> list[dict[str, Any]]:
     return document[section] if section in KEYS else []
 
 
-@settings(max_examples=150)
-@given(loadable())
+@holds_for(loadable(), few=40, many=150)
 def test_every_state_that_is_written_conforms(state: CloudState) -> None:
     schema().validate(parse_yaml(dump_native(state)))
 
@@ -90,8 +89,7 @@ def places(value: object) -> Iterator[tuple[Any, Any]]:
         yield from places(inner)
 
 
-@settings(max_examples=400)
-@given(loadable(), st.data())
+@holds_for(loadable(), st.data(), few=100, many=400)
 def test_what_it_refuses_the_reader_refuses_too(state: CloudState, data: st.DataObject) -> None:
     """Some values of a good state are replaced, some keys are added or removed."""
     document = copy.deepcopy(parse_yaml(dump_native(state)))
@@ -110,8 +108,7 @@ def test_what_it_refuses_the_reader_refuses_too(state: CloudState, data: st.Data
     assert schema().is_valid(document) or not is_readable(document)
 
 
-@settings(max_examples=400)
-@given(st.dictionaries(st.sampled_from(tuple(TOP_KEYS)), TREES, max_size=4))
+@holds_for(st.dictionaries(st.sampled_from(tuple(TOP_KEYS)), TREES, max_size=4), few=100, many=400)
 def test_no_tree_that_it_refuses_can_be_read(tree: dict[str, object]) -> None:
     assert schema().is_valid(tree) or not is_readable(tree)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 from hypothesis import given, seed, settings
@@ -19,8 +20,9 @@ from sgdataplane.suggest.result import Suggestion, Wishes
 from sgdataplane.suggest.room import crowded_groups
 from sgdataplane.suggest.solve import suggest
 from tests.support import gen
+from tests.support.amounts import few_or_many, holds_for
 
-EXAMPLES, PACKETS = 60, 40
+MANY, FEW, PACKETS = 60, 20, 40
 
 
 def flow_of(packet: Packet, passage: Passage = Passage.UNKNOWN) -> SeenFlow:
@@ -61,13 +63,7 @@ def drop_rules(state: CloudState) -> set[tuple[str, SecurityGroupRule]]:
     return {(g.security_group_id, rule) for g in groups for rule in g.rules if rule.policy is Verdict.DROP}
 
 
-counted = {"accepted": 0, "closed": 0, "allowed": 0, "narrower": 0}
-
-
-@seed(1)
-@settings(max_examples=EXAMPLES, database=None, deadline=None)
-@given(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32))
-def check_each(state: CloudState, options: Options, wish: Wishes, number: int) -> None:
+def check_each(state: CloudState, options: Options, wish: Wishes, number: int, counted: Counter[str]) -> None:
     packets, found = made(state, options, wish, number)
     for packet in packets:
         if decide(state, packet, options).verdict is Verdict.ACCEPT:
@@ -87,15 +83,22 @@ def check_each(state: CloudState, options: Options, wish: Wishes, number: int) -
     counted["narrower"] += bool(found.difference.enis)
 
 
-def test_what_was_seen_passes_and_nothing_opens() -> None:
-    check_each()
+@few_or_many("examples", FEW, MANY)
+def test_what_was_seen_passes_and_nothing_opens(examples: int) -> None:
+    counted: Counter[str] = Counter()
+
+    @seed(1)
+    @settings(max_examples=examples, database=None, deadline=None)
+    @given(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32))
+    def check(state: CloudState, options: Options, wish: Wishes, number: int) -> None:
+        check_each(state, options, wish, number, counted)
+
+    check()
     print(counted)
-    assert min(counted.values()) > EXAMPLES / 4
+    assert min(counted[what] for what in ("accepted", "closed", "allowed", "narrower")) > examples / 4
 
 
-@seed(2)
-@settings(max_examples=EXAMPLES, database=None, deadline=None)
-@given(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32))
+@holds_for(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=2)
 def test_a_suggestion_of_a_suggestion_changes_nothing(
     state: CloudState, options: Options, wish: Wishes, number: int
 ) -> None:
@@ -108,9 +111,7 @@ def test_a_suggestion_of_a_suggestion_changes_nothing(
         assert all(decide(again.after, p, options).verdict is Verdict.ACCEPT for p in packets if flow_of(p) in flows)
 
 
-@seed(3)
-@settings(max_examples=EXAMPLES, database=None, deadline=None)
-@given(gen.states(), wishes(), st.integers(0, 1 << 32))
+@holds_for(gen.states(), wishes(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=3)
 def test_the_quotas_hold(state: CloudState, wish: Wishes, number: int) -> None:
     wish = replace(wish, profile="seed")
     if not crowded_groups(state, "seed"):
@@ -126,9 +127,7 @@ def loose(packet: Packet, length: int) -> SeenFlow:
     return replace(flow_of(packet, Passage.PASSED), remotes=(block,), local=None, source_port=None)
 
 
-@seed(4)
-@settings(max_examples=EXAMPLES, database=None, deadline=None)
-@given(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32))
+@holds_for(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=4)
 def test_whatever_loose_evidence_may_have_been_passes(
     state: CloudState, options: Options, wish: Wishes, number: int
 ) -> None:
