@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -30,7 +31,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.text import rule_text
 from sgdataplane.policy.resolve import resolve
-from sgdataplane.proof.prove import prove, require_proof
+from sgdataplane.proof.prove import Proof, prove, require_proof
 from sgdataplane.proof.specification import Specification
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 
@@ -49,8 +50,15 @@ def specification(options: Options = DEFAULTS, internal: tuple[str, ...] = ()) -
     return Specification(STATE, INTERFACES, options, internal)
 
 
+@cache
 def compiled(options: Options = DEFAULTS, internal: tuple[str, ...] = ()) -> Table:
     return compile_policy(resolve(STATE, INTERFACES, options, internal), options)
+
+
+@cache
+def first_proof() -> Proof:
+    """Of the right table, from nothing."""
+    return prove(specification(), compiled())
 
 
 def with_chain(table: Table, name: str, change: Callable[[tuple[Rule, ...]], tuple[Rule, ...]]) -> Table:
@@ -74,7 +82,7 @@ def without_leaf(table: Table) -> Table:
 
 
 def test_a_right_table_is_proven_with_an_account() -> None:
-    proof = prove(specification(), compiled())
+    proof = first_proof()
     assert proof.holds
     assert (proof.profiles, proof.counterexample, proof.problem) == (2, None, "")
     assert proof.cells > 500
@@ -103,7 +111,7 @@ def test_who_needs_a_proof_gets_an_error_that_is_a_bug_of_ours() -> None:
 
 
 def test_what_is_proven_and_stays_is_not_proven_again() -> None:
-    first = prove(specification(), compiled())
+    first = first_proof()
     again = prove(specification(), compiled(), first.proven)
     assert again.holds
     assert (first.profiles, again.profiles, again.cells) == (2, 0, 0)
@@ -113,22 +121,25 @@ def test_what_is_proven_and_stays_is_not_proven_again() -> None:
 
 
 def test_a_changed_profile_is_proven_again_and_no_other() -> None:
-    known = prove(specification(), compiled()).proven
+    known = first_proof().proven
     state = specification().state
     group, other = state.security_groups
     group = replace(group, rules=(*group.rules, make_rule("ingress gre from 192.0.2.0/24")))
     wanted = replace(specification(), state=replace(state, security_groups=(group, other)))
     table = compile_policy(resolve(wanted.state, wanted.interfaces, DEFAULTS), DEFAULTS)
-    assert prove(wanted, table, known).holds
-    assert prove(wanted, table, known).profiles == 1
+    found = prove(wanted, table, known)
+    assert (found.holds, found.profiles) == (True, 1)
     assert not prove(wanted, compiled(), known).holds, "the state has changed, and the table has not"
 
 
 @pytest.mark.parametrize("chain", ["eni-egress.eth0", "egress-entry", "ingress-refuse", "profile-ingress.sg-0"])
 def test_a_wrong_table_is_refused_whatever_was_proven_before(chain: str) -> None:
-    known = prove(specification(), compiled()).proven
+    known = first_proof().proven
     assert not prove(specification(), with_chain(compiled(), chain, lambda rules: rules[1:]), known).holds
-    assert not prove(specification(), without_leaf(compiled()), known).holds
+
+
+def test_a_wrong_leaf_is_refused_whatever_was_proven_before() -> None:
+    assert not prove(specification(), without_leaf(compiled()), first_proof().proven).holds
 
 
 @pytest.mark.parametrize("internal", [(), ("docker0",), ("veth*",)], ids=["none", "one", "many"])
