@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-import pytest
 from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
@@ -24,11 +23,12 @@ from sgdataplane.nft.interp import PacketOutcome, run
 from sgdataplane.nft.ir import Table, VerdictKind
 from sgdataplane.policy.resolve import resolve
 from tests.support import gen, wire
+from tests.support.amounts import shards
 
 EPOCH, SECRET = 7, 0x12345678
 JUDGED = {name for hook in Direction for side in Direction for name in (accept_name(hook, side), refuse_name(side))}
 SHARDS, STATES_PER_SHARD, PACKETS = 8, 250, 200  # slow, as test_proof.py asks of every packet
-FEW = 80  # states of the first shard, which the suite has
+FEW = 28
 
 
 def compiled(state: CloudState, options: Options) -> dict[str, tuple[Table, str]]:
@@ -88,10 +88,7 @@ def check_reply(table: Table, ifname: str, packet: Packet, decision: Decision) -
     check_approval(packet.direction.other, outcome)
 
 
-SLOW_SHARDS = [pytest.param(shard, STATES_PER_SHARD, marks=pytest.mark.slow) for shard in range(SHARDS)]
-
-
-@pytest.mark.parametrize(("shard", "states"), [(0, FEW), *SLOW_SHARDS])
+@shards(SHARDS, few=FEW, many=STATES_PER_SHARD)
 def test_interpreter_agrees_with_decide(shard: int, states: int) -> None:
     @seed(20260 + shard)
     @settings(max_examples=states, deadline=None, database=None, suppress_health_check=list(HealthCheck))

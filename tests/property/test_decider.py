@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -13,19 +12,17 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.observe.decisions import Decider
 from tests.support import gen
+from tests.support.amounts import shards
 
-STATES_PER_SHARD, PACKETS = 150, 400
-QUICK, SHARDS = 1, 2  # the second half is slow
+STATES, FEW, PACKETS, SHARDS = 150, 40, 400, 2
 
 
-@pytest.mark.parametrize(
-    "shard", [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK else []) for shard in range(SHARDS)]
-)
-def test_remembered_decisions_are_those_of_decide(shard: int) -> None:
+@shards(SHARDS, few=FEW, many=STATES)
+def test_remembered_decisions_are_those_of_decide(shard: int, states: int) -> None:
     remembered = 0
 
     @seed(30260 + shard)
-    @settings(max_examples=STATES_PER_SHARD, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=states, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(gen.states(), gen.options(), st.integers(0, 2**32))
     def agrees(state: CloudState, options: Options, packet_seed: int) -> None:
         nonlocal remembered
@@ -35,4 +32,4 @@ def test_remembered_decisions_are_those_of_decide(shard: int) -> None:
         remembered += PACKETS - len(decider._known)
 
     agrees()
-    assert remembered > STATES_PER_SHARD * PACKETS / 8  # it has been asked about what it knew
+    assert remembered > states * PACKETS / 8  # it has been asked about what it knew

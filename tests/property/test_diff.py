@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterable, Iterator
 from itertools import product
 
-import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
@@ -21,10 +20,11 @@ from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Verdict
 from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT
 from tests.support import gen, rewrites
+from tests.support.amounts import holds_for, shards
 from tests.support.changes import Change, changes
 from tests.support.regions import in_change
 
-STATES_PER_SHARD, SHARDS = 25, 2
+STATES, FEW, SHARDS = 25, 18, 2
 PACKETS, ROWS, CORNERS = 30, 8, 20  # of each pair of states: packets anywhere, rows looked at, packets about each
 
 
@@ -91,12 +91,12 @@ def check_diff(states: tuple[CloudState, CloudState], options: Options, chance: 
     return len(found)
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_rows_are_what_changes_and_nothing_else(shard: int) -> None:
+@shards(SHARDS, few=FEW, many=STATES)
+def test_rows_are_what_changes_and_nothing_else(shard: int, states: int) -> None:
     counted = {"rows": 0, "empty": 0}
 
     @seed(shard)
-    @settings(max_examples=STATES_PER_SHARD, database=None, deadline=None)
+    @settings(max_examples=states, database=None, deadline=None)
     @given(changes())
     def check(change: Change) -> None:
         rows = check_diff(change.states, change.options, change.chance)
@@ -105,12 +105,10 @@ def test_rows_are_what_changes_and_nothing_else(shard: int) -> None:
 
     check()
     print(counted)
-    assert counted["rows"] > 2 * STATES_PER_SHARD
+    assert counted["rows"] > 2 * states
 
 
-@seed(0)
-@settings(max_examples=2 * STATES_PER_SHARD, database=None, deadline=None)
-@given(gen.states(), gen.options(), st.integers(0, 1 << 32))
+@holds_for(gen.states(), gen.options(), st.integers(0, 1 << 32), few=FEW, many=2 * STATES, first=0)
 def test_the_same_policy_written_differently_is_no_change(state: CloudState, options: Options, number: int) -> None:
     other = rewrites.rewritten(state, random.Random(number))
     diff = StateDiff(state, other, options)

@@ -26,9 +26,10 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table, VerdictKind
 from sgdataplane.policy.resolve import resolve
 from tests.support import gen, wire
+from tests.support.amounts import shards
 
 IFNAME, SECRET = "eth0", 0x12345678
-SHARDS, STATES, PACKETS, DISCOVERY = 2, 15, 60, 40
+SHARDS, STATES, FEW, PACKETS, DISCOVERY = 2, 15, 10, 60, 40
 TYPE = {Family.IPV4: IPV4, Family.IPV6: IPV6}
 
 
@@ -67,13 +68,13 @@ def sent(state: CloudState, chance: random.Random) -> Iterator[Packet]:
 
 
 @pytest.mark.parametrize("at", Placement)
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_fence_and_policy_are_what_decide_says(shard: int, at: Placement) -> None:
+@shards(SHARDS, few=FEW, many=STATES)
+def test_fence_and_policy_are_what_decide_says(shard: int, states: int, at: Placement) -> None:
     seen: Counter[tuple[str, str]] = Counter()
     near: Counter[bool] = Counter()
 
     @seed(20270 + shard)
-    @settings(max_examples=STATES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=states, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(gen.states(), gen.options(), st.integers(0, 2**32))
     def agrees(state: CloudState, options: Options, packet_seed: int) -> None:
         tables: dict[str, tuple[Table, Table]] = {}

@@ -27,9 +27,10 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Family, Verdict
 from sgdataplane.policy.reach import Reach
 from tests.support import gen
+from tests.support.amounts import shards
 from tests.support.changes import Change, changes
 
-STATES_PER_SHARD, SHARDS, JOINING, PACKETS = 40, 2, 4, 60
+STATES, FEW, SHARDS, JOINING, PACKETS = 40, 28, 2, 4, 60
 UNKNOWN = "sg-unknown"  # as in gen.py
 Groups = tuple[str, ...]
 
@@ -143,12 +144,12 @@ def check_gate(change: Change) -> dict[str, int]:
     return counted
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_no_eni_that_joins_is_open_where_nothing_is_told(shard: int) -> None:
+@shards(SHARDS, few=FEW, many=STATES)
+def test_no_eni_that_joins_is_open_where_nothing_is_told(shard: int, states: int) -> None:
     total = dict.fromkeys(("opens", "quiet", "strange"), 0)
 
     @seed(shard)
-    @settings(max_examples=STATES_PER_SHARD, database=None, deadline=None)
+    @settings(max_examples=states, database=None, deadline=None)
     @given(changes())
     def check(change: Change) -> None:
         for name, count in check_gate(change).items():
@@ -156,7 +157,7 @@ def test_no_eni_that_joins_is_open_where_nothing_is_told(shard: int) -> None:
 
     check()
     print(total)
-    assert min(total.values()) > STATES_PER_SHARD
+    assert min(total.values()) > states
 
 
 def _only(method: Callable[..., Iterable[EniPlace]], keep: Callable[[EniPlace], bool]) -> Callable[..., list[EniPlace]]:

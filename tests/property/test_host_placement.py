@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import pytest
 from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
@@ -26,11 +25,12 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table
 from tests.property.test_compile_equals_decide import JUDGED, check_told, is_answerable, lookups_but_counts
 from tests.support import gen, wire
+from tests.support.amounts import shards
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import table_of
 
 EPOCH = 7
-QUICK, SHARDS, STATES, PACKETS = 1, 4, 40, 100  # all but the first are slow
+FEW, SHARDS, STATES, PACKETS = 14, 4, 40, 100
 UPLINK = "up0"
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 
@@ -116,14 +116,12 @@ def check_way(vpc: Vpc, packet: Packet, receiver: Eni) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    "shard", [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK else []) for shard in range(SHARDS)]
-)
-def test_each_vpc_is_proven_and_says_what_decide_says(shard: int) -> None:
+@shards(SHARDS, few=FEW, many=STATES)
+def test_each_vpc_is_proven_and_says_what_decide_says(shard: int, states: int) -> None:
     ways: list[bool] = []
 
     @seed(510 + shard)
-    @settings(max_examples=STATES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=states, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(gen.states(), gen.options(), st.integers(0, 1 << 32))
     def holds(state: CloudState, options: Options, packet_seed: int) -> None:
         event(gen.describe(state))

@@ -15,22 +15,23 @@ from sgdataplane.model.state import CloudState, sharing
 from sgdataplane.policy.reach import Reach
 from tests.property.test_reach import digest_of
 from tests.support import gen
+from tests.support.amounts import shards
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.changes import moved
 
-STATES_PER_SHARD, SHARDS = 100, 2
+STATES, FEW, SHARDS = 100, 70, 2
 
 
 def inputs_of(state: CloudState, eni_id: str, before: Inputs | None = None) -> str | None:
     return Inputs(state, before).digest(Desired(state, {eni_id: "eth0"}), 1.0)
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_the_same_inputs_give_the_same_table(shard: int) -> None:
+@shards(SHARDS, few=FEW, many=STATES)
+def test_the_same_inputs_give_the_same_table(shard: int, states: int) -> None:
     counted = {"same": 0, "others": 0}
 
     @seed(shard)
-    @settings(max_examples=STATES_PER_SHARD, database=None)
+    @settings(max_examples=states, database=None)
     @given(gen.states(), st.integers(0, 1 << 32))
     def check(before: CloudState, number: int) -> None:
         after = moved(before, random.Random(number))
@@ -50,7 +51,7 @@ def test_the_same_inputs_give_the_same_table(shard: int) -> None:
 
     check()
     print(counted)
-    assert min(counted.values()) > STATES_PER_SHARD // 10
+    assert min(counted.values()) > states // 10
 
 
 STATE = make_state([make_group("sg-a", ["ingress tcp 1/1 from 0.0.0.0/0"])], [make_eni("eni-a", "10.0.0.1", "sg-a")])

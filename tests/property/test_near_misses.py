@@ -20,9 +20,10 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ALL, Address, PortRange, Prefix
 from sgdataplane.policy.dimensions import DIMENSIONS
 from tests.support import gen
+from tests.support.amounts import few_or_many
 
 PROTOCOL, PORT, SOURCE_PORT, REMOTE, LOCAL = ("protocol", "port", "source_port", "remote", "local")
-STATES, PACKETS = 60, 60
+STATES, FEW, PACKETS = 60, 20, 60
 
 
 def turned(state: CloudState, rule: SecurityGroupRule, packet: Packet) -> Iterator[tuple[str, Packet]]:
@@ -120,11 +121,12 @@ def is_nobody(state: CloudState, rule: SecurityGroupRule, field: str) -> bool:
     return field == REMOTE and isinstance(rule.remote, (GroupRef, PrefixListRef))
 
 
-def test_a_near_miss_matches_once_its_field_is_another() -> None:
+@few_or_many("states", FEW, STATES)
+def test_a_near_miss_matches_once_its_field_is_another(states: int) -> None:
     seen: Counter[str] = Counter()
 
     @seed(701)
-    @settings(max_examples=STATES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=states, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(gen.states(), gen.options(), st.integers(0, 1 << 32))
     def holds(state: CloudState, options: Options, packet_seed: int) -> None:
         for packet in gen.packets(state, random.Random(packet_seed), PACKETS):

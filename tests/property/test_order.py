@@ -17,9 +17,10 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.resolve import resolve_profile
 from tests.support import gen
+from tests.support.amounts import few_or_many
 from tests.support.regions import in_region
 
-STATES, PACKETS = 40, 30
+STATES, FEW, PACKETS = 40, 14, 30
 
 
 def arranged(order: PermissionOrder) -> Arrangement:
@@ -43,11 +44,12 @@ def effect(order: PermissionOrder, index: int) -> Region:
 
 
 @pytest.mark.parametrize("direction", list(Direction), ids=lambda direction: direction.value)
-def test_regions_are_what_decide_says(direction: Direction) -> None:
+@few_or_many("states", FEW, STATES)
+def test_regions_are_what_decide_says(direction: Direction, states: int) -> None:
     counted = {"would change": 0, "would not": 0}
 
     @seed(0)
-    @settings(max_examples=STATES, database=None, deadline=None)
+    @settings(max_examples=states, database=None, deadline=None)
     @given(gen.states(), gen.options(), st.integers(0, 1 << 32))
     def check(state: CloudState, options: Options, number: int) -> None:
         far = FarAddresses(state)
@@ -72,4 +74,4 @@ def test_regions_are_what_decide_says(direction: Direction) -> None:
 
     check()
     print(counted)
-    assert min(counted.values()) > STATES // 4
+    assert min(counted.values()) > states // 4

@@ -24,9 +24,10 @@ from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.source import SourceText
 from tests.support import otherclouds
+from tests.support.amounts import few_or_many
 from tests.support.otherclouds import Asked, Json
 
-STATES, PACKETS = 60, 100
+STATES, FEW, PACKETS = 60, 20, 100
 SEED = 30370
 CLOUDS = {
     "aws": (otherclouds.aws_answers, otherclouds.aws_accepts),
@@ -63,11 +64,12 @@ def decision_of(state: CloudState, asked: Asked) -> Decision:
     return decide(state, packet)
 
 
+@few_or_many("states", FEW, STATES)
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_an_exact_import_decides_as_the_cloud_does(cloud: str) -> None:
+def test_an_exact_import_decides_as_the_cloud_does(cloud: str, states: int) -> None:
     make, accepts = CLOUDS[cloud]
     chance, seen = random.Random(SEED), Counter[object]()
-    for number in range(10 * STATES):
+    for number in range(10 * states):
         answers = make(chance)
         state, refusals = read_exactly(answers)
         assert refusals <= {"InvalidSource.NotExact"}, (SEED, number)
@@ -78,17 +80,18 @@ def test_an_exact_import_decides_as_the_cloud_does(cloud: str) -> None:
             expected, found = accepts(answers, asked), decision_of(state, asked)
             assert (found.verdict is Verdict.ACCEPT) is expected, (SEED, number, asked, found)
             seen[expected] += 1
-        if seen[True] + seen[False] > STATES * PACKETS:
+        if seen[True] + seen[False] > states * PACKETS:
             break
     print(SEED, seen)
     assert min(seen[True], seen[False], seen["refused"]) > 40
 
 
+@few_or_many("states", FEW, STATES)
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_what_is_not_exact_errs_to_the_side_that_was_chosen_and_says_so(cloud: str) -> None:
+def test_what_is_not_exact_errs_to_the_side_that_was_chosen_and_says_so(cloud: str, states: int) -> None:
     make, accepts = CLOUDS[cloud]
     chance, seen = random.Random(SEED + 1), Counter[str]()
-    for number in range(STATES):
+    for number in range(states):
         answers = make(chance, is_odd=True)
         wide, narrow = read(answers, "widen").state, read(answers, "narrow").state
         for asked in packets(wide, chance):
@@ -129,7 +132,7 @@ def test_the_judges_see_a_rule_that_is_changed(cloud: str) -> None:
         ),
     )
     wrong = 0
-    for _ in range(STATES):
+    for _ in range(FEW):
         answers = make(chance)
         state = broken(read(answers, "widen").state)
         wrong += sum(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdataplane.analyse.kinds import EniKind
@@ -19,6 +18,7 @@ from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import holds
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Prefix, Verdict
+from tests.support.amounts import holds_for
 from tests.support.gen import describe, options, states
 
 PROTOCOLS = {Family.IPV4: (TCP, UDP, ICMP, 47, 200), Family.IPV6: (TCP, UDP, ICMPV6, 47, 200)}
@@ -82,8 +82,7 @@ def kinds_of_enis(reach: Reachability) -> list[tuple[EniKind, Eni]]:
     return [(kind, eni) for kind in reach.kinds for eni in kind.enis]
 
 
-@given(states(), options(), st.integers(0, 2**32))
-@settings(max_examples=25)
+@holds_for(states(), options(), st.integers(0, 2**32), few=10, many=25)
 def test_what_passes_between_two_enis_is_what_both_policies_accept(
     state: CloudState, chosen: Options, seed: int
 ) -> None:
@@ -101,8 +100,7 @@ def test_what_passes_between_two_enis_is_what_both_policies_accept(
                 assert bool(said) is wanted or (not wanted and all(way.is_some for way in said)), about
 
 
-@given(states(), options(), st.integers(0, 2**32))
-@settings(max_examples=25)
+@holds_for(states(), options(), st.integers(0, 2**32), few=10, many=25)
 def test_what_passes_from_and_to_outside_is_what_the_policy_accepts(
     state: CloudState, chosen: Options, seed: int
 ) -> None:

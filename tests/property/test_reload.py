@@ -15,6 +15,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, dump_native, load
 from sgdataplane.statefile.dump_native import sections
 from tests.support import hardpolicies
+from tests.support.amounts import few_or_many
 from tests.support.edits import edited
 
 STEPS = 15
@@ -51,7 +52,7 @@ def spoiled(document: dict[str, list[dict[str, object]]], chance: random.Random)
 
 
 @pytest.mark.parametrize("suffix", ["json", "yaml", "folder"])
-@pytest.mark.parametrize("seed", range(2))
+@few_or_many("seed", 0, 1)
 def test_a_load_is_the_same_whatever_was_loaded_before(tmp_path: Path, suffix: str, seed: int) -> None:
     chance = random.Random(f"{seed} {suffix}")
     state, memory = small(seed), Memory()
