@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support import isolation, paths
 
@@ -50,7 +50,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s)", flush=True)
 
 
-settings.register_profile("suite", deadline=None, print_blob=True)
+# No limit of time for an example, nor for how long it takes to draw some: where others work beside, both mean nothing.
+settings.register_profile("suite", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 MACHINE = pytest.StashKey[isolation.Machine]()
