@@ -31,7 +31,7 @@ from tests.support import gen, wire
 from tests.support.building import table_of
 
 EPOCH, UPLINK = 7, "up0"
-SHARDS, STATES, ERRORS = 3, 25, 60
+QUICK, SHARDS, STATES, ERRORS = 1, 3, 25, 60  # all but the first are slow
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 TYPES = {Family.IPV4: (3, 11, 12, 5), Family.IPV6: (1, 2, 3, 4, 200)}  # the last one of each is no error
 ICMPS = {Family.IPV4: (ICMP, Field.ICMP_TYPE), Family.IPV6: (ICMPV6, Field.ICMPV6_TYPE)}
@@ -198,7 +198,9 @@ def check_uplink(place: Place, case: Case, chance: random.Random) -> str:
     return f"uplink {'refused' if is_refused else 'passes'}"
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK else []) for shard in range(SHARDS)]
+)
 def test_table_and_proof_say_of_each_error_what_decide_says(shard: int) -> None:
     causes: Counter[tuple[Placement, str]] = Counter()
 

@@ -84,7 +84,8 @@ def mutants(placement: Placement, addresses: str) -> list[tuple[str, int, Change
 
 
 PLACES = [(placement, addresses) for placement in Placement for addresses in ADDRESSES]
-MUTATED = [(placement, "one") for placement in Placement]
+# A host has all that an instance has, and uplinks.
+MUTATED = [(Placement.HOST, "one"), pytest.param(Placement.INSTANCE, "one", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("where", "addresses"), PLACES)
