@@ -27,16 +27,15 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import holds
 from sgdataplane.net.values import GRE, TCP, UDP, Address, Direction, Family, Prefix, Verdict
 from tests.support import gen
+from tests.support.amounts import shards
 from tests.support.smallstates import FAR, every_packet, local_points, points, small_state, with_lone_enis
 
 # Seeds of small states.
 SEEDS = (
     pytest.param(range(20), id="0-19"),
-    pytest.param(range(20, 40), id="20-39"),
-    pytest.param(range(40, 440), id="40-439", marks=pytest.mark.slow),
+    pytest.param(range(20, 440), id="20-439", marks=pytest.mark.slow),
 )
-SHARDS = 2
-LARGER, PACKETS = 30, 150  # generated states with all features
+SHARDS, LARGER, FEW, PACKETS = 2, 30, 20, 150  # generated states with all features
 Key = tuple[str, str]
 OF_NO_RULE = ("UnusedGroup", "InAuditMode")  # findings about something else
 
@@ -251,10 +250,10 @@ def covering(state: CloudState, accepting: Mapping[Key, SecurityGroupRule], outs
     return set(few)
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_of_any_state_nothing_false_is_said(shard: int) -> None:
+@shards(SHARDS, few=FEW, many=LARGER)
+def test_of_any_state_nothing_false_is_said(shard: int, states: int) -> None:
     @seed(shard)
-    @settings(max_examples=LARGER)
+    @settings(max_examples=states)
     @given(gen.states(), st.integers(0, 2**32))
     def check(state: CloudState, number: int) -> None:
         found = reported(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import Phase, given, seed, settings
 
 from sgdataplane.contract.fields import Field
@@ -12,6 +11,7 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.trial.lines import TrialLines
 from sgdataplane.trial.tables import LOOK_UPS, TrialPlace, base_name, compile_trial
 from tests.support import gen, wire
+from tests.support.amounts import shards
 from tests.support.changes import Change, changes
 from tests.support.trialing import (
     decisions_of,
@@ -24,7 +24,7 @@ from tests.support.trialing import (
     trial_of,
 )
 
-SHARDS, STATES = 2, 20
+SHARDS, STATES, FEW = 2, 20, 7
 PACKETS, LINES, EDGES, INSIDE = 30, 8, 20, 5
 NO_SHRINKING = (Phase.generate,)  # each example takes a second, and says which packet it is about
 
@@ -64,16 +64,16 @@ def check_packet(change: Change, table: Table, place: TrialPlace, found: TrialLi
     return bool(at)
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_a_packet_is_counted_where_both_states_differ_as_the_line_says(shard: int, placement: str) -> None:
+@shards(SHARDS, few=FEW, many=STATES)
+def test_a_packet_is_counted_where_both_states_differ_as_the_line_says(shard: int, states: int, placement: str) -> None:
     counts = list[int]()
 
     @seed(shard)
-    @settings(max_examples=STATES, database=None, deadline=None, phases=NO_SHRINKING)
+    @settings(max_examples=states, database=None, deadline=None, phases=NO_SHRINKING)
     @given(changes())
     def check(change: Change) -> None:
         counts.append(check_trial(change, placement))
 
     check()
     print(counts)
-    assert sum(counts) > STATES
+    assert sum(counts) > states
