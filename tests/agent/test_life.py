@@ -37,6 +37,7 @@ def test_killed_at_random_moments_it_leaks_and_loses_nothing(attached: Bench, ag
     print(f"seed {seed}")
     chooser = random.Random(seed)
     agent.configure(adoption_window=0)  # else what is left of it differs
+    agent.is_fresh = True  # it is killed while it imports, too
     agent.write(changing_state(0))
     agent.start()
     with flooded(attached, agent) as flood:
@@ -120,6 +121,7 @@ def test_systemd_is_told_when_it_has_enforced_and_that_it_lives(attached: Bench,
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(agent.folder / "notify"))
         systemd.settimeout(DEADLINE)
+        agent.is_fresh = True
         agent.launch(NOTIFY_SOCKET=systemd.getsockname(), WATCHDOG_USEC="200000")
         told = [systemd.recv(4096).decode()]
         while "READY=1" not in told[-1]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
@@ -22,20 +22,25 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.schemas import assert_conforms
+from tests.support.warminterpreter import WarmInterpreter, WarmProcess, warm_interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class AgentBench:
     """`state` is the path of the state's file; the bindings are those of tests.support.attachbench in that folder.
-    `module` is what is run as `sgdp`: the product, or that with faults in it; `prefix` is what runs it, if not we."""
+    `module` is what is run as `sgdp`: the product, or that with faults in it; `prefix` is what runs it, if not we. With
+    `is_fresh`, it starts from nothing; else from an interpreter that has imported it, if there is one."""
+
+    warm: ClassVar[WarmInterpreter | None] = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state, self.config = folder / "state.yaml", folder / "agent.toml"
         self.var, self.socket, self.log = folder / "var", folder / "agent.sock", folder / "agent.log"
         self.module, self.prefix = "sgdataplane", tuple[str, ...]()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.is_fresh = False
+        self.process: subprocess.Popen[bytes] | WarmProcess | None = None
         self.configure()
 
     def configure(self, **more: object) -> None:
@@ -56,7 +61,11 @@ class AgentBench:
 
     def launch(self, **environment: str) -> None:
         """Returns at once."""
-        command = [*self.prefix, sys.executable, "-m", self.module, "agent", "--config", str(self.config)]
+        arguments = ["agent", "--config", str(self.config)]
+        if self.warm is not None and not self.is_fresh and not self.prefix:
+            self.process = self.warm.start(self.module, arguments, self.log, **environment)
+            return
+        command = [*self.prefix, sys.executable, "-m", self.module, *arguments]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **environment}
@@ -156,3 +165,14 @@ def agent_in(folder: Path) -> Iterator[AgentBench]:
             bench.process.kill()
             bench.process.wait()
             wait_until(lambda: not any(map(_is_there, children)))  # they end when it does
+
+
+@contextmanager
+def warm_agents() -> Iterator[None]:
+    """Agents start from an interpreter that has imported the product."""
+    with warm_interpreter(ROOT) as found:
+        AgentBench.warm = found
+        try:
+            yield
+        finally:
+            AgentBench.warm = None
