@@ -15,7 +15,7 @@ from tests.support.agentscene import scene_at
 from tests.support.attachbench import DNS, WEB
 from tests.support.disk import Disk, tiny_disk
 from tests.support.flood import DEADLINE, wait_until
-from tests.support.historyscene import HistoryScene
+from tests.support.historyscene import PROMPT, HistoryScene
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 
@@ -32,6 +32,7 @@ def kept(
 ) -> Iterator[HistoryScene]:
     with scene_at("instance", make_lab_name, tmp_path, lambda: capsys.readouterr().out) as scene:
         assert scene.agent.var == disk.folder
+        scene.agent.module = PROMPT
         scene.agent.configure(history={"max_mb": 8})
         scene.write(WEB)
         scene.agent.start()

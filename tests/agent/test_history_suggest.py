@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.history.rows import Fate
-from tests.support.attachbench import DNS, WEB
-from tests.support.historyscene import history_at
+from tests.support.attachbench import WEB
+from tests.support.historyscene import seen_at
 from tests.support.schemas import assert_conforms
 
 pytestmark = pytest.mark.daemon
@@ -20,11 +19,7 @@ pytestmark = pytest.mark.daemon
 def test_what_the_agent_has_recorded_is_carried(
     make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
 ) -> None:
-    with history_at(placement, make_lab_name, tmp_path, lambda: capsys.readouterr().out) as kept:
-        kept.scene.visit(WEB, 5)
-        kept.deny(3)
-        kept.wait_for(Fate.DROP, DNS, 3)
-        kept.wait_for(Fate.ACCEPT, WEB, 6)
+    with seen_at(placement, make_lab_name, tmp_path) as kept:
         capsys.readouterr()
         config, new = str(kept.scene.agent.config), str(tmp_path / "new")
         assert main(["suggest", "--history", "--since", "1h", "--config", config, "--json", "-o", new]) == 0

@@ -1,19 +1,18 @@
-"""What the verbs say of history, of known traffic in the real agent."""
+"""What the verbs say of history, of known traffic in the real agent. (Those that change it: test_history_forget.py.)"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sgdataplane.cli.main import main
-from sgdataplane.history.rows import Fate
 from tests.support.attachbench import DNS, WEB
-from tests.support.historyscene import HistoryScene, history_at
+from tests.support.historyscene import HistoryScene, run_verb, seen_at
 from tests.support.pair import HERE
 from tests.support.schemas import assert_conforms
 
@@ -21,30 +20,18 @@ pytestmark = pytest.mark.daemon
 Sgdp = Callable[..., str]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def kept(
-    make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
+    make_lab_name: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, placement: str
 ) -> Iterator[HistoryScene]:
-    with history_at(placement, make_lab_name, tmp_path, lambda: capsys.readouterr().out) as kept:
-        kept.scene.visit(WEB, 5)
-        kept.deny(3)
-        kept.wait_for(Fate.DROP, DNS, 3)
-        kept.wait_for(Fate.ACCEPT, WEB, 6)
+    """For tests that only read."""
+    with seen_at(placement, make_lab_name, tmp_path_factory.mktemp("kept")) as kept:
         yield kept
 
 
 @pytest.fixture
 def sgdp(kept: HistoryScene, capsys: pytest.CaptureFixture[str]) -> Sgdp:
-    """Run a verb with the agent's configuration; return what it printed, times as T."""
-
-    def run(verb: str, *arguments: object, code: int = 0) -> str:
-        capsys.readouterr()
-        words = [*verb.split(), *map(str, arguments), "--config", str(kept.scene.agent.config)]
-        assert main(words) == code
-        said = capsys.readouterr()
-        return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "T", said.out + said.err)
-
-    return run
+    return partial(run_verb, capsys, kept.scene.agent.config)
 
 
 def test_flows_are_shown_row_by_row_and_summed_up(kept: HistoryScene, sgdp: Sgdp) -> None:
@@ -103,34 +90,3 @@ def test_explain_says_when_a_flow_was_seen_and_what_decided(kept: HistoryScene, 
     document = read_json(sgdp, "explain", kept.scene.agent.state, *flow, "--port", DNS)
     assert_conforms("explain", document)
     assert [row["packets"] for row in document["history"]["seen"]] == [3]
-
-
-def test_rules_that_nothing_used_for_a_while_are_listed(kept: HistoryScene, sgdp: Sgdp) -> None:
-    web, dns = (f"sgr-{port}{'-9' if kept.scene.placement == 'host' else ''} " for port in (WEB, DNS))
-    kept.scene.write(WEB, DNS)
-    listed = sgdp("counters", "--unused", "--since", "1h")
-    assert (web in listed, dns in listed) == (False, True)
-    sgdp("history forget", "--before", "2099-01-01")
-    kept.scene.visit(DNS, 1)
-    kept.wait_for(Fate.ACCEPT, DNS, 1)
-    listed = sgdp("counters", "--unused", "--since", "1h")
-    assert (web in listed, dns in listed) == (True, False)
-    assert web not in sgdp("counters", "--unused")  # control: the counters know it
-
-
-@pytest.mark.placement("instance")  # in the other one, the test's interface has the ENI's name
-def test_what_is_forgotten_is_gone_from_the_disk(kept: HistoryScene, sgdp: Sgdp) -> None:
-    kept.scene.agent.end()  # so that nothing is written meanwhile
-    assert b"eni-a" in kept.path.read_bytes()
-    assert "rows forgotten" in sgdp("history forget", "--eni", "eni-a")
-    left = {path.name: path.read_bytes() for path in kept.path.parent.glob("history.db*")}
-    found = {name: data[data.find(b"eni-a") - 30 :][:60] for name, data in left.items() if b"eni-a" in data}
-    assert found == {}
-    assert "eni-a" not in sgdp("flows")
-
-
-def test_without_history_it_is_said_how_to_get_one(kept: HistoryScene, sgdp: Sgdp) -> None:
-    kept.scene.agent.end()
-    for path in kept.path.parent.glob("history.db*"):
-        path.unlink()
-    assert "its configuration has the key history" in sgdp("flows", code=3)

@@ -6,11 +6,15 @@ Owns that scene. Must not know what is expected of it.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
+from sgdataplane.cli.main import main
 from sgdataplane.history import file
 from sgdataplane.history.read import HistoryQuery, opened
 from sgdataplane.history.rows import Fate, HistoryRow, TotalRow
@@ -19,6 +23,8 @@ from tests.support.agentscene import Scene, scene_at
 from tests.support.attachbench import DNS, WEB
 from tests.support.flood import wait_until
 from tests.support.pair import Session
+
+PRODUCT, PROMPT = "sgdataplane", "tests.support.promptagent"
 
 
 class HistoryScene:
@@ -59,7 +65,7 @@ class HistoryScene:
     def recorder(self) -> int:
         """The number of the process that records. The agent has one such child."""
         children = self.scene.agent.children
-        (found,) = [pid for pid in children if b"sgdataplane.history" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        (found,) = [pid for pid in children if bytes(self.path) in Path(f"/proc/{pid}/cmdline").read_bytes()]
         return found
 
     def kill_recorder(self) -> None:
@@ -89,10 +95,17 @@ class HistoryScene:
 
 @contextmanager
 def history_at(
-    placement: str, make_name: Callable[[], str], folder: Path, read_output: Callable[[], str], **configured: object
+    placement: str,
+    make_name: Callable[[], str],
+    folder: Path,
+    read_output: Callable[[], str],
+    module: str = PROMPT,
+    **configured: object,
 ) -> Iterator[HistoryScene]:
-    """The agent runs and records. `configured`: more keys of its configuration."""
+    """The agent runs and records, without the product's intervals unless `module` is the product. `configured`: more
+    keys of its configuration."""
     with scene_at(placement, make_name, folder, read_output) as scene:
+        scene.agent.module = module
         more = configured | ({"placement": "host"} if placement == "host" else {})
         scene.agent.configure(history={"keep": "30d", "max_mb": 16}, **more)
         scene.write(WEB)
@@ -100,3 +113,22 @@ def history_at(
         kept = HistoryScene(scene)
         kept.wait_until_listening()
         yield kept
+
+
+@contextmanager
+def seen_at(placement: str, make_name: Callable[[], str], folder: Path) -> Iterator[HistoryScene]:
+    """Six sessions to WEB and three packets to DNS are in the file."""
+    with history_at(placement, make_name, folder, str) as kept:
+        kept.scene.visit(WEB, 5)
+        kept.deny(3)
+        kept.wait_for(Fate.DROP, DNS, 3)
+        kept.wait_for(Fate.ACCEPT, WEB, 6)
+        yield kept
+
+
+def run_verb(capsys: pytest.CaptureFixture[str], config: Path, verb: str, *arguments: object, code: int = 0) -> str:
+    """Run it with that configuration; return what it printed, times as T."""
+    capsys.readouterr()
+    assert main([*verb.split(), *map(str, arguments), "--config", str(config)]) == code
+    said = capsys.readouterr()
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "T", said.out + said.err)
