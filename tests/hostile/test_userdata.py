@@ -7,9 +7,7 @@ So policy is put in force by a process of its own here, that one may see it end.
 from __future__ import annotations
 
 import struct
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,21 +15,17 @@ import pytest
 from sgdataplane.host.netlink import attribute
 from tests.hostile.scene import OURS, must_obey, policy
 from tests.support import rawnft
+from tests.support.flood import DEADLINE
 from tests.support.nft import nft
 from tests.support.rawnft import In
+from tests.support.warminterpreter import WarmInterpreter, warm_interpreter
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).parents[2]
 USERDATA, KEY_TYPEOF, EXPRESSION, DATA = 13, 3, 0, 1  # NFTA_SET_USERDATA, NFTNL_UDATA_SET_*
 META, SOCKET, HASH, FIB = 9, 10, 22, 25  # nft's numbers of expressions
 FAR = 0x7FFFFFF0
-APPLY = """
-import sys
-from tests.hostile.scene import PLAIN, policy
-from tests.support.building import enforce
-enforce(sys.argv[1], policy(), None, PLAIN)
-print("done")
-"""
+APPLYING = "tests.hostile.applying"
 
 
 def note(number: int, data: bytes) -> bytes:
@@ -56,16 +50,29 @@ NOTES: Mapping[str, bytes] = {
 CRASHING = ("meta-key", "socket-key", "hash-key", "fib-key")
 
 
-def applied(namespace: str) -> str:
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[WarmInterpreter]:
+    with warm_interpreter(ROOT, "tests.hostile.scene", "tests.support.building") as interpreter:
+        yield interpreter
+
+
+@pytest.fixture
+def applied(interpreter: WarmInterpreter, tmp_path: Path) -> Callable[[str], str]:
     """What came of it, in a process that knows nothing of before."""
-    command = [sys.executable, "-c", APPLY, namespace]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    return done.stdout.strip() or f"exit code {done.returncode}: {done.stderr[-300:]}"
+
+    def applied(namespace: str) -> str:
+        log = tmp_path / "applied"
+        log.write_bytes(b"")
+        code = interpreter.start(APPLYING, [namespace], log).wait(DEADLINE)
+        said = log.read_text("utf-8").strip()
+        return said if code == 0 else f"exit code {code}: {said[-300:]}"
+
+    return applied
 
 
 @pytest.mark.parametrize("table", [OURS, b"other"], ids=["in-our-table", "elsewhere"])
 @pytest.mark.parametrize("name", NOTES)
-def test_notes_of_a_set_harm_nothing(namespace: str, name: str, table: bytes) -> None:
+def test_notes_of_a_set_harm_nothing(applied: Callable[[str], str], namespace: str, name: str, table: bytes) -> None:
     assert applied(namespace) == "done"
     more = attribute(USERDATA, NOTES[name])
     rawnft.must_send(namespace, rawnft.table(table), In(table).set(b"plain", rawnft.KEYS["ifname"], more=more))
@@ -88,7 +95,7 @@ def test_the_nft_program_is_harmed(namespace: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["chain", "rule", "counter", "map"])
-def test_notes_of_other_objects_harm_nothing(namespace: str, kind: str) -> None:
+def test_notes_of_other_objects_harm_nothing(applied: Callable[[str], str], namespace: str, kind: str) -> None:
     ours = In(OURS)
     assert applied(namespace) == "done"
     notes = NOTES["no-notes"]

@@ -22,7 +22,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.schemas import assert_conforms
-from tests.support.warminterpreter import WarmInterpreter, WarmProcess, warm_interpreter
+from tests.support.warminterpreter import AGENT, WarmInterpreter, WarmProcess, warm_interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -170,7 +170,7 @@ def agent_in(folder: Path) -> Iterator[AgentBench]:
 @contextmanager
 def warm_agents() -> Iterator[None]:
     """Agents start from an interpreter that has imported the product."""
-    with warm_interpreter(ROOT) as found:
+    with warm_interpreter(ROOT, *AGENT) as found:
         AgentBench.warm = found
         try:
             yield

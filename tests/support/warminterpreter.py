@@ -1,7 +1,7 @@
 """Programs of ours that start at once, from an interpreter that has imported the product already.
 
-    with warm_interpreter():                       agents of tests.support.agentbench start from it
-    WarmInterpreter(root).start("sgdataplane", ["agent", ...], log)     -> WarmProcess
+    with warm_interpreter(root, *AGENT) as interpreter:
+        interpreter.start("sgdataplane", ["agent", ...], log)     -> WarmProcess
 
 An interpreter takes most of a second of processor time to import the agent, and tests start hundreds of them. So one
 process imports it, runs nothing, and forks for each program that is asked for. The child has that program's arguments,
@@ -35,7 +35,7 @@ from typing import Any
 from sgdataplane.enforce import inputs
 from sgdataplane.host import netns
 
-IMPORTED = ("sgdataplane.cli.main", "sgdataplane.cli.agent", "sgdataplane.daemon.agent", "pyroute2", "psutil")
+AGENT = ("sgdataplane.cli.main", "sgdataplane.cli.agent", "sgdataplane.daemon.agent", "pyroute2", "psutil")
 MAX_REQUEST, NUMBER = 1 << 18, struct.Struct("=i")
 
 
@@ -63,6 +63,9 @@ class WarmProcess:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
@@ -79,17 +82,17 @@ def _number(data: bytes) -> int:
 
 
 class WarmInterpreter:
-    """The process that has imported the product. It begins with the first program that is asked for."""
+    """The process that has imported these modules. It begins with the first program that is asked for."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, imported: Sequence[str]) -> None:
+        self._root, self._imported = root, imported
         self._link, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[bytes] | None = None
 
     def _begin(self) -> None:
         number = self._theirs.fileno()
         with self._theirs:
-            command = [sys.executable, "-m", __name__, str(number)]
+            command = [sys.executable, "-m", __name__, str(number), *self._imported]
             self._process = subprocess.Popen(command, cwd=self._root, pass_fds=(number,))
 
     def start(self, module: str, arguments: Sequence[str], log: Path, **environment: str) -> WarmProcess:
@@ -114,8 +117,9 @@ class WarmInterpreter:
 
 
 @contextmanager
-def warm_interpreter(root: Path) -> Iterator[WarmInterpreter]:
-    found = WarmInterpreter(root)
+def warm_interpreter(root: Path, *imported: str) -> Iterator[WarmInterpreter]:
+    """One that has imported these modules."""
+    found = WarmInterpreter(root, imported)
     try:
         yield found
     finally:
@@ -211,11 +215,12 @@ class Forking:
 
 
 def main() -> None:
-    for name in IMPORTED:
+    number, *imported = sys.argv[1:]
+    for name in imported:
         import_module(name)
     inputs.program()  # which is kept
     gc.freeze()  # so that no collection of a child's copies it
-    program = Forking(socket.socket(fileno=int(sys.argv[1]))).next_program()
+    program = Forking(socket.socket(fileno=int(number))).next_program()
     if program is not None:
         program.take_its_place()
         program.run()
