@@ -36,13 +36,14 @@ Rules = Sequence[str | SecurityGroupRule]
 @dataclass(frozen=True, slots=True)
 class Cause:
     """`allowing` and `refusing` are states; sessions of protocols in `spares` are allowed in both, and with
-    `spares_ingress` so are all that come in."""
+    `spares_ingress` so are all that come in. `in_both`: tried in both placements where time is short, else in one."""
 
     name: str
     allowing: Callable[[Way], CloudState]
     refusing: Callable[[Way], CloudState]
     spares: tuple[str, ...] = ()
     spares_ingress: bool = False
+    in_both: bool = False
 
     def is_spared(self, way: Way, protocol: str) -> bool:
         return protocol in self.spares or (self.spares_ingress and way is Way.INGRESS)
@@ -162,7 +163,7 @@ def both_ways(*ways: Way) -> Callable[[Way], Rules]:
 
 ALLOW = with_rules(lambda way: each(way, "all {} 10"))
 CAUSES = (
-    Cause("rule deleted", ALLOW, with_rules(nothing)),
+    Cause("rule deleted", ALLOW, with_rules(nothing), in_both=True),
     Cause("drop rule added", ALLOW, with_rules(lambda way: [*each(way, "all {} 10"), *each(way, "all {} drop 5")])),
     Cause(
         "priority changed",
@@ -170,15 +171,21 @@ CAUSES = (
         with_rules(lambda way: [*each(way, "all {} 30"), *each(way, "all {} drop 20")]),
     ),
     Cause("member leaves the remote group", by_group("sg-remote"), by_group("sg-far")),
-    Cause("ENI leaves a group", in_groups("sg-near sg-more"), in_groups("sg-near")),
+    Cause("ENI leaves a group", in_groups("sg-near sg-more"), in_groups("sg-near"), in_both=True),
     Cause("prefix list edited", by_list([f"{a} {b}" for a, b in zip(WIDE, APART, strict=True)]), by_list(APART)),
-    Cause("inner policy becomes Drop", by_inner(Verdict.ACCEPT), by_inner(Verdict.DROP)),
+    Cause("inner policy becomes Drop", by_inner(Verdict.ACCEPT), by_inner(Verdict.DROP), in_both=True),
     Cause(
         "accept narrowed by CIDR",
         with_rules(lambda way: each(way, "all {} 10", WIDE)),
         with_rules(lambda way: each(way, "all {} 10", APART)),
     ),
-    Cause("accept narrowed by port", with_rules(ports("5000/5999")), with_rules(ports("6000/6999")), ("icmp",)),
+    Cause(
+        "accept narrowed by port",
+        with_rules(ports("5000/5999")),
+        with_rules(ports("6000/6999")),
+        ("icmp",),
+        in_both=True,
+    ),
     Cause(
         "accept narrowed by source port",
         with_rules(narrowed(source_ports="20000/60000")),
@@ -196,5 +203,6 @@ CAUSES = (
         advanced(both_ways(Way.INGRESS, Way.EGRESS)),
         advanced(both_ways(Way.INGRESS)),
         spares_ingress=True,
+        in_both=True,
     ),
 )

@@ -21,7 +21,7 @@ from tests.support.talks import Ends, Side, UdpTalk
 pytestmark = pytest.mark.traffic
 
 CHOSEN = ("rule deleted", "member leaves the remote group")
-ROUNDS = 6  # through both
+ROUNDS = (2, pytest.param(6, marks=pytest.mark.slow))  # through both
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,12 @@ def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[SessionLab
         yield lab
 
 
+@pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize("side", Side, ids=[f"{side.value} pushes" for side in Side])
 @pytest.mark.parametrize("way", Way, ids=[way.value for way in Way])
-def test_packet_sent_after_apply_is_never_received(lab: SessionLab, tmp_path: Path, way: Way, side: Side) -> None:
+def test_packet_sent_after_apply_is_never_received(
+    lab: SessionLab, tmp_path: Path, way: Way, side: Side, rounds: int
+) -> None:
     client, server = (lab.far, lab.near) if way is Way.INGRESS else (lab.near, lab.far)
     causes = [cause for cause in CAUSES if cause.name in CHOSEN]
     lab.apply(causes[0].allowing(way))
@@ -41,7 +44,7 @@ def test_packet_sent_after_apply_is_never_received(lab: SessionLab, tmp_path: Pa
     try:
         talk.open()
         with Pusher(tmp_path, talk.sockets[side], talk.sockets[side.other]) as pusher:
-            for cause in causes * ROUNDS:
+            for cause in causes * rounds:
                 lab.apply(cause.refusing(way))
                 refused = pusher.phases.present = next(phase)
                 wait_until(lambda: pusher.phases.sent(refused) > 100)  # noqa: B023  (called here only)

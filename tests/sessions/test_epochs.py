@@ -136,7 +136,7 @@ def test_marks_of_an_earlier_table_mean_nothing(lab: SessionLab, way: Way) -> No
         each_speaks(talks)
 
 
-@pytest.mark.parametrize("many", [5000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [2000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_turn_with_many_sessions(make_lab_name: Callable[[], str], placement: str, many: int) -> None:
     allowing, refusing = DELETED.allowing(Way.INGRESS), DELETED.refusing(Way.INGRESS)
     with crowd_scene(make_lab_name(), placement) as scene, ExitStack() as stack:

@@ -132,11 +132,11 @@ def _by_others(lab: SessionLab, *words: object) -> Outcome:
 CASES = [
     pytest.param(disturb, count, id=f"{count} {name}", marks=marks)
     for name, disturb, few, many in (
-        ("changes", change, 12, 1000),
-        ("refills", refill, 4, 300),
-        ("restarts", restart, 4, 300),
-        ("kills", kill, 6, 300),
-        ("kills in parts", kill_in_parts, 6, 300),
+        ("changes", change, 6, 1000),
+        ("refills", refill, 3, 300),
+        ("restarts", restart, 3, 300),
+        ("kills", kill, 3, 300),
+        ("kills in parts", kill_in_parts, 3, 300),
     )
     for count, marks in ((few, ()), (many, (pytest.mark.slow,)))
 ]

@@ -74,8 +74,8 @@ def losses(counts: dict[str, Counts]) -> list[str]:
 
 
 AMOUNTS = [
-    pytest.param(False, 100, id="100 changes"),
-    pytest.param(True, 40, id="40 refills"),
+    pytest.param(False, 25, id="25 changes"),
+    pytest.param(True, 12, id="12 refills"),
     pytest.param(False, 1000, id="1000 changes", marks=pytest.mark.slow),
     pytest.param(True, 400, id="400 refills", marks=pytest.mark.slow),
 ]
