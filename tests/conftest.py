@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import isolation, paths
+from tests.support.forked import still_running
 
 # What a command says is looked for in lines that no terminal breaks; tests of the layout set a width of their own.
 os.environ["COLUMNS"] = "200"
@@ -148,7 +149,7 @@ def guard_of_the_machine(request: pytest.FixtureRequest, worker_id: str) -> Iter
         return
     touched = isolation.difference(config.stash[BEFORE], config.stash[MACHINE].snapshot())
     assert not touched, "the machine's own network changed:\n" + "\n".join(touched)
-    left = isolation.leftovers(isolation.run_of_this_process(), worker_id)
+    left = (*isolation.leftovers(isolation.run_of_this_process(), worker_id), *still_running())
     assert not left, "the tests left behind:\n" + "\n".join(left)
 
 

@@ -28,7 +28,7 @@ def namespace(lab_name: str) -> Iterator[str]:
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[AgentBench]:
     """It runs, and its state lets WEB in."""
-    with agent_in(tmp_path) as agent:
+    with agent_in(tmp_path, is_forked=True) as agent:
         agent.write(state_of(WEB))
         agent.start()
         yield agent

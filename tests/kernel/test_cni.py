@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.attach.registry import Means, Registry
+from sgdataplane.cni.plugin import main
 from sgdataplane.cni.request import CniCode
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
@@ -69,6 +70,7 @@ class CniBench:
         self.peer, self.folder = self.namespace(), agent.folder / "cni"
         self.folder.mkdir()
         install(self.folder, "sgdataplane", sys.executable, "-m", "sgdataplane.cni", "--config", str(agent.config))
+        self.forked = {"sgdataplane": (main, ("--config", str(agent.config)))}
         self.registry = Registry(agent.folder / "attached")
 
     def namespace(self) -> str:
@@ -81,7 +83,11 @@ class CniBench:
         """`is_guarded`: our plugin stands before the one that makes the interface, too."""
         wire = {"type": "wire", "peer": self.peer}
         plugins: list[Mapping[str, object]] = [OURS, wire, OURS] if is_guarded else [wire, OURS]
-        return Network("podnet", plugins, [self.folder], version, {"wire": wired})
+        return Network("podnet", plugins, [self.folder], version, {"wire": wired}, self.forked)
+
+    def alone(self, name: str = "podnet", version: str = "1.0.0") -> Network:
+        """A network of our plugin and no other."""
+        return Network(name, [OURS], [self.folder], version, forked=self.forked)
 
     def container(self, number: int = 1, *, eni: str = "eni-a") -> Runtime:
         arguments = f"IgnoreUnknown=1;SGDP_ENI={eni}" if eni else ""
@@ -93,7 +99,7 @@ class CniBench:
 
 @pytest.fixture
 def bench(tmp_path: Path, make_lab_name: Callable[[], str]) -> Iterator[CniBench]:
-    with ExitStack() as stack, agent_in(tmp_path) as agent:
+    with ExitStack() as stack, agent_in(tmp_path, is_forked=True) as agent:
         agent.write(state_of(WEB))
         yield CniBench(agent, make_lab_name, stack)
 
@@ -225,7 +231,7 @@ def test_an_eni_in_use_is_refused_and_its_del_harms_nobody(bench: CniBench) -> N
     bench.agent.start()
     network, first, second = bench.network(), bench.container(1), bench.container(2)
     network.add(first)
-    other = Network("podnet", [OURS], [bench.folder])
+    other = bench.alone()
     error = refused(lambda: other.add(second), CniCode.REFUSED)
     assert "eth0 of attachment podnet/c1" in error.message
     other.delete(second)
@@ -310,10 +316,9 @@ def test_gc_unbinds_what_the_runtime_does_not_know(bench: CniBench) -> None:
     bench.agent.start()
     network = bench.network(version="1.1.0")
     kept, stale, others = (bench.container(number, eni=f"eni-{number}") for number in (1, 2, 3))
-    one = Network("podnet", [OURS], [bench.folder], "1.1.0")
     for runtime, name in ((kept, "podnet"), (stale, "podnet"), (others, "othernet")):
         with suppress(PluginError):  # closed, as the state has none of them
-            replace(one, name=name).run("ADD", OURS, runtime, None)
+            bench.alone(name, "1.1.0").run("ADD", OURS, runtime, None)
     network.collect([kept])
     assert {str(binding) for binding in bench.registry.load()} == {
         "eth0 of attachment podnet/c1",

@@ -22,6 +22,11 @@ INNOCENT = "def test_innocent(): pass\n"
 ADDS_A_TABLE = "def test_adds(machine): machine.run('nft', 'add table inet rogue')\n"
 LEAVES_A_NAME = "def test_leaves(lab_name): subprocess.run(['ip', 'netns', 'add', lab_name], check=True)\n"
 LEAVES_A_PROCESS = "def test_leaves(): test_leaves.process = subprocess.Popen(['sleep', '60'])\n"
+LEAVES_A_FORK = """
+import time
+from tests.support.forked import Forked
+def test_leaves(): Forked(lambda: time.sleep(60), ["forked"])
+"""
 SKIPS = "def test_skips(): pytest.skip('no such feature')\n"
 MAY_SKIP = "@pytest.mark.optional\n" + SKIPS
 MODULE_SKIPS = "pytest.skip('no such feature', allow_module_level=True)\n"
@@ -63,6 +68,7 @@ def test_a_change_of_the_machines_rules_fails_the_run(tmp_path: Path, workers: s
     [
         pytest.param(LEAVES_A_NAME, "namespace t", "0", id="a namespace"),
         pytest.param(LEAVES_A_PROCESS, "sleep 60", "1", id="a process of a worker"),
+        pytest.param(LEAVES_A_FORK, "forked", "1", id="a process that forked from a worker"),
     ],
 )
 def test_what_a_test_leaves_behind_fails_the_run(tmp_path: Path, case: str, line: str, workers: str) -> None:

@@ -20,6 +20,7 @@ from sgdataplane.host import netns
 from tests.support.agentbench import ROOT, AgentBench
 from tests.support.attachbench import DNS, WEB
 from tests.support.flood import DEADLINE, wait_until
+from tests.support.forked import forked_sgdp
 from tests.support.nft import nft
 from tests.support.ocihook import bind, container, said_to, unbind
 from tests.support.pair import HERE
@@ -44,8 +45,8 @@ def registry_of(agent: AgentBench) -> Registry:
 
 def sgdp(agent: AgentBench, *arguments: object) -> int:
     """As a process of its own, as users run it."""
-    command = [sys.executable, "-m", "sgdataplane", *map(str, arguments), "--bindings", str(agent.folder / "attached")]
-    return subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode
+    options = ("--bindings", str(agent.folder / "attached"))
+    return forked_sgdp(*map(str, arguments), *options, cwd=ROOT, stdout=subprocess.DEVNULL).wait(DEADLINE)
 
 
 def place_of(workload: subprocess.Popen[bytes]) -> str:

@@ -21,6 +21,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.support.flood import DEADLINE, wait_until
+from tests.support.forked import forked_sgdp
 from tests.support.schemas import assert_conforms
 from tests.support.warminterpreter import AGENT, WarmInterpreter, WarmProcess, warm_interpreter
 
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class AgentBench:
     """`state` is the path of the state's file; the bindings are those of tests.support.attachbench in that folder.
     `module` is what is run as `sgdp`: the product, or that with faults in it; `prefix` is what runs it, if not we. With
+    `is_forked`, it forks from this process, in which all that it imports is there (tests/support/forked.py). With
     `is_fresh`, it starts from nothing; else from an interpreter that has imported it, if there is one."""
 
     warm: ClassVar[WarmInterpreter | None] = None
@@ -39,7 +41,7 @@ class AgentBench:
         self.state, self.config = folder / "state.yaml", folder / "agent.toml"
         self.var, self.socket, self.log = folder / "var", folder / "agent.sock", folder / "agent.log"
         self.module, self.prefix = "sgdataplane", tuple[str, ...]()
-        self.is_fresh = False
+        self.is_forked, self.is_fresh = False, False
         self.process: subprocess.Popen[bytes] | WarmProcess | None = None
         self.configure()
 
@@ -62,14 +64,16 @@ class AgentBench:
     def launch(self, **environment: str) -> None:
         """Returns at once."""
         arguments = ["agent", "--config", str(self.config)]
-        if self.warm is not None and not self.is_fresh and not self.prefix:
+        if self.warm is not None and not (self.is_forked or self.is_fresh or self.prefix):
             self.process = self.warm.start(self.module, arguments, self.log, **environment)
             return
-        command = [*self.prefix, sys.executable, "-m", self.module, *arguments]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **environment}
-            )
+            around: dict[str, Any] = {"cwd": ROOT, "stdout": log, "stderr": log, "env": {**os.environ, **environment}}
+            if self.is_forked:
+                self.process = forked_sgdp(*arguments, **around)
+            else:
+                command = [*self.prefix, sys.executable, "-m", self.module, *arguments]
+                self.process = subprocess.Popen(command, **around)
 
     def start(self) -> None:
         """Returns when its first cycle is done."""
@@ -154,9 +158,10 @@ def _is_there(pid: int) -> bool:
 
 
 @contextmanager
-def agent_in(folder: Path) -> Iterator[AgentBench]:
+def agent_in(folder: Path, *, is_forked: bool = False) -> Iterator[AgentBench]:
     """Not started yet; whatever the test does, it doesn't outlive the block."""
     bench = AgentBench(folder)
+    bench.is_forked = is_forked
     try:
         yield bench
     finally:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.forked import Forked
+
 ROOT = Path(__file__).resolve().parents[2]
 Result = dict[str, Any]
 
@@ -39,18 +41,21 @@ class Runtime:
 
 
 Inner = Callable[[str, Mapping[str, Any], Runtime], Result | None]
+Main = Callable[[], int]
 
 
 @dataclass
 class Network:
     """`path`: the folders of the plugins. `inner`: plugins that are functions of the tests, by type: they get the
-    command, the configuration and the attachment."""
+    command, the configuration and the attachment. `forked`: plugins that are processes which fork from this one, by
+    type: what they run, and their arguments."""
 
     name: str
     plugins: Sequence[Mapping[str, object]]
     path: Sequence[Path]
     version: str = "1.0.0"
     inner: Mapping[str, Inner] = field(default_factory=dict)
+    forked: Mapping[str, tuple[Main, Sequence[str]]] = field(default_factory=dict)
     cache: dict[tuple[str, str], Result] = field(default_factory=dict)
 
     def add(self, runtime: Runtime) -> Result:
@@ -106,13 +111,12 @@ class Network:
     def start(
         self, command: str, plugin: Mapping[str, object], runtime: Runtime | None, previous: Result | None
     ) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [str(self.find(str(plugin["type"])))],
-            env={**os.environ, **self._environment(command, runtime)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        kind, pipes = str(plugin["type"]), dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        around: dict[str, Any] = {"env": {**os.environ, **self._environment(command, runtime)}, **pipes}
+        if kind in self.forked:
+            process: subprocess.Popen[bytes] = Forked(*self.forked[kind], **around)
+        else:
+            process = subprocess.Popen([str(self.find(kind))], **around)
         assert process.stdin is not None
         process.stdin.write(json.dumps(self._config(plugin, runtime, previous)).encode())
         process.stdin.close()

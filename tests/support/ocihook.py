@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sgdataplane.cni.hook import main
 from tests.support.agentbench import ROOT
 from tests.support.attachbench import living_nowhere
 from tests.support.flood import DEADLINE
+from tests.support.forked import Forked
 from tests.support.pair import join
 
 
@@ -34,9 +35,8 @@ def said_to(config: Path) -> Path:
 
 
 def _begun(config: Path, step: str, state: dict[str, object]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "sgdataplane.cni.hook", "--config", str(config), step]
     with open(said_to(config), "ab") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=log)
+        process = Forked(main, ["--config", str(config), step], cwd=ROOT, stdin=subprocess.PIPE, stderr=log)
     assert process.stdin is not None
     process.stdin.write(json.dumps(state).encode())
     process.stdin.close()
