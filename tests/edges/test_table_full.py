@@ -10,7 +10,6 @@ import errno
 import json
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,6 +25,7 @@ from sgdataplane.observe.capacity import TableUse, UseLog, read_table_use
 from tests.edges.scene import FAMILIES, Scene, is_refused, until
 from tests.edges.scene import scene as running_scene
 from tests.support.conntrack import fill, tuple_of
+from tests.support.forked import run_forked_sgdp
 
 pytestmark = pytest.mark.traffic
 
@@ -49,8 +49,9 @@ def strangers() -> Iterator[SessionTuple]:
 def sgdp(scene: Scene, *verb: str) -> subprocess.CompletedProcess[str]:
     """What a verb says of the scene's lab."""
     lab = scene.near.netns.removesuffix("-i-a")
-    command = [sys.executable, "-m", "sgdataplane", *verb, "--name", lab, "--json"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    done = run_forked_sgdp(*verb, "--name", lab, "--json", cwd=ROOT)
+    done.check_returncode()
+    return done
 
 
 def told(scene: Scene) -> tuple[str, dict[str, int]]:

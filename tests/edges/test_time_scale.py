@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from sgdataplane.host import netns, sysctl
 from sgdataplane.statefile import dump_native
 from tests.support import labs
+from tests.support.forked import run_forked_sgdp
 from tests.support.sessionlab import state_with
 
 pytestmark = pytest.mark.traffic
@@ -24,8 +23,7 @@ TIMEOUTS = {"udp_timeout": "3", "tcp_timeout_established": "91", "tcp_timeout_sy
 
 
 def sgdp(*arguments: str) -> str:
-    command = [sys.executable, "-m", "sgdataplane", "lab", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = run_forked_sgdp("lab", *arguments, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -22,10 +22,11 @@ from scapy.packet import Packet, Padding
 
 from sgdataplane.enforce import Settings
 from sgdataplane.host import netns
-from sgdataplane.lab.manage import Enforcer, EnforceRequest, enforce_policy
+from sgdataplane.lab.manage import Enforcer, EnforceRequest
 from tests.support import labs
 from tests.support.building import enforce
 from tests.support.flood import DEADLINE
+from tests.support.labs import enforce_policy
 from tests.support.nft import nft
 
 # i-a may send UDP 53 to the hosts outside, and owns an allowed pair and a delegated prefix.

@@ -22,10 +22,11 @@ from scapy.packet import Packet, Raw
 
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from sgdataplane.lab.manage import Enforcer, enforce_policy
+from sgdataplane.lab.manage import Enforcer
 from tests.fence.bench import ETH_P_ALL, OF_ENIS, PACKET_IGNORE_OUTGOING, SOL_PACKET, token
 from tests.support import labs
 from tests.support.flood import DEADLINE
+from tests.support.labs import enforce_policy
 from tests.support.nft import nft
 
 # i-a may send UDP 53 to all; GRE, IP in IP, IPv6 in IP and AH to the hosts outside only. It owns a delegated prefix of

@@ -12,7 +12,7 @@ import pytest
 from sgdataplane.cli.main import main
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import Lab, enforce_policy
+from sgdataplane.lab.manage import Lab
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState, SecurityGroupRule
 from sgdataplane.net.values import Direction
@@ -21,6 +21,7 @@ from sgdataplane.statefile import dump_native
 from tests.support import attachhost, labs
 from tests.support.attachbench import WEB, Bench, state_of
 from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.labs import enforce_policy
 from tests.support.nft import nft
 from tests.support.schemas import assert_conforms
 

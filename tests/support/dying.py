@@ -36,7 +36,7 @@ def die_at(point: str, count: int) -> None:
     setattr(module, function_name, dying)
 
 
-def main() -> None:
+def main() -> int:
     verb, name, state_file, point, count = sys.argv[1:]
     state = load(Path(state_file)).state
     die_at(point, int(count))
@@ -46,7 +46,8 @@ def main() -> None:
         manage.apply(name, state, enforce_policy)
     else:
         manage.down(name)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

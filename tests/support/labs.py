@@ -12,8 +12,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+from sgdataplane import enforce as enforcement
+from sgdataplane.enforce import Cache
 from sgdataplane.host import netns
 from sgdataplane.lab import manage
 from sgdataplane.lab.ends import Asked, find_probes
@@ -108,6 +111,26 @@ def observe(lab: Lab, sender: str, receiver: str, service: str, source_port: int
     probes = find_probes(lab, Asked(sender, receiver, wanted, source_port))
     (cell,) = asyncio.run(run_probes(lab, probes[:1]))
     return cell.observed
+
+
+def observe_all(lab: Lab, asked: Iterable[tuple[str, str, str]]) -> list[Observation]:
+    """Run these probes (sender, receiver, service) at once, each in the first family that both its ends have."""
+    wanted = [Asked(sender, receiver, parse_services(service)[0]) for sender, receiver, service in asked]
+    probes = [find_probes(lab, one)[0] for one in wanted]
+    return [cell.observed for cell in asyncio.run(run_probes(lab, probes))]
+
+
+@cache
+def _tables() -> Cache:
+    return Cache()
+
+
+def enforce_policy(request: EnforceRequest) -> None:
+    """As that of lab/manage.py, with a proof of each table. What was proven of others here isn't proven again."""
+    unproven = replace(request.settings, prove=False)
+    before = None if request.previous is None else enforcement.build(request.previous, unproven)
+    wanted = _tables().build(request.wanted, request.settings, before)
+    enforcement.enforce(request.netns, wanted, before, request.settings)
 
 
 def unlike(cells: Iterable[ProbeResult], verdict: str) -> list[str]:

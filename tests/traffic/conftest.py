@@ -1,4 +1,4 @@
-"""Fixtures of tests with several hosts, whose lab serves all tests of a module."""
+"""Fixtures of labs: probes that are cheap, and several hosts whose lab serves all tests of a module."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sgdataplane.lab.hosts.hostslab import hosts_lab, started
 from sgdataplane.model.options import Placement
 from tests.support.hostscloud import Cloud
 from tests.support.hostsscene import PLACES, Scene
+from tests.support.probers import forked_probers  # noqa: F401  # a fixture
 from tests.support.sdks import Driver, driver
 
 

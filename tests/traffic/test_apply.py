@@ -13,11 +13,12 @@ from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab import build, manage
-from sgdataplane.lab.manage import EnforceRequest, Lab, enforce_policy
+from sgdataplane.lab.manage import EnforceRequest, Lab
 from sgdataplane.model.state import CloudState, Eni, EniType, Instance, Vpc
 from sgdataplane.net.values import Address, Prefix
 from tests.support import labs
 from tests.support.flood import DEADLINE
+from tests.support.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

@@ -16,7 +16,7 @@ import pytest
 
 from sgdataplane.contract.counters import audited_at, counter_name
 from sgdataplane.lab.expect import packet_at
-from sgdataplane.lab.manage import Lab, enforce_policy
+from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.matrix import matrix_probes, probe_all
 from sgdataplane.lab.probe import Probe, parse_services
 from sgdataplane.lab.record import LabRecord
@@ -30,6 +30,7 @@ from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.hits import read_hits
 from sgdataplane.statefile import load
 from tests.support import labs
+from tests.support.labs import enforce_policy
 from tests.traffic.test_scenarios import FOLDERS
 
 pytestmark = pytest.mark.traffic

@@ -17,6 +17,7 @@ import pytest
 from sgdataplane.cli.main import main
 from sgdataplane.lab import manage
 from tests.support import labs
+from tests.support.forked import run_forked_sgdp
 from tests.support.nft import nft
 from tests.support.schemas import assert_conforms
 
@@ -65,8 +66,7 @@ def sgdp(*arguments: str, code: int = 0) -> Said:
 
 def in_a_process(*arguments: str, code: int = 0) -> Said:
     """The same, where it is passed on what a process is given, and what it gives."""
-    command = [sys.executable, "-m", "sgdataplane", "lab", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = run_forked_sgdp("lab", *arguments, cwd=ROOT)
     return checked(Said(done.stdout, done.stderr), done.returncode, code)
 
 

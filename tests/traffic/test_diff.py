@@ -8,10 +8,10 @@ from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.view import VerdictChange
 from sgdataplane.lab import manage
 from sgdataplane.lab.expect import ProbeResult, packet_at
-from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.model.choices import IN_LAB
 from sgdataplane.net.values import Direction
 from tests.support import labs
+from tests.support.labs import enforce_policy
 from tests.support.regions import in_change
 
 pytestmark = pytest.mark.traffic

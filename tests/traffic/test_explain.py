@@ -12,13 +12,13 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.lab.expect import ProbeResult
-from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.lab.probe import Probe
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Protocol, Verdict
 from sgdataplane.statefile import dump_native
 from tests.support import labs
 from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.labs import enforce_policy
 from tests.support.schemas import assert_conforms
 
 pytestmark = pytest.mark.traffic

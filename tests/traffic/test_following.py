@@ -13,10 +13,10 @@ from sgdataplane.errors import KernelError
 from sgdataplane.lab import build, manage
 from sgdataplane.lab.expect import explain_result
 from sgdataplane.lab.following import FollowingLab
-from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.model.state import CloudState
 from sgdataplane.store.history import Version
 from tests.support import labs
+from tests.support.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

@@ -13,13 +13,14 @@ import pytest
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import EnforceRequest, Lab, enforce_policy
+from sgdataplane.lab.manage import EnforceRequest, Lab
 from sgdataplane.lab.topology import GATEWAYS
 from sgdataplane.net.values import Family
 from tests.support import labs
 from tests.support.building import enforce
 from tests.support.early import EarlySender, Receiver
 from tests.support.flood import DEADLINE, wait_until
+from tests.support.labs import enforce_policy
 from tests.support.pair import wire_up
 
 pytestmark = pytest.mark.traffic

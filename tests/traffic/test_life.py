@@ -22,12 +22,14 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import Links
 from sgdataplane.lab import build, manage
 from sgdataplane.lab.fleet import run_fleet
-from sgdataplane.lab.manage import EnforceRequest, enforce_policy
+from sgdataplane.lab.manage import EnforceRequest
 from sgdataplane.lab.record import LABS_DIR, LabFolder
 from sgdataplane.lab.watch import PASSED
 from sgdataplane.statefile import dump_native
-from tests.support import labs
+from tests.support import dying, labs
 from tests.support.flood import DEADLINE, wait_until
+from tests.support.forked import Forked
+from tests.support.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 ROOT = Path(__file__).parents[2]
@@ -71,11 +73,9 @@ def name(lab_name: str) -> Iterator[str]:
 
 def run_dying(verb: str, name: str, state: Path, point: str, count: int) -> None:
     """Run a verb that is killed at that call. The test fails if the verb survives."""
-    command = [sys.executable, "-m", "tests.support.dying", verb, name, str(state), point, str(count)]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    with Forked(dying.main, [verb, name, str(state), point, str(count)], stderr=subprocess.PIPE) as process:
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, error.decode()
 
 
 MOMENTS_OF_UP = [

@@ -11,11 +11,11 @@ import pytest
 from sgdataplane.contract.sites import SITES
 from sgdataplane.host.conntrack import SessionTuple
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.net.values import TCP, Address, Direction
 from tests.support import labs
 from tests.support.conntrack import fill
 from tests.support.ends import Ends
+from tests.support.labs import enforce_policy
 from tests.traffic.test_sessions import STATE, A, port_of, said, sessions
 
 pytestmark = pytest.mark.traffic

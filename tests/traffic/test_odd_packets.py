@@ -14,10 +14,11 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, frag
 from scapy.packet import Packet, Raw
 
 from sgdataplane.lab.ends import find_ends, probe_end
-from sgdataplane.lab.manage import Lab, enforce_policy
+from sgdataplane.lab.manage import Lab
 from sgdataplane.net.values import Family
 from tests.support import labs
 from tests.support.crafted import Crafted, observe_crafted
+from tests.support.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

@@ -12,8 +12,9 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
-from sgdataplane.lab.manage import Lab, enforce_policy
+from sgdataplane.lab.manage import Lab
 from tests.support import labs
+from tests.support.labs import enforce_policy
 from tests.support.pages import THREE_TIER, three_tier
 
 pytestmark = pytest.mark.traffic

@@ -15,11 +15,11 @@ from sgdataplane.cli.main import main
 from sgdataplane.cli.sessions import __doc__ as keys_in_words
 from sgdataplane.host import netns, sysctl
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.model.state import CloudState
 from tests.support import labs
 from tests.support.ends import Ends
 from tests.support.flood import wait_until
+from tests.support.labs import enforce_policy
 from tests.support.schemas import assert_conforms
 
 pytestmark = pytest.mark.traffic

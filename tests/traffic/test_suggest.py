@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.net.values import Direction
 from tests.support import labs
 from tests.support.ends import Ends
+from tests.support.labs import enforce_policy
 from tests.support.schemas import assert_conforms
 
 pytestmark = pytest.mark.traffic

@@ -17,11 +17,11 @@ import pytest
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.lab.status import read_health
 from tests.support import labs
 from tests.support.ends import Ends
 from tests.support.flood import wait_until
+from tests.support.labs import enforce_policy
 from tests.support.nft import nft
 from tests.support.schemas import assert_conforms
 

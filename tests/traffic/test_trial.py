@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,12 +20,14 @@ from sgdataplane.contract.tables import TABLE, TRIALS
 from sgdataplane.enforce import Settings, build, is_in_force
 from sgdataplane.host import netns
 from sgdataplane.host.nflog import Nflog
-from sgdataplane.lab import manage, trials
-from sgdataplane.lab.manage import Lab, enforce_policy
+from sgdataplane.lab import keeping, manage, trials
+from sgdataplane.lab.manage import Lab
 from sgdataplane.trial.record import MAX_S, TrialRecord
 from sgdataplane.trial.report import TrialReport
 from tests.support import labs
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
+from tests.support.forked import Forked
+from tests.support.labs import enforce_policy
 from tests.support.nft import listing, nft
 from tests.support.schemas import assert_conforms
 from tests.support.trialtraffic import Opener, state_text
@@ -36,7 +40,18 @@ CLOSES, SAME, OPENS = 5000, 5001, 5002
 
 
 @pytest.fixture
-def lab(lab_name: str, placement: str) -> Iterator[Lab]:
+def lab(whole_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The process that keeps its trials forks from this one."""
+
+    def run(command: Sequence[str], **_: object) -> int:
+        return Forked(lambda: keeping.main(command[-1]), []).wait(DEADLINE)
+
+    monkeypatch.setattr(trials, "subprocess", SimpleNamespace(**{**vars(subprocess), "run": run}))
+    return whole_lab
+
+
+@pytest.fixture
+def whole_lab(lab_name: str, placement: str) -> Iterator[Lab]:
     with labs.running(lab_name, labs.state_of(BEFORE), enforce_policy, placement=placement) as found:
         yield found
 
@@ -51,8 +66,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def opener(lab: Lab) -> Opener:
-    return Opener(lab.find_node("i-a").netns, "10.0.0.2", (CLOSES, SAME, OPENS), seed=7)
+def opener(whole_lab: Lab) -> Opener:
+    return Opener(whole_lab.find_node("i-a").netns, "10.0.0.2", (CLOSES, SAME, OPENS), seed=7)
 
 
 def record(name: str, seconds: float = 3600) -> TrialRecord:
@@ -116,18 +131,21 @@ def test_an_apply_that_changes_half_of_the_lines(lab: Lab, opener: Opener) -> No
     assert counts(report) == {OPENS: opener.sent[OPENS]}
     done = {one.line.change.eni_id: one.packets for one in report.done}
     assert done == {"eni-a": 0, "eni-b": closed}
-    back = trials.read(manage.apply(lab.record.name, labs.state_of(BEFORE), enforce_policy), "t")
+    now = manage.apply(lab.record.name, labs.state_of(BEFORE), enforce_policy)
+    back = trials.read(now, "t")
     assert back.done == ()
     assert counts(back)[CLOSES] == closed, "a line that comes back goes on with its count"
+    trials.stop(now, "t")  # its keeper looks for the lab's new namespaces, which would wait for the lab's end
 
 
-def test_nothing_of_the_policy_changes_and_nothing_stays(lab: Lab) -> None:
-    """Fifty trials leave no table and no file, and the policy is in force as it was, untouched."""
+@pytest.mark.parametrize("more", [9, pytest.param(49, marks=pytest.mark.slow)])
+def test_nothing_of_the_policy_changes_and_nothing_stays(lab: Lab, more: int) -> None:
+    """Many trials, one after the other, leave no table and no file, and the policy is in force as it was, untouched."""
     before = {at.netns: policy_of(at.netns) for at in lab.enforced}
     state = labs.state_of(AFTER)
     trials.start(lab, record("t"), state)
     with_one = tables(lab)
-    for number in range(49):
+    for number in range(more):
         trials.start(lab, record(f"t{number}"), state)
         assert len(tables(lab)) == 2 * len(with_one)
         trials.stop(lab, f"t{number}")
@@ -192,11 +210,11 @@ def test_where_somebody_else_listens_that_is_said_and_tried_again(lab: Lab, open
     wait_until(lambda: ends(trials.read(lab, "t")) == {CLOSES: ("10.0.0.1",), OPENS: ("10.0.0.1",)})
 
 
-def test_ends_are_sampled_also_in_a_lab(lab: Lab, opener: Opener) -> None:
+def test_ends_are_sampled_also_in_a_lab(whole_lab: Lab, opener: Opener) -> None:
     """A process listens from the first packet on, also where an apply has made a namespace's table anew."""
-    trials.start(lab, record("t"), labs.state_of(AFTER))
+    trials.start(whole_lab, record("t"), labs.state_of(AFTER))
     opener.send(10)
-    wait_until(lambda: ends(trials.read(lab, "t")) == {CLOSES: ("10.0.0.1",), OPENS: ("10.0.0.1",)})
+    wait_until(lambda: ends(trials.read(whole_lab, "t")) == {CLOSES: ("10.0.0.1",), OPENS: ("10.0.0.1",)})
 
 
 def ends(report: TrialReport) -> dict[int, tuple[str, ...]]:
