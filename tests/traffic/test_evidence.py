@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import product
 
 import pytest
 
 from sgdataplane.host import netns
 from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.probe import Observation
 from tests.support import labs
 
 pytestmark = pytest.mark.traffic
@@ -25,8 +28,9 @@ network_interfaces:
      private_ip_addresses: [10.0.0.2], ipv6_addresses: ["2001:db8:a::2"]}
 """
 SERVICES = ["tcp/22", "udp/53", "icmp", "gre", "proto/253", "proto/132"]
-ENDS = [pytest.param(("10.0.0.1", "10.0.0.2"), id="ipv4"), pytest.param(("2001:db8:a::1", "2001:db8:a::2"), id="ipv6")]
+ENDS = {"ipv4": ("10.0.0.1", "10.0.0.2"), "ipv6": ("2001:db8:a::1", "2001:db8:a::2")}
 Rules = Callable[[str, str], None]
+Observed = Mapping[tuple[str, str], Observation]
 GRE = 47  # not every machine knows its name
 ECHO = ("icmp type echo-request", "icmpv6 type echo-request")  # neighbour discovery is left alone
 
@@ -48,12 +52,15 @@ def place(placement: str, node: str, side: str) -> tuple[str, str]:
     return "vpc-a", AT_HOST[side].format(node)
 
 
-def drops(where: str, service: str) -> str:
-    """Rules that drop the service's packets. `where`: begins a chain, perhaps down to an interface."""
+def drops(where: str, *services: str) -> str:
+    """Rules that drop the services' packets. `where`: begins a chain, perhaps down to an interface."""
     head, _, interface = where.partition(";")
+    return f"{head}; " + " ".join(f"{interface} {match} drop;" for service in services for match in matches(service))
+
+
+def matches(service: str) -> tuple[str, ...]:
     protocol = service.removeprefix("proto/").partition("/")[0]
-    matches = ECHO if service == "icmp" else (f"meta l4proto {GRE if protocol == 'gre' else protocol}",)
-    return f"{head}; " + " ".join(f"{interface} {match} drop;" for match in matches)
+    return ECHO if service == "icmp" else (f"meta l4proto {GRE if protocol == 'gre' else protocol}",)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +71,14 @@ def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def rules(lab: Lab) -> Iterator[Callable[[str, str], None]]:
+def rules(lab: Lab) -> Iterator[Rules]:
     """Loads a chain's rules into a node or router of the lab. They are removed with the test."""
+    with loading(lab) as load:
+        yield load
+
+
+@contextmanager
+def loading(lab: Lab) -> Iterator[Rules]:
     used: list[str] = []
 
     def load(node: str, chain: str) -> None:
@@ -77,32 +90,53 @@ def rules(lab: Lab) -> Iterator[Callable[[str, str], None]]:
         labs.run_in(name, "nft", "delete", "table", "inet", "test")
 
 
+def observe_each(lab: Lab) -> Observed:
+    """Each service in each family, all at once."""
+    keys = list(product(ENDS, SERVICES))
+    return dict(zip(keys, labs.observe_all(lab, [(*ENDS[family], service) for family, service in keys]), strict=True))
+
+
+@pytest.fixture(scope="module")
+def without_rules(lab: Lab) -> Observed:
+    return observe_each(lab)
+
+
+@pytest.fixture(scope="module")
+def with_drops_in(lab: Lab, placement: str) -> Observed:
+    """With a rule for each service, on the way into the receiver."""
+    return observe_behind(lab, *place(placement, "b", "ingress"))
+
+
+@pytest.fixture(scope="module")
+def with_drops_out(lab: Lab, placement: str) -> Observed:
+    """With a rule for each service, on the way out of the sender."""
+    return observe_behind(lab, *place(placement, "a", "egress"))
+
+
+def observe_behind(lab: Lab, node: str, chain: str) -> Observed:
+    with loading(lab) as load:
+        load(node, drops(chain, *SERVICES))
+        return observe_each(lab)
+
+
 @pytest.mark.parametrize("service", SERVICES)
-@pytest.mark.parametrize("ends", ENDS)
-def test_without_a_rule_it_is_accepted(lab: Lab, ends: tuple[str, str], service: str) -> None:
-    observed = labs.observe(lab, *ends, service)
+@pytest.mark.parametrize("family", ENDS)
+def test_without_a_rule_it_is_accepted(without_rules: Observed, family: str, service: str) -> None:
+    observed = without_rules[family, service]
     assert (observed.verdict, observed.where) == ("accept", "")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-@pytest.mark.parametrize("ends", ENDS)
-def test_dropped_on_the_way_in_is_seen_at_ingress(
-    lab: Lab, rules: Rules, placement: str, ends: tuple[str, str], service: str
-) -> None:
-    node, chain = place(placement, "b", "ingress")
-    rules(node, drops(chain, service))
-    observed = labs.observe(lab, *ends, service)
+@pytest.mark.parametrize("family", ENDS)
+def test_dropped_on_the_way_in_is_seen_at_ingress(with_drops_in: Observed, family: str, service: str) -> None:
+    observed = with_drops_in[family, service]
     assert (observed.verdict, observed.where) == ("drop", "ingress"), observed
 
 
 @pytest.mark.parametrize("service", SERVICES)
-@pytest.mark.parametrize("ends", ENDS)
-def test_dropped_on_the_way_out_is_seen_at_egress(
-    lab: Lab, rules: Rules, placement: str, ends: tuple[str, str], service: str
-) -> None:
-    node, chain = place(placement, "a", "egress")
-    rules(node, drops(chain, service))
-    observed = labs.observe(lab, *ends, service)
+@pytest.mark.parametrize("family", ENDS)
+def test_dropped_on_the_way_out_is_seen_at_egress(with_drops_out: Observed, family: str, service: str) -> None:
+    observed = with_drops_out[family, service]
     assert (observed.verdict, observed.where) == ("drop", "egress"), observed
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 
 import pytest
 
 from sgdataplane.host.links import Links
 from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.probe import Observation
 from tests.support import labs
 
 pytestmark = pytest.mark.traffic
@@ -52,26 +54,34 @@ def test_every_pair_reaches_each_other_in_both_families_and_over_every_protocol(
     assert labs.unlike(cells, "accept") == []
 
 
-@pytest.mark.parametrize(
-    ("sender", "receiver"),
-    [
-        pytest.param("i-a1", "10.0.0.5", id="second address of a secondary ENI"),
-        pytest.param("10.0.0.5", "i-a1", id="from it"),
-        pytest.param("i-a1", "2001:db8:a::5", id="second IPv6 address"),
-        pytest.param("2001:db8:a::5", "2001:db8:a::1", id="from that"),
-        pytest.param("i-a1", "10.0.9.7", id="delegated prefix"),
-        pytest.param("10.0.9.7", "i-a1", id="from a delegated prefix"),
-        pytest.param("i-a1", "2001:db8:a:9::77", id="delegated IPv6 prefix"),
-        pytest.param("2001:db8:a:9::77", "2001:db8:a::1", id="from a delegated IPv6 prefix"),
-        pytest.param("eni-a2-with-a-long-name", "198.51.100.7", id="secondary ENI to the outside"),
-        pytest.param("2001:db8:ffff::7", "eni-a2-with-a-long-name", id="outside to a secondary ENI"),
-        pytest.param("second", "i-a1", id="an instance's name"),
-    ],
-)
-@pytest.mark.parametrize("service", ["tcp/80", "udp/123", "icmp", "gre"])
-def test_every_address_of_an_eni_sends_and_receives(lab: Lab, sender: str, receiver: str, service: str) -> None:
-    observed = labs.observe(lab, sender, receiver, service)
-    assert observed.verdict == "accept", observed
+ENDS = {
+    "second address of a secondary ENI": ("i-a1", "10.0.0.5"),
+    "from it": ("10.0.0.5", "i-a1"),
+    "second IPv6 address": ("i-a1", "2001:db8:a::5"),
+    "from that": ("2001:db8:a::5", "2001:db8:a::1"),
+    "delegated prefix": ("i-a1", "10.0.9.7"),
+    "from a delegated prefix": ("10.0.9.7", "i-a1"),
+    "delegated IPv6 prefix": ("i-a1", "2001:db8:a:9::77"),
+    "from a delegated IPv6 prefix": ("2001:db8:a:9::77", "2001:db8:a::1"),
+    "secondary ENI to the outside": ("eni-a2-with-a-long-name", "198.51.100.7"),
+    "outside to a secondary ENI": ("2001:db8:ffff::7", "eni-a2-with-a-long-name"),
+    "an instance's name": ("second", "i-a1"),
+}
+SERVICES = ("tcp/80", "udp/123", "icmp", "gre")
+Observed = Mapping[tuple[str, str], Observation]
+
+
+@pytest.fixture(scope="module")
+def observed(lab: Lab) -> Observed:
+    """What became of each service between each two ends. All are probed at once."""
+    keys = list(product(ENDS, SERVICES))
+    return dict(zip(keys, labs.observe_all(lab, [(*ENDS[name], service) for name, service in keys]), strict=True))
+
+
+@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_address_of_an_eni_sends_and_receives(observed: Observed, name: str, service: str) -> None:
+    assert observed[name, service].verdict == "accept", observed[name, service]
 
 
 def test_router_has_no_bridge_and_no_link_but_the_lab_s_veths(lab: Lab) -> None:
