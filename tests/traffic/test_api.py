@@ -90,7 +90,13 @@ def served(lab: str, folder: Path, placement: str) -> Iterator[tuple[str, str, s
             api.kill()
 
 
-@pytest.fixture(params=[(client, "instance") for client in CLIENTS] + [(CLIENTS[0], "host")], ids="-".join)
+WORLDS = [(client, "instance") for client in CLIENTS] + [(CLIENTS[0], "host")]
+# tests/http has each SDK at an API without a lab; here, one of each language.
+SLOW = (("drive_yesterday.py", "instance"), ("drive_today.py", "instance"))
+MARKED = [pytest.param(one, marks=[pytest.mark.slow] if one in SLOW else [], id="-".join(one)) for one in WORLDS]
+
+
+@pytest.fixture(params=MARKED)
 def world(request: pytest.FixtureRequest, make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[World]:
     client, placement = request.param
     lab = make_lab_name()
