@@ -31,7 +31,7 @@ from tests.support.wirelab import WAY, WireLab
 
 pytestmark = pytest.mark.kernel
 
-STATES, PACKETS = 100, 200
+PACKETS = 200
 MACS = ("00:16:3e:00:00:00", "00:16:3e:00:00:01")
 ECHO = {Family.IPV4: (ICMP, 8), Family.IPV6: (ICMPV6, 128)}
 COUNTED = ("rule", "inner", "default", "audited")
@@ -78,11 +78,12 @@ class Tally:
     proven: Counter[tuple[Direction, Family, Verdict]] = field(default_factory=Counter)
 
 
-def test_real_packets_meet_the_fate_that_decide_says(lab: WireLab) -> None:
+@pytest.mark.parametrize("states", [25, pytest.param(100, marks=pytest.mark.slow)])
+def test_real_packets_meet_the_fate_that_decide_says(lab: WireLab, states: int) -> None:
     tally = Tally()
 
     @seed(20261)
-    @settings(max_examples=STATES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=states, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(gen.states(), gen.options(), st.integers(0, 2**32))
     def agrees(state: CloudState, options: Options, packet_seed: int) -> None:
         interfaces = interfaces_of(state, state.network_interfaces[0])
@@ -96,7 +97,7 @@ def test_real_packets_meet_the_fate_that_decide_says(lab: WireLab) -> None:
     agrees()
     print(f"{tally.sent} packets sent, of which proved: {dict(tally.proven)}")
     assert tally.proven.total() > tally.sent * 0.6
-    assert all(tally.proven[combination] > 100 for combination in product(Direction, Family, Verdict)), tally.proven
+    assert all(tally.proven[combination] > states for combination in product(Direction, Family, Verdict)), tally.proven
 
 
 def send(lab: WireLab, packets: list[Packet], interfaces: Mapping[str, str]) -> dict[str, int]:

@@ -85,14 +85,15 @@ def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Fresh]:
     netns.remove(name)
 
 
+@pytest.mark.parametrize("examples", [3, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("resync", [False, True], ids=["differences", "refills"])
 def test_after_any_changes_the_kernel_lists_what_a_fresh_load_would(
-    namespace: str, fresh_listing: Fresh, resync: bool
+    namespace: str, fresh_listing: Fresh, resync: bool, examples: int
 ) -> None:
     refills = []
 
     @seed(7)
-    @settings(max_examples=8, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
     @given(gen.states(), gen.states(), st.integers(0, 1 << 32))
     def check(first: CloudState, other: CloudState, number: int) -> None:
         chance, previous = random.Random(number), None
@@ -221,7 +222,7 @@ def _count(namespace: str, rule: str) -> int:
     return int(block.partition("packets ")[2].split()[0])
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", [0, *(pytest.param(again, marks=pytest.mark.slow) for again in (1, 2))])
 def test_first_load_lets_all_or_only_the_allowed_pass(pair: Pair, tmp_path: Path, attempt: int) -> None:
     """While there is no table everything passes; when enforce() is back, only the allowed does; nothing is lost."""
     address, name = HERE["instance"][0], pair["instance"]

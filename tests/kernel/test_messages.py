@@ -147,8 +147,9 @@ def test_goldens(both: Both, case: Path) -> None:
     check_golden(both, case)
 
 
-def test_generated_states(both: Both, placement: str) -> None:
-    check_generated(both, Placement(placement), 1, 12)
+@pytest.mark.parametrize("count", [4, pytest.param(12, marks=pytest.mark.slow)])
+def test_generated_states(both: Both, placement: str, count: int) -> None:
+    check_generated(both, Placement(placement), 1, count)
 
 
 V4, V6 = (Range.of(int(family)) for family in (Nfproto.IPV4, Nfproto.IPV6))
