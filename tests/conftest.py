@@ -16,6 +16,8 @@ from tests.support.forked import still_running
 
 # What a command says is looked for in lines that no terminal breaks; tests of the layout set a width of their own.
 os.environ["COLUMNS"] = "200"
+# Else gRPC's threads begin anew in each process that forks from a test's, and use files that are others' there.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 # Kinds of test that need root and namespaces of their own; all must run where `--fail-on-skip` is given.
 PLACEMENTS = ("instance", "host")

@@ -57,7 +57,7 @@ def pair(docker: Docker, make_lab_name: Callable[[], str], tmp_path: Path) -> It
 @pytest.fixture
 def agent(pair: Pair, tmp_path: Path) -> Iterator[AgentBench]:
     """It may do no more than the shipped unit."""
-    with agent_in(tmp_path) as agent:
+    with agent_in(tmp_path, is_forked=True) as agent:
         agent.prefix = kept_in(tmp_path)
         agent.write(state_of(WEB))
         agent.start()

@@ -103,7 +103,7 @@ def test_a_container_that_is_started_anew_is_bound_again(bench: Bench, container
     soon as it has a process, so it is open for a while."""
     peer = bench.pair["peer"]
     assert bench.attach("--container", container) == 0
-    with agent_in(tmp_path) as agent, streaming(peer) as stream:
+    with agent_in(tmp_path, is_forked=True) as agent, streaming(peer) as stream:
         agent.prefix = kept_in(tmp_path)
         agent.write(state_of(WEB))
         agent.start()

@@ -58,7 +58,7 @@ def peer(make_lab_name: Callable[[], str]) -> Iterator[str]:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[AgentBench]:
-    with agent_in(tmp_path) as agent:
+    with agent_in(tmp_path, is_forked=True) as agent:
         agent.write(state_of(WEB))
         yield agent
 

@@ -41,7 +41,7 @@ TIMES = [2, pytest.param(50, marks=pytest.mark.slow)]
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentBench]:
-    with agent_in(tmp_path_factory.mktemp("agent")) as bench:
+    with agent_in(tmp_path_factory.mktemp("agent"), is_forked=True) as bench:
         yield bench
 
 

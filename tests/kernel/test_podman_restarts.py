@@ -110,7 +110,7 @@ def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab_name: str) -> Ite
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[AgentBench]:
-    with agent_in(tmp_path) as bench:
+    with agent_in(tmp_path, is_forked=True) as bench:
         bench.write(pinged_state())
         bench.start()
         yield bench

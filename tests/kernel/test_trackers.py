@@ -35,7 +35,7 @@ def strange(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[AgentBench]:
-    with agent_in(tmp_path) as agent:
+    with agent_in(tmp_path, is_forked=True) as agent:
         agent.module = "tests.support.strangekernel"
         agent.write(state_of(WEB))
         yield agent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -144,12 +145,23 @@ def test_only_servers_have_their_packages_on_their_path(installed: Path, tmp_pat
     assert [line for line in lines if line.startswith("looked for")] == [], done.stderr
 
 
-def test_uninstalled_only_configuration_stays(tmp_path: Path) -> None:
-    kept = tmp_path / "etc/sgdataplane/agent.toml"
-    for step in ("install", "install", "uninstall"):
-        assert run("tools/install.sh", step, DESTDIR=str(tmp_path), PREFIX="/opt/sg").returncode == 0
-        kept.write_text("# mine")
-    assert files_below(tmp_path) == [f"etc/sgdataplane/{name}.toml" for name in ("agent", "api", "relay", "sync")]
+@pytest.fixture(scope="module")
+def in_opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with another prefix."""
+    folder = tmp_path_factory.mktemp("opt")
+    assert run("tools/install.sh", "install", DESTDIR=str(folder), PREFIX="/opt/sg").returncode == 0
+    return folder
+
+
+def test_uninstalled_only_configuration_stays(in_opt: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "opt"
+    shutil.copytree(in_opt, folder, symlinks=True)
+    kept = folder / "etc/sgdataplane/agent.toml"
+    kept.write_text("# mine")
+    for step in ("install", "uninstall"):
+        assert run("tools/install.sh", step, DESTDIR=str(folder), PREFIX="/opt/sg").returncode == 0
+        assert kept.read_text() == "# mine"
+    assert files_below(folder) == [f"etc/sgdataplane/{name}.toml" for name in ("agent", "api", "relay", "sync")]
     assert kept.read_text() == "# mine"
 
 
@@ -188,10 +200,9 @@ def test_containers_have_their_hooks(installed: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["sgdataplane-bind.json", "sgdataplane-unbind.json"]
 
 
-def test_another_prefix_stands_in_the_units(tmp_path: Path) -> None:
-    run("tools/install.sh", DESTDIR=str(tmp_path), PREFIX="/opt/sg")
+def test_another_prefix_stands_in_the_units(in_opt: Path) -> None:
     for unit in EXPOSURE:
-        text = (tmp_path / "opt/sg/lib/systemd/system" / unit).read_text("utf-8")
+        text = (in_opt / "opt/sg/lib/systemd/system" / unit).read_text("utf-8")
         assert f"ExecStart=/opt/sg/bin/sgdp {VERBS.get(unit, 'agent')}" in text
         assert "/usr/" not in text
 
