@@ -90,8 +90,17 @@ def contents(namespace: str) -> object:
         return links, own, door.routes(), door.rules()
 
 
-@pytest.mark.parametrize("hosts", [1, 2])
-@pytest.mark.parametrize("state", CHANGES)
+# Each change on one host or over two; the slow tests have the other one.
+OVER_TWO = {"an instance more", "a VPC more", "ENIs swapped", "another primary ENI", "an instance less"}
+CASES = [
+    pytest.param(*change.values, hosts, id=f"{change.id}-{hosts}", marks=[pytest.mark.slow] * is_slow)
+    for change in CHANGES
+    for hosts in (1, 2)
+    for is_slow in [(hosts == 2) != (change.id in OVER_TWO)]
+]
+
+
+@pytest.mark.parametrize(("state", "hosts"), CASES)
 def test_changed_lab_equals_a_fresh_one_and_back(
     make_lab_name: Callable[[], str], state: CloudState, hosts: int
 ) -> None:

@@ -103,19 +103,34 @@ def test_killed_while_building_is_found_and_removed(name: str, tmp_path: Path, p
     assert manage.down(name) == ()
 
 
-@pytest.mark.parametrize(
-    ("point", "count"),
-    [
-        pytest.param("build.create_marked", 1, id="namespaces added"),
-        pytest.param("build._trim", 2, id="old addresses gone"),
-        pytest.param("manage.enforcement.enforce", 1, id="policy half changed"),
-        pytest.param("build._add_veth", 1, id="links half made"),
-        pytest.param("build._fill", 3, id="addresses half made"),
-    ],
-)
+MOMENTS_OF_APPLY = {
+    "namespaces added": ("build.create_marked", 1),
+    "old addresses gone": ("build._trim", 2),
+    "policy half changed": ("manage.enforcement.enforce", 1),
+    "links half made": ("build._add_veth", 1),
+    "addresses half made": ("build._fill", 3),
+}
+
+
+@pytest.mark.placement("instance")
+@pytest.mark.parametrize("moment", MOMENTS_OF_APPLY)
 def test_killed_while_changing_can_be_completed_or_removed(
-    name: str, placement: str, tmp_path: Path, point: str, count: int
+    name: str, placement: str, tmp_path: Path, moment: str
 ) -> None:
+    check_killed(name, placement, tmp_path, *MOMENTS_OF_APPLY[moment])
+
+
+@pytest.mark.placement("host")
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one != "policy half changed")) for one in MOMENTS_OF_APPLY],
+)
+def test_killed_while_changing_where_routers_enforce(name: str, placement: str, tmp_path: Path, moment: str) -> None:
+    """The policy alone depends on the placement."""
+    check_killed(name, placement, tmp_path, *MOMENTS_OF_APPLY[moment])
+
+
+def check_killed(name: str, placement: str, tmp_path: Path, point: str, count: int) -> None:
     manage.up(labs.record_of(name, placement), STATE, enforce_policy)
     state = tmp_path / "state.yaml"
     state.write_text(dump_native(LARGER))

@@ -169,6 +169,7 @@ def lab_settings(lab: Lab) -> Settings:
     return request.settings
 
 
+@pytest.mark.placement("instance")  # which is all the same to this
 def test_a_trial_ends_with_its_time_though_nobody_asks(lab: Lab) -> None:
     trials.start(lab, record("t", seconds=2), labs.state_of(AFTER))
     assert tables(lab)
@@ -176,6 +177,7 @@ def test_a_trial_ends_with_its_time_though_nobody_asks(lab: Lab) -> None:
     assert trials.records(lab) == ()
 
 
+@pytest.mark.placement("instance")  # which is all the same to this
 def test_a_trial_that_cannot_be_read_ends_and_keeps_no_other_from_anything(lab: Lab, opener: Opener) -> None:
     """Its record is damaged, and it is the first one by name."""
     for name in ("bad", "t", "u"):
@@ -222,6 +224,7 @@ def ends(report: TrialReport) -> dict[int, tuple[str, ...]]:
     return {ports[0]: seen.ends for seen in mine if (ports := seen.line.change.ranges[-1]) is not None}
 
 
+@pytest.mark.placement("instance")  # which is all the same to this
 def test_what_people_and_gates_see(lab: Lab, opener: Opener, files: dict[str, Path]) -> None:
     where = ("--lab", lab.record.name)
     assert "no trial runs here" in sgdp("trial", "show", *where, code=5)
@@ -243,6 +246,7 @@ def test_what_people_and_gates_see(lab: Lab, opener: Opener, files: dict[str, Pa
     sgdp("trial", "show", "next", *where, code=5)
 
 
+@pytest.mark.placement("instance")  # which is all the same to this
 def test_a_gate_asks_only_for_what_it_names(lab: Lab, files: dict[str, Path]) -> None:
     where = ("--lab", lab.record.name)
     sgdp("trial", "start", str(files["after"]), *where)
@@ -258,6 +262,7 @@ def test_a_hostile_name_is_refused(lab_name: str, files: dict[str, Path], name: 
     assert "can't be a trial's name" in said
 
 
+@pytest.mark.placement("instance")  # which is all the same to this
 def test_a_refused_state_begins_nothing(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(AFTER.replace("sg-a]", "sg-none]"))
@@ -265,6 +270,7 @@ def test_a_refused_state_begins_nothing(lab: Lab, tmp_path: Path) -> None:
     assert trials.records(lab) == ()
 
 
+@pytest.mark.placement("instance")  # which is all the same to this
 def test_an_eni_alone(lab: Lab, files: dict[str, Path]) -> None:
     where = ("--lab", lab.record.name)
     assert "at 1 ENI" in sgdp("trial", "start", str(files["after"]), "--eni", "eni-b", *where)
