@@ -45,7 +45,7 @@ UNSTEADY = [
         (r"\b(vpc|sg|sgr|i|eni)-[0-9a-z]{17}\b", r"\1-ID"),  # as the API makes them
         (r"\bLTAI[0-9A-Za-z]{20}\b", "KEY"),
         (r"\b(?!00)[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", "MAC"),
-        (r"(?<=REPLIED) +\d\d\b", " LEFT"),
+        (r"(?<=REPLIED) +\d{1,2}\b", " LEFT"),
         (r" {2,}", "  "),
     )
 ]
