@@ -51,7 +51,7 @@ def section() -> str:
                 "3. The compiler makes elements of maps. The source's address leads to the number of its set of groups,"
                 " that number to the rank of the strongest rule on them, and the rank to the leaf of that rule."
             ),
-            "compiler/kins.py",
+            "compiler/group_sets.py",
             list(_elements(table, outcome)),
         ),
         (

@@ -28,7 +28,7 @@ from bench.isolation import outside
 from tests.support.classbench_seeds import SEEDS as KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
-MOST_REASON = 200  # characters
+MAX_REASON = 200  # characters
 FULL_ONLY = "in full runs only"
 NAMED = ("five_tuple", "mixture")  # hard policies with a goal of their own
 HARD = ("alternating", "nested_cidrs", "overlapping_ports", "prefix_lists", "port_lists", "kinships")
@@ -149,7 +149,7 @@ def _limit(megabytes: int) -> None:
 def _reason(errors: str, megabytes: int) -> str:
     """The error's own text, cut to what fits into a row."""
     last = (errors.strip().splitlines() or ["it failed"])[-1]
-    return f"it took more than {megabytes:,} MB" if last == "MemoryError" else last[:MOST_REASON]
+    return f"it took more than {megabytes:,} MB" if last == "MemoryError" else last[:MAX_REASON]
 
 
 def begin(*names: str) -> None:

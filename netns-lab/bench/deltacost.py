@@ -38,7 +38,7 @@ from tests.support.chooser import Chooser, with_ids
 OWN, OTHER = "eni-target-0", "eni-target-1"  # the second one comes and goes
 GROUP, PEERS, LISTS = "sg-own", 16, 4
 FIRST_MEMBER = Address.parse("10.16.0.0").value
-MOST_ROUNDS = 15  # then kinships would repeat
+MAX_ROUNDS = 15  # then kinships would repeat
 Change = Callable[[CloudState, int], CloudState]
 
 
@@ -253,11 +253,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.deltacost")
     parser.add_argument("-m", "--members", type=int, default=65_536, help="addresses in groups (default 65,536)")
     parser.add_argument("-r", "--rules", type=int, default=200, help="of the ENI (default 200)")
-    parser.add_argument("-n", "--rounds", type=int, default=15, help=f"default 15, at most {MOST_ROUNDS}")
+    parser.add_argument("-n", "--rounds", type=int, default=15, help=f"default 15, at most {MAX_ROUNDS}")
     parser.add_argument("--json", action="store_true", help="all samples, in seconds, for `bench`")
     asked = parser.parse_args()
-    if asked.rounds > MOST_ROUNDS:
-        parser.error(f"at most {MOST_ROUNDS} rounds")
+    if asked.rounds > MAX_ROUNDS:
+        parser.error(f"at most {MAX_ROUNDS} rounds")
     isolate("bench.deltacost")
     make_namespace("delta", "eth0", "eth1")
     found = measured("delta", base_state(asked.members, asked.rules), asked.rounds)

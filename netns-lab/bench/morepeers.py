@@ -17,7 +17,7 @@ from bench.path import HOST_END
 from bench.peers import START_FIREWALLD, Files, Peer, nft_rule, restorable
 from bench.policy import CHANGE, PORT, STRANGER, Rule, member, policy
 
-MOST_MEMBERS = 1 << 18
+MAX_MEMBERS = 1 << 18
 INSIDE = "eni-"  # the beginning of every host end's name
 
 
@@ -115,7 +115,7 @@ NFTABLES_MEMBERS = Peer(
 
 
 def _ipset_members(count: int) -> Files:
-    made = f"create members hash:ip hashsize 65536 maxelem {MOST_MEMBERS}"
+    made = f"create members hash:ip hashsize 65536 maxelem {MAX_MEMBERS}"
     match = "-m set --match-set members src -j ACCEPT"
     rules = (f"-A INPUT -p udp --dport {PORT}:{CHANGE.port} {match}", f"-A INPUT -p tcp --dport {PORT} {match}")
     entries = (f"add members {member(number)}" for number in range(count))
@@ -135,7 +135,7 @@ IPTABLES_MEMBERS = Peer(
 
 def _firewalld_members(count: int) -> Files:
     entries = "\n".join(f"<entry>{member(number)}</entry>" for number in range(count))
-    options = f'<option name="maxelem" value="{MOST_MEMBERS}"/>'
+    options = f'<option name="maxelem" value="{MAX_MEMBERS}"/>'
     rules = "\n".join(
         f'<rule family="ipv4"><source ipset="members"/><port port="{ports}" protocol="{protocol}"/><accept/></rule>'
         for protocol, ports in (("udp", f"{PORT}-{CHANGE.port}"), ("tcp", f"{PORT}"))

@@ -49,7 +49,7 @@ from tests.support.lookups import most_lookups
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ROOT = Path(__file__).resolve().parents[2]
-MOST_SECONDS, MOST_BYTES = 600, 12 << 30  # for one process
+MAX_SECONDS, MAX_BYTES = 600, 12 << 30  # for one process
 SETS = {f"{kind}-{count}": (kind, count) for count in (500, 1_000, 10_000) for kind in SEEDS}
 Made = TypeVar("Made")
 
@@ -158,8 +158,8 @@ def main() -> None:
 
 def _bind_to_parent() -> None:
     """Limit this process, and end it when its parent ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -185,9 +185,9 @@ def _row(name: str, asked: argparse.Namespace) -> str:
     flags = ["--child", "-r", str(asked.rules), "-s", str(asked.seed), *(["-l"] if asked.lookups else [])]
     command = [sys.executable, "-m", "bench.policycost", name, *flags]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=MOST_SECONDS, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=MAX_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return f"{name:>18} took more than {MOST_SECONDS} s"
+        return f"{name:>18} took more than {MAX_SECONDS} s"
     if done.returncode:
         return f"{name:>18} {done.stderr.strip().splitlines()[-1]}"
     return " ".join(_cell(key, value) for key, value in json.loads(done.stdout).items())

@@ -67,7 +67,7 @@ class Crowd:
         ]
         self._shared: dict[str, str] = {}  # text -> the same object for all hosts
         self._digests: dict[str, str] = {}  # text -> its digest
-        self._door = asyncio.Semaphore(AT_ONCE)
+        self._sock = asyncio.Semaphore(AT_ONCE)
         self._ping_s = PING_S if config["pings"] else None
         self._answered = 0
         self._failures = 0
@@ -87,7 +87,7 @@ class Crowd:
             await asyncio.sleep(random.uniform(0, min(LONGEST_S, SHORTEST_S * 2**tries)))
 
     async def _open(self, host: SimulatedHost) -> None:
-        async with self._door:
+        async with self._sock:
             await self._connect(host)
 
     async def _connect(self, host: SimulatedHost) -> None:
@@ -148,7 +148,7 @@ class Crowd:
     def drop(self) -> None:
         """All streams end at once, without a word."""
         there = [host.socket for host in self.hosts if host.socket is not None]
-        self._door = asyncio.Semaphore(AGAIN_AT_ONCE)
+        self._sock = asyncio.Semaphore(AGAIN_AT_ONCE)
         self._answered, self._failures, self._begun = 0, -len(there), time.monotonic()
         for socket in there:
             socket.transport.abort()

@@ -174,7 +174,7 @@ def free_ports(count: int) -> list[int]:
     """Return ports that nobody has, each another."""
     with ExitStack() as stack:
         doors = [stack.enter_context(socket.create_server((HERE, 0))) for _ in range(count)]
-        return [door.getsockname()[1] for door in doors]
+        return [sock.getsockname()[1] for sock in doors]
 
 
 def until(is_true: Callable[[], bool], what: str, timeout: float) -> None:

@@ -25,8 +25,8 @@ Shape = tuple[Ranges, ...]  # the numbers that an entry matches, in the order of
 PROTOCOL_AT, LOCAL_AT, PORT_AT = map(CONDITIONS.index, (PROTOCOL, LOCAL, PORT))  # their places in a shape
 Mask = int
 DIMS = len(CONDITIONS)
-MOST_OF_POLICY = 200_000  # pieces for one pool, direction and family: two seconds
-MOST = 1_000_000  # pieces for all of them
+MAX_OF_POLICY = 200_000  # pieces for one pool, direction and family: two seconds
+MAX_PIECES = 1_000_000  # pieces for all of them
 
 
 class TrafficCell(NamedTuple):
@@ -142,9 +142,9 @@ class BudgetSpentError(Exception):
 class Budget:
     """How many pieces traffic may be cut into; it changes with use."""
 
-    most_of_policy: int = MOST_OF_POLICY
+    most_of_policy: int = MAX_OF_POLICY
     """The limit for one policy."""
-    left: int = MOST
+    left: int = MAX_PIECES
     """What is left for all policies."""
     _of_policy: int = 0
 

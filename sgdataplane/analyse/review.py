@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from sgdataplane.analyse.arrangement import Budget, BudgetSpentError, Stacks
 from sgdataplane.analyse.internet import SENSITIVE, internet, openings
-from sgdataplane.analyse.needless import Needless, Needs, ties, void_drops
 from sgdataplane.analyse.order import FarAddresses
 from sgdataplane.analyse.pools import PoolPolicy, RuleKey, policies_of, pools_of, rule_key
+from sgdataplane.analyse.redundancy import Needs, RedundantRule, ties, void_drops
 from sgdataplane.analyse.unmatched import Unmatched, unused_groups
 from sgdataplane.model import words
 from sgdataplane.model.decision import DEFAULT, Decision
@@ -141,11 +141,11 @@ class _RuleFindings:
     def findings(self) -> Iterator[Finding]:
         """Yield the findings about rules, and those about policies that took too long to examine."""
         shadowed = set()
-        for needless in self.needs.needless():
-            shadowed |= {needless.rule} if needless.is_shadowed else set()
-            key = rule_key(needless.rule)
-            if key not in self.nothing and not is_stand_in(key[1], needless.rule.verdict):
-                yield _shadowed(needless) if needless.is_shadowed else _redundant(needless)
+        for redundant in self.needs.redundant():
+            shadowed |= {redundant.rule} if redundant.is_shadowed else set()
+            key = rule_key(redundant.rule)
+            if key not in self.nothing and not is_stand_in(key[1], redundant.rule.verdict):
+                yield _shadowed(redundant) if redundant.is_shadowed else _redundant(redundant)
         yield from (_open(rule, found) for rule, found in self.opened.items())
         yield from (_tied(rule, drops) for rule, drops in self.tied.items() if rule.decision not in shadowed)
         yield from (_void(rule, groups) for rule, groups in self.void.items())
@@ -158,21 +158,21 @@ class _RuleFindings:
             yield Finding("NotExamined", Severity.HIGH, message, ())
 
 
-def _shadowed(needless: Needless) -> Finding:
-    verdict = needless.rule.verdict
+def _shadowed(redundant: RedundantRule) -> Finding:
+    verdict = redundant.rule.verdict
     other = PAST[Verdict.DROP if verdict is Verdict.ACCEPT else Verdict.ACCEPT]
-    message = f"the rule never decides: everything that it {PRESENT[verdict]} is already {other}{_by(needless)}"
-    return _finding("ShadowedRule", Severity.WARNING, message, needless.rule)
+    message = f"the rule never decides: everything that it {PRESENT[verdict]} is already {other}{_by(redundant)}"
+    return _finding("ShadowedRule", Severity.WARNING, message, redundant.rule)
 
 
-def _redundant(needless: Needless) -> Finding:
-    verdict = needless.rule.verdict
-    message = f"without the rule, everything that it {PRESENT[verdict]} is still {PAST[verdict]}{_by(needless)}"
-    return _finding("RedundantRule", Severity.INFO, message, needless.rule)
+def _redundant(redundant: RedundantRule) -> Finding:
+    verdict = redundant.rule.verdict
+    message = f"without the rule, everything that it {PRESENT[verdict]} is still {PAST[verdict]}{_by(redundant)}"
+    return _finding("RedundantRule", Severity.INFO, message, redundant.rule)
 
 
-def _by(needless: Needless) -> str:
-    return f", by {_names(needless.instead)}" if needless.instead else ""
+def _by(redundant: RedundantRule) -> str:
+    return f", by {_names(redundant.instead)}" if redundant.instead else ""
 
 
 def _open(rule: Permission, found: _Opened) -> Finding:

@@ -21,7 +21,7 @@ from sgdataplane.errors import BindingError, HostError
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
 
-MOST_AT_ONCE = 2000  # sessions of a namespace that are looked through while others wait: up to 50 ms
+MAX_AT_ONCE = 2000  # sessions of a namespace that are looked through while others wait: up to 50 ms
 SLICE_S = 0.025  # per reconcile, for namespaces of which something was heard; the rest of them have to wait
 
 
@@ -228,7 +228,7 @@ class Agenda:
             return Clearance()
         previous, known = self.report.by_key.get(key), self.cleared.get(key)
         ageing = None if previous is None else previous.ageing
-        return Clearance.of(ageing, known, MOST_AT_ONCE)
+        return Clearance.of(ageing, known, MAX_AT_ONCE)
 
     def _reach(self, previous: Proven, state: CloudState) -> Reach:
         old = previous.desired.state

@@ -27,7 +27,7 @@ from sgdataplane.attach.report import Key, NamespaceReport
 from sgdataplane.enforce import TableSummary, own_process
 
 MANY = 16  # namespaces to visit: for ten, the process takes as long as it saves
-POLL_S, PATIENCE_S = 0.05, 2.0  # it may take twice as long as we did for our half, and PATIENCE_S
+POLL_S, MARGIN_S = 0.05, 2.0  # it may take twice as long as we did for our half, and PATIENCE_S
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CHUNK = 1 << 16
 NUMBER = struct.Struct("=I")  # comes first in the answer
@@ -68,7 +68,7 @@ def helper(work: Work, between: Callable[[], None], ended: Callable[[int], None]
     data = b""
     try:
         yield handed
-        data = b"".join(_read(answer, 2 * time.monotonic() - started + PATIENCE_S, between))
+        data = b"".join(_read(answer, 2 * time.monotonic() - started + MARGIN_S, between))
         with suppress(EOFError, pickle.UnpicklingError):
             handed.reports, handed.summaries = pickle.loads(data[NUMBER.size :])  # our own process wrote it
     finally:

@@ -29,7 +29,7 @@ from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import found
 from sgdataplane.host.linkentry import NO_NSID, Link, LinkChanges, link_of
-from sgdataplane.host.rtnetlink import MOST, Rtnetlink
+from sgdataplane.host.rtnetlink import MAX_LINKS, Rtnetlink
 
 MAX_FURTHER = 1000  # namespaces that no link of a router leads to, but one of a namespace behind such a link
 
@@ -66,7 +66,7 @@ def _read_around(routers: Collection[int]) -> Iterator[tuple[int, list[Link] | N
     """Yield the namespaces that links lead to, from these routers on, with their links; the nearest ones first."""
     level, known, left = set(routers), set(routers), None
     while level:
-        read = {number: _links_at(number, None if number in routers else MOST) for number in sorted(level)}
+        read = {number: _links_at(number, None if number in routers else MAX_LINKS) for number in sorted(level)}
         yield from read.items()
         further = {link.lower_nsid for links in read.values() for link in links or ()} - known - {NO_NSID}
         level = set(sorted(further)[:left])
@@ -102,7 +102,9 @@ class _Remover:
     def note_crowd(self, place: int) -> Iterator[Tampering]:
         workload = self._workloads.get(place)
         if workload is not None and workload.host_end is not None:
-            what = f"{workload.named} has more than {MOST} interfaces, so those on top of routers' links aren't found"
+            what = (
+                f"{workload.named} has more than {MAX_LINKS} interfaces, so those on top of routers' links aren't found"
+            )
             yield Tampering(workload.host_end.router, what, (workload.eni_id,))
 
     def remove(self, place: Place, links: Iterable[Link]) -> Iterator[Tampering]:

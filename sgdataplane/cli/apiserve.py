@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sgdataplane.control.config import ApiConfig
     from sgdataplane.control.hosts.following import Place
     from sgdataplane.control.http.server import ListenAt
-    from sgdataplane.control.http.throttle import Throttle
+    from sgdataplane.control.http.tokenbuckets import TokenBuckets
 
 LISTEN = "127.0.0.1:8080"
 UNLIMITED = 1e9  # calls a second
@@ -114,11 +114,11 @@ def habits(config: ApiConfig, *, is_dev: bool) -> Habits:
     return Habits(config.classic, has_default_group=is_dev, can_reset=is_dev)
 
 
-def no_throttle() -> Throttle:
+def no_throttle() -> TokenBuckets:
     """Return a throttle that lets everything through."""
-    from sgdataplane.control.http.throttle import Throttle
+    from sgdataplane.control.http.tokenbuckets import TokenBuckets
 
-    return Throttle(UNLIMITED, UNLIMITED)
+    return TokenBuckets(UNLIMITED, UNLIMITED)
 
 
 def tell_serving(url: str, engine: Engine, development: Development | None) -> None:

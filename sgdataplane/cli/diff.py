@@ -51,7 +51,7 @@ NAMED = 3  # ENIs with the same change, before the others are only counted
 HEADERS = ("PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER")
 COLOURS = {"opens": "green", "closes": "red"}
 NAMED_BLIND = 20  # in Markdown
-MOST_MARKDOWN = 60_000  # characters; GitHub takes comments of 65,536
+MAX_MARKDOWN = 60_000  # characters; GitHub takes comments of 65,536
 
 
 def register(verbs: Verbs) -> None:
@@ -312,7 +312,7 @@ def fitting(blocks: list[str], more: Iterable[tuple[str, int]]) -> list[str]:
     kept = list(blocks)
     for block, size in more:
         length += len(block)
-        if length <= MOST_MARKDOWN:
+        if length <= MAX_MARKDOWN:
             kept.append(block)
         else:
             left += size

@@ -47,7 +47,7 @@ from sgdataplane.terminal.output import (
     whole_seconds,
 )
 
-MOST, MOST_JSON = 100, 100_000
+MAX_ROWS, MAX_JSON = 100, 100_000
 HEADERS = ("ENI", "DIRECTION", "OTHER END", "TRAFFIC", "VERDICT", "DECIDED BY", "COUNT", "LAST SEEN")
 # what rows are summed up by -> the columns of history, and their headers
 BY: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -70,7 +70,9 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--by", choices=tuple(BY), help="sum up by this")
     verdicts = tuple(fate.value for fate in Fate)
     parser.add_argument("--verdict", choices=verdicts, help="only what was accepted, dropped, or audited")
-    help_text = f"show at most N rows, the latest (with --by: the largest); default: {MOST}, with --json {MOST_JSON:,}"
+    help_text = (
+        f"show at most N rows, the latest (with --by: the largest); default: {MAX_ROWS}, with --json {MAX_JSON:,}"
+    )
     parser.add_argument("--limit", type=read_limit, metavar="N", help=help_text)
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--html", type=Path, metavar="FILE", help="write a page, which needs nothing else")
@@ -84,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     query = query_of(arguments, fates=fates)
     if arguments.html is not None:
         require_writable(arguments.html)
-    most = arguments.limit or (MOST_JSON if arguments.json else MOST)
+    most = arguments.limit or (MAX_JSON if arguments.json else MAX_ROWS)
     with opened(history_path(arguments)) as history:
         coverage = coverage_of(history, query)
         document = read(history, query, arguments.by, most)

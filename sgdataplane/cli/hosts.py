@@ -43,7 +43,7 @@ ACTIONS = {
     "forget": Summary("release what a host has, so that other hosts may have it; and the host itself"),
 }
 HEADERS = ("HOST", "STATUS", "ENFORCED", "AGE", "RELAY", "ENIS", "WHAT IS WRONG")
-WAIT_S, MOST_WAIT_S = 60, 3_600
+WAIT_S, MAX_WAIT_S = 60, 3_600
 SHOWN = 5  # hosts in one line
 
 
@@ -61,8 +61,8 @@ def register(verbs: Verbs) -> None:
     wait.add_argument("--revision", type=_number, metavar="N", help="of the store (default: its last one)")
     wait.add_argument("--epoch", type=_number, metavar="E", help="that the revision is of (default: the store's)")
     wait.add_argument("--vpc", default="", metavar="ID", help="only what concerns that VPC, at hosts with ENIs in it")
-    patience = f"for how long at most (default: {WAIT_S})"
-    wait.add_argument("--timeout", type=_number, default=WAIT_S, metavar="S", help=patience)
+    timeout_help = f"for how long at most (default: {WAIT_S})"
+    wait.add_argument("--timeout", type=_number, default=WAIT_S, metavar="S", help=timeout_help)
 
 
 def _with_store(parser: Parser) -> Parser:
@@ -243,8 +243,8 @@ def run_wait(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.hosts.waits import items
     from sgdataplane.control.service.dispatch import ApiService
 
-    if arguments.timeout > MOST_WAIT_S:
-        arguments.parser.error(f"--timeout is 0 to {MOST_WAIT_S} seconds")
+    if arguments.timeout > MAX_WAIT_S:
+        arguments.parser.error(f"--timeout is 0 to {MAX_WAIT_S} seconds")
     with opened(arguments) as store:
         engine = Engine(store)
         if not items(engine.documents, {}):

@@ -58,14 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Build the lab, say how to reach it, and keep it until Ctrl-C or SIGTERM. Nothing of it stays."""
     with extra("api"):
         from sgdataplane.control.http.server import listen_at
-        from sgdataplane.lab.hosts.door import open_door
         from sgdataplane.lab.hosts.hostslab import hosts_lab
+        from sgdataplane.lab.hosts.portforwarder import forward_port
     at = read_for(arguments, lambda: listen_at(arguments.listen or LISTEN))
     with manage.terminated_like_interrupted(), suppress(KeyboardInterrupt):
         say_aside(f"building {counted(arguments.hosts, 'host')} and their control plane")
         with hosts_lab(arguments.hosts, choices_of(arguments).placement) as lab:
-            inside = lab.capsule.room.netns
-            with open_door(at.host, at.port, inside, lab.api_targets) as port:
+            inside = lab.sandbox.namespace.netns
+            with forward_port(at.host, at.port, inside, lab.api_targets) as port:
                 host = f"[{at.host}]" if ":" in at.host else at.host
                 _say_how(lab, f"https://{host}:{port}")
                 _keep(lab, arguments.state)
@@ -83,7 +83,7 @@ def _say_how(lab: HostsLab, url: str) -> None:
     for component in lab.components:
         say_aside(f"{component.name}: {component.log}")
     for host in lab.hosts:
-        say_aside(f"{host.name}: {shlex.join(host.room.enter())} COMMAND")
+        say_aside(f"{host.name}: {shlex.join(host.namespace.enter())} COMMAND")
 
 
 def _keep(lab: HostsLab, state: Path | None) -> None:

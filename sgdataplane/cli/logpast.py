@@ -15,7 +15,7 @@ from sgdataplane.history.rows import Fate
 from sgdataplane.terminal.output import Exit, render_table, say, say_aside, say_block, whole_seconds
 from sgdataplane.visible import json_text
 
-MOST = 10_000
+MAX_ROWS = 10_000
 HEADERS = ("FIRST", "LAST", "ENI", "DIRECTION", "OTHER END", "TRAFFIC", "COUNT", "DENIED BY")
 WOULD = "would drop: "
 
@@ -25,15 +25,15 @@ def show_past(arguments: argparse.Namespace) -> int:
     query = query_of(arguments, fates=(Fate.DROP, Fate.AUDITED))
     with opened(history_path(arguments)) as history:
         coverage = coverage_of(history, query)
-        rows = [document_of(row) for row in history.buckets(query, most=MOST + 1)]
-    shown = sorted(rows[:MOST], key=lambda row: row["first"])
+        rows = [document_of(row) for row in history.buckets(query, most=MAX_ROWS + 1)]
+    shown = sorted(rows[:MAX_ROWS], key=lambda row: row["first"])
     if arguments.format == "json":
         for row in shown:
             say(json_text({"event": "recorded", "time": row["first"], **row}))
         return Exit.DONE
     _say(shown)
-    if len(rows) > MOST:
-        say_aside(f"only the last {MOST:,} lines are shown: ask for --eni or a shorter time")
+    if len(rows) > MAX_ROWS:
+        say_aside(f"only the last {MAX_ROWS:,} lines are shown: ask for --eni or a shorter time")
     say_coverage(coverage)
     return Exit.DONE
 

@@ -100,20 +100,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     config = config_of(arguments, RelayConfig, RELAY_FILE, {})
     with extra(EXTRA):
-        from sgdataplane.relay.serving import Serving, door_at, run_relay
+        from sgdataplane.relay.serving import Serving, endpoint_at, run_relay
     from sgdataplane.daemon.logs import Notifier
     from sgdataplane.relay import memory
     from sgdataplane.store.opening import open_store
 
     memory.use_one_heap()
-    door = read_for(arguments, lambda: door_at(config.listen))
+    endpoint = read_for(arguments, lambda: endpoint_at(config.listen))
 
     def ready(url: str, revision: int) -> None:
         say_aside(f"serving at {url}; revision {revision}")
         sys.stderr.flush()
         Notifier(os.environ).tell("READY=1", f"STATUS=serving at {url}")
 
-    how = Serving(door, tls_of(config), config.snapshots, config.name, config.metrics)
+    how = Serving(endpoint, tls_of(config), config.snapshots, config.name, config.metrics)
     with closing(open_store(config.store, create=False, private=False)) as store:
         run_relay(store, how, ready)
     return Exit.DONE

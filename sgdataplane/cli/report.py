@@ -37,7 +37,7 @@ from sgdataplane.terminal.arguments import Verbs, choices_of, require_root, say_
 from sgdataplane.terminal.files import write
 from sgdataplane.terminal.output import Exit, endpoint, say
 
-MOST_SESSIONS = 200
+MAX_SESSIONS = 200
 
 
 def register(verbs: Verbs) -> None:
@@ -138,7 +138,7 @@ class _Observer:
             for rule in group.rules
         }
         ordered = sorted(self._sessions, key=_order)
-        return Observed(where, hits, tuple(map(_row, ordered[:MOST_SESSIONS])), len(ordered))
+        return Observed(where, hits, tuple(map(_row, ordered[:MAX_SESSIONS])), len(ordered))
 
 
 def _of_lab(state: CloudState, name: str) -> Observed:

@@ -39,7 +39,7 @@ from sgdataplane.terminal.output import (
     say_screen,
 )
 
-MOST_JSON = 100
+MAX_JSON = 100
 TABLES = {"enis": "ENI", "rules": "RULE", "ends": "OTHER END"}
 LEAST_LINES = 3
 QUIT = ("q", "Q", "\x03", "\x04")
@@ -124,7 +124,7 @@ def rates(before: TopReading, now: TopReading) -> Document:
         )
         found[table] = [
             {"name": key[0], "direction": key[1], "verdict": key[2], "per_second": round(count / seconds, 2)}
-            for key, count in ordered[:MOST_JSON]
+            for key, count in ordered[:MAX_JSON]
         ]
     return found
 

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from sgdataplane import __version__
 from sgdataplane.analyse.document import change_as_json
-from sgdataplane.cli.diff import COLOURS, HEADERS, MOST_MARKDOWN, NAMED, escaped, row_of
+from sgdataplane.cli.diff import COLOURS, HEADERS, MAX_MARKDOWN, NAMED, escaped, row_of
 from sgdataplane.cli.ending import MAX_SESSIONS, SESSION_HEADERS, Ending, EndingSessions
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted, first_of
@@ -242,7 +242,7 @@ def as_markdown(shown: ShownTrial) -> str:
     for number, (title, names, rows) in enumerate(tables):
         block = _table(title, names, rows)
         length += len(block)
-        if length > MOST_MARKDOWN:
+        if length > MAX_MARKDOWN:
             blocks.append(f"{counted(len(tables) - number, 'more table')} would make this too long.")
             break
         blocks.append(block)

@@ -45,7 +45,7 @@ from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Rule, Table, goto
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.resolve import HostPolicy
 
-MOST_ENIS = 2048  # the chains of so many ENIs are kept
+MAX_ENIS = 2048  # the chains of so many ENIs are kept
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class EniPart:
         return self.optional.intersection(name for chain in self.part.chains for name in chain.ways.chains)
 
 
-@lru_cache(maxsize=MOST_ENIS)
+@lru_cache(maxsize=MAX_ENIS)
 def _eni_part(placement: Placement, link: EniInterface, options: Options) -> EniPart:
     """Compile an ENI's own chains.
 
@@ -221,7 +221,7 @@ def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:
     compiled = Profiles(policy, site, memo)
     roots = [compiled.profile(profile) for profile in policy.profiles]
     memo.rules = compiled.rules(roots, memo.rules)
-    memo.seal()
+    memo.evict_unused()
     return memo.rules
 
 

@@ -90,7 +90,7 @@ SOLICITATION = 135  # RFC 4861, 4.3
 # MAC of an ENI's address, but each address of a block that asks is a new neighbour to it.
 QUESTIONS, QUESTIONS_OF_BLOCKS = Exceeds(500, burst=1000), Exceeds(5, burst=20)
 QUESTIONS_ELSEWHERE = Exceeds(1000, burst=1000)  # at an uplink, for each family; each sender may be a new neighbour
-MOST_PARTS, MOST_UPLINKS = 4096, 16  # so many results are remembered
+MAX_PARTS, MAX_UPLINKS = 4096, 16  # so many results are remembered
 WHOLE: Mapping[Family, tuple[Match, ...]] = {  # these hold for packets that are no fragments and no discovery
     Family.IPV4: (Match(Field.IP_FRAGMENT, (Range.of(0),), mask=FRAGMENTED),),
     Family.IPV6: (is_value(Field.IP6_FRAGMENT, 0), Match(Field.L4PROTO, (Range.of(ICMPV6),), negate=True)),
@@ -172,7 +172,7 @@ def _common(options: Options, placement: Placement) -> CommonChains:
     return CommonChains(content_chain("fence-arp", tuple(_other_arp())), special, content_chain("fence-rest", rest))
 
 
-@lru_cache(maxsize=MOST_PARTS)
+@lru_cache(maxsize=MAX_PARTS)
 def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> FencePart:
     """Compile the fence of one ENI's interface."""
     common = _common(options, placement)
@@ -186,7 +186,7 @@ def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> Fenc
     return FencePart.of((_base("egress", ifname, (other_mac, *_approved()), content),), content)
 
 
-@lru_cache(maxsize=MOST_UPLINKS)
+@lru_cache(maxsize=MAX_UPLINKS)
 def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
     """Compile the fence of an uplink.
 

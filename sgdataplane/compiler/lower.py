@@ -240,13 +240,13 @@ class Lowering:
         """Return the counters of all chains that are needed, by name."""
         return {counter.name: counter for named in self.before.values() for counter in named.counters}
 
-    def seal(self, *, keeps_chains: bool) -> None:
+    def evict_unused(self, *, keeps_chains: bool) -> None:
         """Forget all that the next compile doesn't need.
 
         It needs what chains were made from; or, where diagrams tell which chain each node became, all chains by name.
         """
         self.shared = AllSides()
-        self.memo.seal()
+        self.memo.evict_unused()
         if keeps_chains:
             self.memo = ChainMemo()
         else:
@@ -343,7 +343,7 @@ class DiagramChains:
             self.names[node] = found
         return found
 
-    def seal(self) -> None:
+    def evict_unused(self) -> None:
         """Remember what nodes became, for the next diagram, if those chains are still there."""
         there = self.lowering.before
         self.names |= {node: name for node, name in self.before.items() if name in there}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import is_
 
-from sgdataplane.compiler.kins import NO_KINS, Kins, MembersMap, Ranking
+from sgdataplane.compiler.group_sets import NO_GROUP_SETS, GroupSets, MembersMap, Ranking
 from sgdataplane.compiler.parts import Joined, Part, Rules
 from sgdataplane.compiler.recent import Recent
 from sgdataplane.compiler.shared import Order, RemoteBlocks
@@ -26,9 +26,9 @@ from sgdataplane.nft.ir import Chain, Counter, Map
 
 @dataclass(frozen=True)
 class SideMaps:
-    """The maps of ranks that a side needs, by name, and the kins in them."""
+    """The maps of ranks that a side needs, by name, and the group sets in them."""
 
-    kins: Kins
+    group_sets: GroupSets
     by_name: Mapping[str, Map]
 
     @cached_property
@@ -46,8 +46,8 @@ class CompiledSide:
     """Objects that it was compiled from; they stay the same objects only if nothing of it can differ."""
     basis: object
     """All that it was compiled from, to be compared by value."""
-    kins: Kins | None
-    """The kins that its chains name; None if they name none."""
+    group_sets: GroupSets | None
+    """The group sets that its chains name; None if they name none."""
     root: str
     """The name of its first chain."""
     chains: Mapping[str, Chain]
@@ -65,13 +65,13 @@ class CompiledSide:
     side: Side
     """How it was compiled, for the next compile."""
 
-    def is_of(self, origin: tuple[object, ...], kins: Kins) -> bool:
+    def is_of(self, origin: tuple[object, ...], group_sets: GroupSets) -> bool:
         """Return whether it was compiled from these objects."""
-        return self.kins in (None, kins) and all(map(is_, self.origin, origin))
+        return self.group_sets in (None, group_sets) and all(map(is_, self.origin, origin))
 
-    def is_for(self, basis: object, kins: Kins) -> bool:
+    def is_for(self, basis: object, group_sets: GroupSets) -> bool:
         """Return whether these would have the same result."""
-        return self.kins in (None, kins) and self.basis == basis
+        return self.group_sets in (None, group_sets) and self.basis == basis
 
 
 def side_digest(chains: Iterable[Chain], winners: Mapping[int, str]) -> str:
@@ -90,12 +90,12 @@ class Memo:
 
     sides: dict[Hashable, CompiledSide] = field(default_factory=dict)
     """The sides that this compile made or took over."""
-    ranks: Recent[tuple[Ranking, Kins], Map] = field(default_factory=Recent)
-    """The maps from kins to ranks."""
+    ranks: Recent[tuple[Ranking, GroupSets], Map] = field(default_factory=Recent)
+    """The maps from group sets to ranks."""
     maps: dict[Family, MembersMap] = field(default_factory=lambda: {family: MembersMap() for family in Family})
     """The map of members, by family."""
-    kins: Kins = NO_KINS
-    """The numbers of kins."""
+    group_sets: GroupSets = NO_GROUP_SETS
+    """The numbers of group sets."""
     order: Order | None = None
     """The ranks of permissions."""
     far: RemoteBlocks = field(default_factory=RemoteBlocks)
@@ -127,7 +127,7 @@ class Memo:
             members.follow(self.members)
         self.members = members
 
-    def seal(self) -> None:
+    def evict_unused(self) -> None:
         """Forget what the compile, which is over, didn't ask for."""
         self.before = {}
-        self.ranks.seal()
+        self.ranks.evict_unused()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from sgdataplane.compiler.kins import Kins, Ranking, ranks_map
+from sgdataplane.compiler.group_sets import GroupSets, Ranking, ranks_map
 from sgdataplane.compiler.lower import AllSides, ChainMemo, Lowering
 from sgdataplane.compiler.memo import CompiledSide, Memo, SideMaps, side_digest
 from sgdataplane.compiler.parts import Named, Part, Rules, are_same, by_name
@@ -30,8 +30,8 @@ from sgdataplane.nft.ir import Chain, Counter, Map, jump
 from sgdataplane.policy.resolve import HostPolicy, Profile
 
 # Diagrams are kept for the next compile if a profile has FEWEST permissions or more: small ones aren't worth it. With
-# more than MOST_PROFILES profiles they would take too much memory, some 1 MB each.
-FEWEST, MOST_PROFILES = 64, 8
+# more than MAX_PROFILES profiles they would take too much memory, some 1 MB each.
+FEWEST, MAX_PROFILES = 64, 8
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Profiles:
         memo, policy = self.memo, self.policy
         self._order = memo.order = Order.of(policy.profiles, memo.order)
         self._far = memo.far = RemoteBlocks.of(policy, memo.far)
-        self._kins = memo.kins = Kins.of(policy.members, self._order.spoken, memo.kins)
+        self._group_sets = memo.group_sets = GroupSets.of(policy.members, self._order.spoken, memo.group_sets)
 
     def profile(self, profile: Profile) -> dict[Direction, str]:
         """Return the name of the first chain of each side, which judges sessions of every ENI with this profile."""
@@ -58,9 +58,9 @@ class Profiles:
         key = (profile.security_group_ids, profile.nic_type, direction, self.site.placement)
         origin = (profile.permissions(direction), self._far, self._order)
         found = self.memo.before.get(key)
-        if found is None or not found.is_of(origin, self._kins):
+        if found is None or not found.is_of(origin, self._group_sets):
             found = self._turned(profile, direction, origin, found)
-        if found.maps.kins is not self._kins:
+        if found.maps.group_sets is not self._group_sets:
             found = replace(found, maps=self._rank_maps(found.ranks))
         self.memo.sides[key] = found
         return found.root
@@ -73,29 +73,29 @@ class Profiles:
         far = {remote: self._far.ranges[remote] for remote in profile.references[direction]}
         strength = Strength.of(profile, direction, order.ranks, order.inner[direction])
         basis = (permissions, far, strength)
-        if found is not None and found.is_for(basis, self._kins):
+        if found is not None and found.is_for(basis, self._group_sets):
             return replace(found, origin=origin)
         before, lowering = None, Lowering(ChainMemo(), self._shared)
         if found is not None:
             before, lowering = found.side, found.side.lowering.next(self._shared)
-        side = Side(profile_name(profile), self.site, direction, *basis, self._kins, lowering, before)
+        side = Side(profile_name(profile), self.site, direction, *basis, self._group_sets, lowering, before)
         root = side.root(names.comment(f"groups {', '.join(profile.security_group_ids)}"))
         winners = side.winners()
         needed = lowering.needed([root, *winners.values()])
         counters = lowering.counters()
-        side.seal(keeps_diagrams=len(permissions) >= FEWEST and len(self.policy.profiles) <= MOST_PROFILES)
+        side.evict_unused(keeps_diagrams=len(permissions) >= FEWEST and len(self.policy.profiles) <= MAX_PROFILES)
         chains = {name: named.chain for name, named in needed.items()}
         digest = side_digest(chains.values(), winners)
-        kins, ranks = self._kins if side.names_kins else None, tuple(side.ranks)
-        is_same = found is not None and found.ranks == ranks and found.maps.kins is self._kins
+        group_sets, ranks = self._group_sets if side.names_group_sets else None, tuple(side.ranks)
+        is_same = found is not None and found.ranks == ranks and found.maps.group_sets is self._group_sets
         maps = found.maps if found is not None and is_same else self._rank_maps(ranks)
-        return CompiledSide(origin, basis, kins, root, chains, counters, ranks, maps, winners, digest, side)
+        return CompiledSide(origin, basis, group_sets, root, chains, counters, ranks, maps, winners, digest, side)
 
     def _rank_maps(self, ranks: Iterable[Ranking]) -> SideMaps:
-        """Return the maps of ranks, for the kins that there are now."""
-        kins = self._kins
-        every = [self.memo.ranks.get((some, kins), partial(ranks_map, some, kins)) for some in ranks]
-        return SideMaps(kins, {entry.name: entry for entry in every})
+        """Return the maps of ranks, for the group sets that there are now."""
+        group_sets = self._group_sets
+        every = [self.memo.ranks.get((some, group_sets), partial(ranks_map, some, group_sets)) for some in ranks]
+        return SideMaps(group_sets, {entry.name: entry for entry in every})
 
     def rules(self, roots: Sequence[dict[Direction, str]], before: Rules | None) -> Rules:
         """Return all that profiles make. `before` is what an earlier policy's profiles made."""
@@ -114,7 +114,7 @@ class Profiles:
     def _members(self) -> Iterator[Map]:
         """Yield the map of members of each family, if any rule is on a group."""
         for family in Family if self._order.spoken else ():
-            found = self.memo.maps[family].next(self.policy.members.pages(family), self._kins)
+            found = self.memo.maps[family].next(self.policy.members.pages(family), self._group_sets)
             self.memo.maps[family] = found
             yield found.map(family)
 

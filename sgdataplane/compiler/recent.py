@@ -30,6 +30,6 @@ class Recent(Generic[K, V]):
         """Return the memory for the next compile."""
         return Recent(self._values)
 
-    def seal(self) -> None:
+    def evict_unused(self) -> None:
         """Forget what the compile, which is over, didn't ask for."""
         self._older = {}

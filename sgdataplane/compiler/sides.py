@@ -1,13 +1,13 @@
 """Compile one side of a profile into its chains, from the root to the leaves (verdict chains).
 
-Owns what is asked in which order: kins and ranks first, then everything else. It is given ordered permissions. It must
-not know hooks' chains, epochs, or interfaces.
+Owns what is asked in which order: group sets and ranks first, then everything else. It is given ordered permissions.
+It must not know hooks' chains, epochs, or interfaces.
 
-    profile-<side>   root: the number of the far address's kin becomes the packet's priority, if any permission of this
-                     side is on a group. Then it jumps to groups (members only) and addresses
-    groups-...       protocol and port lead to a map that makes the kin the rank of the strongest permission on a group.
-                     Inner accept has nothing to do with protocol and port: where it comes before all rules, it has a
-                     map of its own, which is asked last, and its kins are in no other map
+    profile-<side>   root: the number of the far address's group set becomes the packet's priority, if any permission
+                     of this side is on a group. Then it jumps to groups (members only) and addresses
+    groups-...       protocol and port lead to a map that makes the group set the rank of the strongest permission on
+                     a group. Inner accept has nothing to do with protocol and port: where it comes before all rules,
+                     it has a map of its own, which is asked last, and its group sets are in no other map
     address-...      the diagram of all other permissions. The one that decides notes an accept in the priority, or
                      writes its rank there if it refuses. If a rank is stronger, it leaves that there
 
@@ -28,14 +28,14 @@ from typing import Protocol
 
 from sgdataplane.compiler.cuts import MAX_STEPS, Cutting, cutting
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
-from sgdataplane.compiler.kins import NO_KINS, Kins, Ranking, Strengths
+from sgdataplane.compiler.group_sets import NO_GROUP_SETS, GroupSets, Ranking, Strengths
 from sgdataplane.compiler.lower import DiagramChains, Lowering, RuleEnd, said
 from sgdataplane.compiler.ranks import Strength
 from sgdataplane.compiler.shared import Addresses
 from sgdataplane.compiler.skeleton import SaidRule
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
-from sgdataplane.contract.priority import IS_KIN, KINS
+from sgdataplane.contract.priority import GROUP_SETS, IS_GROUP_SET
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import WINNERS, address_name, groups_name, members_name
 from sgdataplane.model.decision import INNER_ACCEPT, Decision
@@ -62,7 +62,7 @@ from sgdataplane.policy.resolve import Permission
 
 LOOK_UPS, LOOK_UPS_WITH_GROUPS = 4, 1  # at most so many on a path of a diagram (docs/design/ruleset.md)
 NO_PRIORITY = SetPriority(0)
-IS_UNRANKED = Match(Field.PACKET_PRIORITY, (Range(IS_KIN, IS_KIN + KINS - 1),))
+IS_UNRANKED = Match(Field.PACKET_PRIORITY, (Range(IS_GROUP_SET, IS_GROUP_SET + GROUP_SETS - 1),))
 IS_MEMBER = Match(Field.PACKET_PRIORITY, (Range.of(0),), negate=True)
 IS_IPV6, IS_AH = is_value(Field.NFPROTO, Nfproto.IPV6), is_value(Field.L4PROTO, AH)
 BY_PORT, FURTHER = ASKED.index(PORT), (ASKED.index(LOCAL), ASKED.index(SOURCE_PORT))
@@ -133,16 +133,16 @@ class Side:
     """The address ranges of the groups and prefix lists that it names."""
     strength: Strength
     """The ranks of these permissions."""
-    kins: Kins
-    """The numbers of kins, by group."""
+    group_sets: GroupSets
+    """The numbers of group sets, by group."""
     lowering: Lowering
     """Collects the chains."""
     before: Side | None = None
     """The same side in an earlier compile, from which parts are taken over."""
     ranks: dict[Ranking, None] = field(default_factory=dict)
     """The maps of ranks that its chains need, in order."""
-    names_kins: bool = False
-    """Whether its chains name kins."""
+    names_group_sets: bool = False
+    """Whether its chains name group sets."""
     inner: Strengths = ()
     """The groups and ranks of inner accept, if it has a map of its own."""
     diagrams: dict[PacketKind, KindDiagram] = field(default_factory=dict)
@@ -159,22 +159,22 @@ class Side:
         if self.strength.first and not any(self.far[remote][f] for _, remote in inner if remote for f in Family):
             self.inner = tuple((d.security_group_id, self.strength.ranks[d]) for d, _ in inner)
 
-    def seal(self, *, keeps_diagrams: bool) -> None:
+    def evict_unused(self, *, keeps_diagrams: bool) -> None:
         """Keep what the next compile may take over, and no more, as this side is compiled."""
-        self.before, self.kins = None, NO_KINS
+        self.before, self.group_sets = None, NO_GROUP_SETS
         del self._end  # it refers to this side, so Python would keep all of it until it looks for such cycles
         if not keeps_diagrams:
             self.diagrams, self.groups, self.leaves = {}, {}, {}
-        self.lowering.seal(keeps_chains=keeps_diagrams)
+        self.lowering.evict_unused(keeps_chains=keeps_diagrams)
         for made in self.diagrams.values():
-            made.chains.seal()
+            made.chains.evict_unused()
 
     def root(self, comment: str) -> str:
         """Make all chains. Return the name of the one that packets begin with."""
         rules = self._by_kind(self._address)
         if self.strength.ranks:
             addresses = self._inner("address", (*self._first_rules(), *rules))
-            rules = (*self._kin_rules(), *self._rank_rules(), rule(jump(addresses)))
+            rules = (*self._group_set_rules(), *self._rank_rules(), rule(jump(addresses)))
         name = names.identifier(f"profile-{self.side.value}", self.profile)
         return self.lowering.keep(Chain(name, rules, comment=comment))
 
@@ -194,8 +194,8 @@ class Side:
         self.leaves = {d: known.get(d) or self.lowering.leaf(d) for d in ranks}
         return {rank: self.leaves[d] for d, rank in ranks.items()}
 
-    def _kin_rules(self) -> Iterator[Rule]:
-        """Yield rules that make the number of the far address's kin the priority."""
+    def _group_set_rules(self) -> Iterator[Rule]:
+        """Yield rules that make the number of the far address's group set the priority."""
         yield rule(NO_PRIORITY)
         for family in Family:
             yield rule(MapPriority(self.site.far(self.side, family), members_name(family)))
@@ -340,9 +340,9 @@ class Side:
 
     @cached_property
     def _has_same_groups(self) -> bool:
-        """Whether the chains of permissions on groups are the same, and name no kins."""
+        """Whether the chains of permissions on groups are the same, and name no group sets."""
         before = self.before
-        if before is None or not before.groups or before.names_kins or before.inner != self.inner:
+        if before is None or not before.groups or before.names_group_sets or before.inner != self.inner:
             return False
         return self._has_same_ranks and before.on_groups == self.on_groups
 
@@ -360,7 +360,7 @@ class NameOf(Protocol):
 
 
 class _GroupChains:
-    """Makes the chains that turn a kin into a rank. All of them return."""
+    """Makes the chains that turn a group set into a rank. All of them return."""
 
     def __init__(self, side: Side, family: Family, boxes: Sequence[GroupBox]) -> None:
         self._side, self._of = side, boxes
@@ -404,16 +404,18 @@ class _GroupChains:
 
     def _steps(self, subset: int) -> str:
         """Make that chain where they ask for source ports or narrow themselves: step by step, the strongest first."""
-        self._side.names_kins = True
+        self._side.names_group_sets = True
         rules = tuple(step for index in bits(subset) for step in self._steps_of(self._of[index]))
         return self._kept("kins", (*rules, rule(RETURN)))
 
     def _steps_of(self, entry: GroupBox) -> Iterator[Rule]:
-        kins = set(self._side.kins.of_group[entry.group_id]).difference(self._side.kins.of_groups(self._others))
+        group_sets = set(self._side.group_sets.of_group[entry.group_id]).difference(
+            self._side.group_sets.of_groups(self._others)
+        )
         asked = [[(self._fields[dim], i) for i in covered] for dim in FURTHER if (covered := entry.box.intervals[dim])]
-        for chosen in product(*asked) if kins else ():
+        for chosen in product(*asked) if group_sets else ():
             conditions = [Match(name, (Range(*interval),)) for name, interval in chosen]
-            yield rule(*conditions, is_value(Field.PACKET_PRIORITY, *kins), SetPriority(entry.rank), RETURN)
+            yield rule(*conditions, is_value(Field.PACKET_PRIORITY, *group_sets), SetPriority(entry.rank), RETURN)
 
     def _kept(self, prefix: str, rules: tuple[Rule, ...]) -> str:
         return self._side.lowering.content((prefix, *rules), prefix, lambda: rules)

@@ -121,5 +121,5 @@ def _kind(side: Direction, family: Family, is_behind_ah: bool) -> str:
 
 
 def members_name(family: Family) -> str:
-    """Return the name of the map from the address of each member of a group to the number of its kin."""
+    """Return the name of the map from the address of each member of a group to the number of its group set."""
     return f"members-{family.value}"

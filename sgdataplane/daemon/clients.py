@@ -33,7 +33,7 @@ Reply = Callable[[socket.socket, bytes], bytes | None]
 class _Client:
     """One client's connection."""
 
-    door: socket.socket
+    sock: socket.socket
     since: float  # when it came, or was answered
     asked: bytes = b""  # what it has sent
     answer: bytes = b""  # what it gets; b"" until it has asked
@@ -47,20 +47,20 @@ class Clients:
     """
 
     def __init__(
-        self, door: socket.socket, selector: selectors.BaseSelector, reply: Reply, clock: Callable[[], float]
+        self, sock: socket.socket, selector: selectors.BaseSelector, reply: Reply, clock: Callable[[], float]
     ) -> None:
         """Begin to accept clients. `door` listens and doesn't block. It remains the caller's."""
-        self._door, self._selector, self._reply, self._clock = door, selector, reply, clock
+        self._listener, self._selector, self._reply, self._clock = sock, selector, reply, clock
         self._clients: dict[int, _Client] = {}
         self._opens: float | None = None  # when to accept again
-        selector.register(door, selectors.EVENT_READ, self._accept)
+        selector.register(sock, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
         """Drop all clients. The listening socket stays open."""
         for client in tuple(self._clients.values()):
             self._drop(client)
         if self._opens is None:
-            self._selector.unregister(self._door)
+            self._selector.unregister(self._listener)
 
     @property
     def wait_s(self) -> float | None:
@@ -91,54 +91,54 @@ class Clients:
     def _open(self) -> None:
         if self._opens is not None:
             self._opens = None
-            self._selector.register(self._door, selectors.EVENT_READ, self._accept)
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def _close_until(self, moment: float) -> None:
         """Accept nobody until that moment. New clients wait in the kernel's queue."""
         self._opens = moment
-        self._selector.unregister(self._door)
+        self._selector.unregister(self._listener)
 
     def _accept(self) -> None:
         if self._is_full:
             self._close_until(self._slowest.since + SHORTEST_S)
             return
         try:
-            door, _ = self._door.accept()
+            sock, _ = self._listener.accept()
         except OSError as error:  # it has gone again, or we have no room for it
             if error.errno in NO_ROOM:
                 self._close_until(self._clock() + NO_ROOM_S)
             return
-        door.setblocking(False)
-        client = _Client(door, self._clock())
-        self._clients[door.fileno()] = client
-        self._selector.register(door, selectors.EVENT_READ, lambda: self._read(client))
+        sock.setblocking(False)
+        client = _Client(sock, self._clock())
+        self._clients[sock.fileno()] = client
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._read(client))
 
     def _drop(self, client: _Client) -> None:
-        del self._clients[client.door.fileno()]
-        self._selector.unregister(client.door)
+        del self._clients[client.sock.fileno()]
+        self._selector.unregister(client.sock)
         with suppress(OSError):  # it has gone
-            client.door.shutdown(socket.SHUT_RDWR)  # a helper (attach/helper.py) may have the connection, too
-        client.door.close()
+            client.sock.shutdown(socket.SHUT_RDWR)  # a helper (attach/helper.py) may have the connection, too
+        client.sock.close()
         self._open()
 
     def _read(self, client: _Client) -> None:
         try:
-            data = client.door.recv(MAX_REQUEST_BYTES + 1 - len(client.asked))
+            data = client.sock.recv(MAX_REQUEST_BYTES + 1 - len(client.asked))
         except BlockingIOError:
             return
         except OSError:
             data = b""
         client.asked += data
-        answer = self._reply(client.door, client.asked) if data else None
+        answer = self._reply(client.sock, client.asked) if data else None
         if answer is not None:
             client.answer, client.since = answer, self._clock()  # its time to read begins now
-            self._selector.modify(client.door, selectors.EVENT_WRITE, lambda: self._write(client))
+            self._selector.modify(client.sock, selectors.EVENT_WRITE, lambda: self._write(client))
         elif not data:
             self._drop(client)
 
     def _write(self, client: _Client) -> None:
         try:
-            client.sent += client.door.send(memoryview(client.answer)[client.sent : client.sent + CHUNK])
+            client.sent += client.sock.send(memoryview(client.answer)[client.sent : client.sent + CHUNK])
         except BlockingIOError:
             return
         except OSError:  # it has gone

@@ -184,24 +184,24 @@ class Answering(Clients):
 
     def __init__(
         self,
-        door: socket.socket,
+        listener: socket.socket,
         loop: tuple[selectors.BaseSelector, Callable[[], float]],
         answer: Answer,
         *,
         may_ask: Callable[[int], bool] = lambda _: False,
         refusal: str = "only root may ask",
     ) -> None:
-        super().__init__(door, loop[0], self._replied, loop[1])
+        super().__init__(listener, loop[0], self._replied, loop[1])
         self._answer, self._may_ask, self._refusal = answer, may_ask, refusal
 
-    def _replied(self, door: socket.socket, asked: bytes) -> bytes | None:
+    def _replied(self, listener: socket.socket, asked: bytes) -> bytes | None:
         line, end, _ = asked.partition(b"\n")
         if len(line) > MAX_REQUEST_BYTES:
             return spell_refusal(f"more than {MAX_REQUEST_BYTES} bytes; expected {EXPECTED}")
-        return self._answered(door, line) if end else None
+        return self._answered(listener, line) if end else None
 
-    def _answered(self, door: socket.socket, line: bytes) -> bytes:
-        credentials = door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    def _answered(self, listener: socket.socket, line: bytes) -> bytes:
+        credentials = listener.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         process, user, _ = CREDENTIALS.unpack(credentials)
         if user not in (0, os.geteuid()) and not self._may_ask(user):
             event(logging.WARNING, "control-refused", pid=process, uid=user)
@@ -345,22 +345,22 @@ def _listening(path: Path, mode: int) -> socket.socket:
     Raises:
         HostError: That fails.
     """
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         with suppress(FileNotFoundError):
             if stat.S_ISSOCK(path.lstat().st_mode):
                 path.unlink()
         previous = os.umask(0o777 & ~mode)
         try:
-            door.bind(str(path))
+            listener.bind(str(path))
         finally:
             os.umask(previous)
-        door.listen(MAX_CLIENTS)
-        door.setblocking(False)
+        listener.listen(MAX_CLIENTS)
+        listener.setblocking(False)
     except OSError as error:
-        door.close()
+        listener.close()
         raise _not_made(path, error) from error
-    return door
+    return listener
 
 
 def _not_made(path: Path, error: OSError) -> HostError:
@@ -394,14 +394,14 @@ def ask(path: Path, request: Request, seconds: float = ANSWER_S, **about: Any) -
     deadline = time.monotonic() + seconds
     data = b""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as door:
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(int(seconds), 0))
-            door.connect(str(path))  # waits if the queue is full, unlike with settimeout()
-            door.settimeout(seconds)
-            door.sendall(spell_request(request, **about))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(int(seconds), 0))
+            listener.connect(str(path))  # waits if the queue is full, unlike with settimeout()
+            listener.settimeout(seconds)
+            listener.sendall(spell_request(request, **about))
             while not data.endswith(b"\n") and len(data) <= MAX_ANSWER_BYTES:
-                door.settimeout(max(0.001, deadline - time.monotonic()))
-                part = door.recv(1 << 20)
+                listener.settimeout(max(0.001, deadline - time.monotonic()))
+                part = listener.recv(1 << 20)
                 if not part:
                     break
                 data += part

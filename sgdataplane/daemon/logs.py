@@ -52,11 +52,11 @@ class _ToJournal(logging.StreamHandler):  # type: ignore[type-arg]
     def __init__(self, address: str = JOURNAL) -> None:
         super().__init__()
         self._address = address
-        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._door.sendto("".join(_entry(record)).encode(), self._address)
+            self._sock.sendto("".join(_entry(record)).encode(), self._address)
         except OSError:  # e.g. too long, or journald is being restarted
             super().emit(record)
 
@@ -65,7 +65,7 @@ class _ToJournal(logging.StreamHandler):  # type: ignore[type-arg]
         return f"<{_priority(record)}>{_line(record)}"
 
     def close(self) -> None:
-        self._door.close()
+        self._sock.close()
         super().close()
 
 
@@ -147,5 +147,5 @@ class Notifier:
             return
         if "RELOADING=1" in lines:
             lines = (*lines, f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
-            door.sendto("\n".join(lines).encode(), self._address)
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.sendto("\n".join(lines).encode(), self._address)

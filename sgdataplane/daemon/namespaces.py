@@ -39,7 +39,7 @@ from sgdataplane.host.identity import Identity, found
 from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.nft.commits import EVENT_GROUP, NEW_FLOWTABLE, Commit, CommitReader, own_process
 
-PATIENCE_S = 0.5  # with others who commit without end; their events are read later, as usual
+MAX_REREADING_S = 0.5  # with others who commit without end; their events are read later, as usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +273,7 @@ class NamespaceWatch:
 
         The process has ended, and no other one has its number yet.
         """
-        drifts, is_needed, until = list[Drift](), False, time.monotonic() + PATIENCE_S
+        drifts, is_needed, until = list[Drift](), False, time.monotonic() + MAX_REREADING_S
         self._own.add(process)
         try:
             # before the first report nothing is followed, and what was told is dropped then

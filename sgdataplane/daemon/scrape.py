@@ -86,7 +86,7 @@ class MetricsServer:
     def __init__(self, make_text: MakeText) -> None:
         self._make_text = make_text
         self._at = ""
-        self._door: socket.socket | None = None
+        self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._has_ended = threading.Event()
 
@@ -102,8 +102,8 @@ class MetricsServer:
         if not at:
             return ""
         try:
-            self._door, self._has_ended = _listening(at), threading.Event()
-            arguments = (self._door, self._make_text, self._has_ended)
+            self._listener, self._has_ended = _listening(at), threading.Event()
+            arguments = (self._listener, self._make_text, self._has_ended)
             thread = threading.Thread(target=_serve, args=arguments, name="metrics", daemon=True)
             thread.start()
         except (OSError, RuntimeError) as error:  # no such address, it is in use, or no more threads are allowed
@@ -115,31 +115,33 @@ class MetricsServer:
         """Free the address at once. The thread ends by itself, at the latest after a client's time."""
         self._at, self._thread = "", None
         self._has_ended.set()
-        if self._door is not None:
+        if self._listener is not None:
             with suppress(OSError):  # the thread has closed it
-                self._door.shutdown(socket.SHUT_RDWR)
-            self._door = None
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener = None
 
 
 def _listening(at: str) -> socket.socket:
     host, _, port = at.rpartition(":")
     host = host.strip("[]")
-    door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC
+    )
     try:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a previous agent may linger
-        door.bind((host, int(port)))
-        door.listen(MAX_CLIENTS)
-        door.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a previous agent may linger
+        listener.bind((host, int(port)))
+        listener.listen(MAX_CLIENTS)
+        listener.setblocking(False)
     except OSError:
-        door.close()
+        listener.close()
         raise
-    return door
+    return listener
 
 
-def _serve(door: socket.socket, make_text: MakeText, has_ended: threading.Event) -> None:
+def _serve(listener: socket.socket, make_text: MakeText, has_ended: threading.Event) -> None:
     """Serve until the socket is shut down or something fails; then the next `follow` starts again."""
-    with door, selectors.DefaultSelector() as selector:
-        clients = Clients(door, selector, lambda _, asked: reply(asked, make_text), time.monotonic)
+    with listener, selectors.DefaultSelector() as selector:
+        clients = Clients(listener, selector, lambda _, asked: reply(asked, make_text), time.monotonic)
         try:
             while not has_ended.is_set():
                 for key, _ in selector.select(clients.wait_s):

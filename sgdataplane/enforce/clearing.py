@@ -18,7 +18,7 @@ from sgdataplane.contract.marks import MarkLayout
 from sgdataplane.host import netns, quiet
 from sgdataplane.host.marks import MarkPass, count_tracked
 
-MOST_PASSES = 4  # the second mostly finds nothing; root of a namespace could put marks back without end
+MAX_PASSES = 4  # the second mostly finds nothing; root of a namespace could put marks back without end
 Place = Callable[[], AbstractContextManager[str | None]]  # a path to the namespace, held meanwhile; None: it has ended
 
 
@@ -54,7 +54,7 @@ class Clearing:
             HostError: The kernel refuses.
             KernelError: The kernel refuses.
         """
-        while self.passes < MOST_PASSES:
+        while self.passes < MAX_PASSES:
             found = self._begun()
             if found is None:
                 return

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sgdataplane.enforce.course import Course, Wish
+from sgdataplane.enforce.apply_plan import ApplyPlan, ApplyRequest
 from sgdataplane.enforce.fence import Fence
 from sgdataplane.errors import HeldError, HostError, KernelError
 from sgdataplane.model.options import Placement
@@ -21,8 +21,8 @@ from sgdataplane.nft.validation import NOTHING, REMEMBERING, Pace, Visits, valid
 LOGGER = logging.getLogger("sgdataplane.hold")
 USUAL = 3  # a change usually walks a table so many times: stage, switch, base chains that are written anew
 MATTERS = 1_000_000  # visits; fewer take no kernel half a second
-MOST_PLANS = 10  # a plan walks its table at most so many times
-WARN_S, MOST_S = 1.0, 10.0
+MAX_PLANS = 10  # a plan walks its table at most so many times
+WARN_S, MAX_S = 1.0, 10.0
 NEWER = "Linux 6.12.66 or newer"
 HELP = {  # by whether the placement is outside the instance
     True: f"{NEWER}, or instance placement, or fewer ENIs of one VPC on this host",
@@ -51,15 +51,15 @@ def judge(burden: Burden, pace: Pace) -> str:
         f"before a commit, this kernel walks each of the {burden.paths:,} paths through the policy's chains, "
         "since it doesn't remember which chains it has checked"
     )
-    if seconds > MOST_S and not burden.is_needed:
-        raise HeldError(seconds, MOST_S, cause, HELP[burden.placement.is_outside])
+    if seconds > MAX_S and not burden.is_needed:
+        raise HeldError(seconds, MAX_S, cause, HELP[burden.placement.is_outside])
     if seconds <= WARN_S:
         return ""
     what_helps = HELP[burden.placement.is_outside]
     return f"a change holds the kernel for about {seconds:,.1f} s: {cause}; what helps is {what_helps}"
 
 
-def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
+def weigh(kernel: Kernel, apply_plan: ApplyPlan, request: ApplyRequest, fence: Fence) -> str:
     """Return the warning about the apply, or "". If there is something to change, it is logged, too.
 
     If there is nothing to change, the warning is about the next change. Two changes are never refused: one that repairs
@@ -68,30 +68,30 @@ def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
     Raises:
         HeldError: The change would hold the kernel too long.
     """
-    is_change, paths = bool(course.steps.changes), wish.proven.summary.paths
+    is_change, paths = bool(apply_plan.steps.changes), request.proven.summary.paths
     if not is_change and USUAL * paths <= MATTERS:
         return ""
-    visits = wish.proven.visits
-    in_force = _visits_in_force(course, wish, visits)
-    walked = visits.of_plan(course.steps, in_force) if is_change else USUAL * paths
+    visits = request.proven.visits
+    in_force = _visits_in_force(apply_plan, request, visits)
+    walked = visits.of_plan(apply_plan.steps, in_force) if is_change else USUAL * paths
     if walked <= MATTERS:
         return ""
     pace = pace_of(kernel)
     if pace.is_wide:  # then the fence's commits validate the policy's table, too
-        meanwhile = in_force or visits if fence.is_first(course.inventory.stamp) else visits
+        meanwhile = in_force or visits if fence.is_first(apply_plan.inventory.stamp) else visits
         walked += validations(fence.steps) * meanwhile.every_path
-    is_repair = course.stamp is not None and course.stamp.digest == wish.proven.summary.digest
+    is_repair = apply_plan.stamp is not None and apply_plan.stamp.digest == request.proven.summary.digest
     is_less = in_force is not None and in_force.every_path > paths
     is_needed = not is_change or is_repair or is_less
-    words = judge(Burden(walked, paths, wish.proven.desired.placement, is_needed), pace)
+    words = judge(Burden(walked, paths, request.proven.desired.placement, is_needed), pace)
     if words and is_change:
-        LOGGER.warning("policy of %s: %s", _enis(wish.proven.desired.interfaces), words)
+        LOGGER.warning("policy of %s: %s", _enis(request.proven.desired.interfaces), words)
     return words
 
 
 def is_light(paths: int) -> bool:
     """Whether no change to a table with so many paths takes long enough to matter."""
-    return MOST_PLANS * paths <= MATTERS
+    return MAX_PLANS * paths <= MATTERS
 
 
 def _enis(names: Iterable[str]) -> str:
@@ -99,15 +99,15 @@ def _enis(names: Iterable[str]) -> str:
     return f"{first} and {len(others)} more ENIs" if others else first
 
 
-def _visits_in_force(course: Course, wish: Wish, visits: Visits) -> Visits | None:
+def _visits_in_force(apply_plan: ApplyPlan, request: ApplyRequest, visits: Visits) -> Visits | None:
     """Return the visits of the table that the kernel holds; None if it isn't known."""
-    if not course.inventory.exists or course.inventory.is_inert:
+    if not apply_plan.inventory.exists or apply_plan.inventory.is_inert:
         return NOTHING
-    if course.steps.is_refill or course.stamp is None:
+    if apply_plan.steps.is_refill or apply_plan.stamp is None:
         return None
-    if wish.previous is None or course.stamp.digest == wish.proven.summary.digest:
+    if request.previous is None or apply_plan.stamp.digest == request.proven.summary.digest:
         return visits
-    return wish.previous.visits
+    return request.previous.visits
 
 
 def pace_of(kernel: Kernel) -> Pace:

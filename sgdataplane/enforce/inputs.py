@@ -17,7 +17,7 @@ from sgdataplane.enforce.desired import Desired
 from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, SecurityGroupRule
 
-MOST_ENIS = 10_000  # of a state: to read more takes longer than to build
+MAX_ENIS = 10_000  # of a state: to read more takes longer than to build
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -32,7 +32,7 @@ class Inputs:
 
     def digest(self, desired: Desired, time_scale: float) -> str | None:
         """Return the digest of all that a build of `desired` depends on; None if the state is too large."""
-        if len(self.state.network_interfaces) > MOST_ENIS:
+        if len(self.state.network_interfaces) > MAX_ENIS:
             return None
         manner = time_scale, desired.options, desired.placement, desired.uplinks, self.state.vpcs
         return _digest(manner, [(ifname, *self._of_eni(eni_id)) for eni_id, ifname in desired.interfaces.items()])

@@ -33,7 +33,7 @@ from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.others import Flowtable, read_flowtables
 from sgdataplane.observe.sessions import Owners, opening_packet
 
-MOST_EVERYWHERE = 100_000  # sessions of the machine; the kernel walks all of them in some 25 ms
+MAX_EVERYWHERE = 100_000  # sessions of the machine; the kernel walks all of them in some 25 ms
 
 
 class Sessions(Protocol):
@@ -75,7 +75,7 @@ class KernelSessions:
     def _takes_long(self) -> bool:
         """Whether others would wait too long for a look at these sessions."""
         most, count = self.clearance.most, self.count()
-        return most is not None and count > 0 and (count > most or count_everywhere() > MOST_EVERYWHERE)
+        return most is not None and count > 0 and (count > most or count_everywhere() > MAX_EVERYWHERE)
 
     def count(self) -> int:
         """Return how many sessions the namespace's conntrack has."""

@@ -14,7 +14,7 @@ from sgdataplane.collection import no_collection
 from sgdataplane.compiler.fragments import held_fragments
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, Stamp, next_generation
 from sgdataplane.contract.tables import ARP, NETDEV, TABLE, TRIALS
-from sgdataplane.enforce.course import Course, Wish, next_epoch, plot, slots_of
+from sgdataplane.enforce.apply_plan import ApplyPlan, ApplyRequest, next_epoch, plan_apply, slots_of
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import UNKNOWN, Ageing, Clearance, Epochs
 from sgdataplane.enforce.fence import Fence, wanted_fence
@@ -114,37 +114,37 @@ def apply(
     The fence is first switched after the table that marks what may pass it. Later it changes before that table. So a
     packet at a new interface passes neither.
     """
-    report = _apply_once(kernel, sessions, Wish(proven, previous, settings))
+    report = _apply_once(kernel, sessions, ApplyRequest(proven, previous, settings))
     if not report.is_unsettled:
         return report
-    return _both(report, _apply_once(kernel, sessions, Wish(proven, proven, replace(settings, resync=False))))
+    return _both(report, _apply_once(kernel, sessions, ApplyRequest(proven, proven, replace(settings, resync=False))))
 
 
-def _apply_once(kernel: Kernel, sessions: Sessions, wish: Wish) -> ApplyReport:
+def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> ApplyReport:
     started = time.monotonic()
-    desired, settings = wish.proven.desired, wish.settings
-    inventory = _look(kernel, wish)
-    fence = wanted_fence(kernel, inventory, desired, settings, _held(wish, inventory))
-    slots = slots_of(inventory, wish)
-    hoped = next_epoch(inventory, wish, slots, lambda *_: True)
-    course = plot(kernel, inventory, wish, fence.secret, hoped)
-    slow = weigh(kernel, course, wish, fence)
-    chosen = next_epoch(inventory, wish, slots, sessions.forget_epochs)
+    desired, settings = request.proven.desired, request.settings
+    inventory = _look(kernel, request)
+    fence = wanted_fence(kernel, inventory, desired, settings, _held(request, inventory))
+    slots = slots_of(inventory, request)
+    hoped = next_epoch(inventory, request, slots, lambda *_: True)
+    apply_plan = plan_apply(kernel, inventory, request, fence.secret, hoped)
+    slow = weigh(kernel, apply_plan, request, fence)
+    chosen = next_epoch(inventory, request, slots, sessions.forget_epochs)
     if chosen.is_held_up:
         raise MarksError(sessions.count(), inventory.stamp)
     if chosen != hoped:
-        course = plot(kernel, inventory, wish, fence.secret, chosen)
+        apply_plan = plan_apply(kernel, inventory, request, fence.secret, chosen)
     # Before the first rules, with which conntrack begins to work: it takes whichever end it hears first for the opener.
-    seeded = sessions.seed(_addresses(desired, course.adopting)) if course.adopting else 0
-    late = _late(desired, course)
+    seeded = sessions.seed(_addresses(desired, apply_plan.adopting)) if apply_plan.adopting else 0
+    late = _late(desired, apply_plan)
     shortened = sessions.shorten(_longest(desired, late, settings)) if late else 0
-    ran, generation = _run(kernel, course, fence)
-    stamp = chosen.stamped(Stamp(chosen.epoch, wish.proven.summary.digest, generation, fence.secret))
+    ran, generation = _run(kernel, apply_plan, fence)
+    stamp = chosen.stamped(Stamp(chosen.epoch, request.proven.summary.digest, generation, fence.secret))
     return replace(
-        _counted(course.epoch, [course.steps, fence.steps, fence.arp], ran, settings),
+        _counted(apply_plan.epoch, [apply_plan.steps, fence.steps, fence.arp], ran, settings),
         seconds=time.monotonic() - started,
-        adopting=course.adopting,
-        adoption_window=settings.adoption_window if course.adopting else 0.0,
+        adopting=apply_plan.adopting,
+        adoption_window=settings.adoption_window if apply_plan.adopting else 0.0,
         seeded=seeded,
         shortened=shortened,
         fenced=fence.ifnames,
@@ -162,18 +162,18 @@ def _both(first: ApplyReport, second: ApplyReport) -> ApplyReport:
     return replace(first, epoch=second.epoch, ageing=second.ageing, leftover=leftover, counted=first.counted, **numbers)
 
 
-def _run(kernel: Kernel, course: Course, fence: Fence) -> tuple[Ran, int | None]:
+def _run(kernel: Kernel, apply_plan: ApplyPlan, fence: Fence) -> tuple[Ran, int | None]:
     """Run both plans, and return the outcome with the generation of the policy's stamp.
 
     That stamp counts the commits of both plans, and so vouches for both.
     """
-    inventory = course.inventory
+    inventory = apply_plan.inventory
     is_fence_first = fence.is_first(inventory.stamp)
 
     def in_order(policy: Plan) -> tuple[Plan, Plan]:
         return (fence.steps, policy) if is_fence_first else (policy, fence.steps)
 
-    steps, earlier = course.steps, commits_of(fence.arp)
+    steps, earlier = apply_plan.steps, commits_of(fence.arp)
     if steps.changes:
         beside = earlier + commits_of(*in_order(steps)) - commits_of(steps)
         steps = with_commits_beside(steps, beside)
@@ -199,21 +199,21 @@ def _renewal(generation: int) -> Plan:
     return Plan((replace(NOTHING, switch=restamp(generation)),))
 
 
-def _look(kernel: Kernel, wish: Wish) -> Inventory:
+def _look(kernel: Kernel, request: ApplyRequest) -> Inventory:
     """Return what the kernel holds. It isn't read if it certainly is what was applied last, or what is wanted."""
-    for known in () if wish.settings.resync else (wish.previous, wish.proven):
+    for known in () if request.settings.resync else (request.previous, request.proven):
         found = None if known is None else kernel.trusted(known.outline)
         if found:
             return found
-    return kernel.inventory(TABLE, most=wish.most)
+    return kernel.inventory(TABLE, most=request.most)
 
 
-def _held(wish: Wish, inventory: Inventory) -> Desired | None:
+def _held(request: ApplyRequest, inventory: Inventory) -> Desired | None:
     """Return what was enforced before, if that is known.
 
     The caller may know it, or the stamp does, which vouches for the fence, too.
     """
-    return wish.proven.desired if wish.previous is None and inventory.is_derived else wish.before
+    return request.proven.desired if request.previous is None and inventory.is_derived else request.before
 
 
 def _counted(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) -> ApplyReport:
@@ -241,14 +241,14 @@ def _addresses(desired: Desired, ifnames: Collection[str]) -> tuple[Prefix, ...]
     return tuple(prefix for eni in _enis(desired, ifnames) for prefix in eni.own_prefixes)
 
 
-def _late(desired: Desired, course: Course) -> list[str]:
+def _late(desired: Desired, apply_plan: ApplyPlan) -> list[str]:
     """Return the interfaces of ENIs whose sessions may have too much time left.
 
     These are all new ENIs if the namespace's timeouts are new, too; else the new ENIs whose own timeouts are shorter
     than the namespace's.
     """
     own = {ifname: desired.state.eni[eni].connection_tracking for eni, ifname in desired.interfaces.items()}
-    return [name for name in course.newcomers if not course.inventory.exists or has_shorter(own[name])]
+    return [name for name in apply_plan.newcomers if not apply_plan.inventory.exists or has_shorter(own[name])]
 
 
 def _longest(desired: Desired, late: Collection[str], settings: Settings) -> Longest:
@@ -264,14 +264,14 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
     """
     if is_light(proven.summary.paths):
         return
-    wish = Wish(proven, previous, settings)
+    request = ApplyRequest(proven, previous, settings)
     with NetlinkKernel(namespace) as kernel:
         if pace_of(kernel).remembers:
             return
-        inventory = _look(kernel, wish)
-        fence = wanted_fence(kernel, inventory, proven.desired, settings, wish.before)
-        hoped = next_epoch(inventory, wish, slots_of(inventory, wish), lambda *_: True)
-        weigh(kernel, plot(kernel, inventory, wish, fence.secret, hoped), wish, fence)
+        inventory = _look(kernel, request)
+        fence = wanted_fence(kernel, inventory, proven.desired, settings, request.before)
+        hoped = next_epoch(inventory, request, slots_of(inventory, request), lambda *_: True)
+        weigh(kernel, plan_apply(kernel, inventory, request, fence.secret, hoped), request, fence)
 
 
 def is_in_force(namespace: str, proven: Proven) -> bool:

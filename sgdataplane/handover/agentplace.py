@@ -18,7 +18,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.store.history import Version
 
-PATIENCE_S, PAUSE_S, ANSWER_S = 60.0, 0.02, 5.0
+TIMEOUT_S, PAUSE_S, ANSWER_S = 60.0, 0.02, 5.0
 FINE = ("in force", "auditing", "absent", "closed", "stopped", "misaddressed")  # outcomes that no policy can change
 Status = Mapping[str, object]
 
@@ -43,7 +43,7 @@ class AgentPlace:
     Args:
         publisher: Writes the folder.
         socket: The agent's.
-        patience: How many seconds the agent may take to say that a policy is in force.
+        timeout: How many seconds the agent may take to say that a policy is in force.
 
     Attributes:
         name: How people know the place.
@@ -51,8 +51,8 @@ class AgentPlace:
 
     name = "this host"
 
-    def __init__(self, publisher: Publisher, socket: Path, patience: float = PATIENCE_S) -> None:
-        self._publisher, self._socket, self._patience = publisher, socket, patience
+    def __init__(self, publisher: Publisher, socket: Path, timeout: float = TIMEOUT_S) -> None:
+        self._publisher, self._socket, self._timeout = publisher, socket, timeout
 
     def put(self, version: Version, state: CloudState) -> None:
         """Publish a state, and wait until the agent says that it is in force at all ENIs of this host.
@@ -62,7 +62,7 @@ class AgentPlace:
             HostError: The agent refuses the state, or it isn't in force at an ENI.
         """
         self._publisher.publish(version, {"version": 1, **sections(state)})
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._timeout
         while not self._is_enforced(version):
             if time.monotonic() > deadline:
                 what = f"the agent doesn't say that {version} is in force; `sgdp status` says what it does"

@@ -36,21 +36,21 @@ class LiveServer:
         """Make the socket. OSError if that can't be done."""
         path.unlink(missing_ok=True)
         self._path = path
-        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         before = os.umask(0o177)
         try:
-            self._door.bind(str(path))
+            self._sock.bind(str(path))
         except BaseException:
-            self._door.close()
+            self._sock.close()
             raise
         finally:
             os.umask(before)
-        self._door.listen(MAX_CLIENTS)
+        self._sock.listen(MAX_CLIENTS)
         self._clients: list[socket.socket] = []
 
     def fileno(self) -> int:
         """Return the descriptor of the socket that clients connect to, for a selector."""
-        return self._door.fileno()
+        return self._sock.fileno()
 
     @property
     def has_clients(self) -> bool:
@@ -60,7 +60,7 @@ class LiveServer:
     def accept(self) -> None:
         """Take the client that waits; beyond MAX_CLIENTS, refuse it."""
         with suppress(OSError):
-            client, _ = self._door.accept()
+            client, _ = self._sock.accept()
             client.setblocking(False)
             if len(self._clients) < MAX_CLIENTS:
                 self._clients.append(client)
@@ -97,7 +97,7 @@ class LiveServer:
         """Drop all clients, and remove the socket."""
         for client in tuple(self._clients):
             self._drop(client)
-        self._door.close()
+        self._sock.close()
         with suppress(OSError):
             self._path.unlink()
 

@@ -45,7 +45,7 @@ FLUSH_S, TOTALS_S, MERGE_S, LOOK_S, AGAIN_S = 5.0, 60.0, 600.0, 1.0, 30.0
 TOGETHER = 50  # places that are read with one wait
 GATHER_S = 0.2  # after something came: more comes with it
 PER_SECOND, LEAST_PER_SECOND = 400, 5  # new sessions that are logged: in all places together, and in each
-BUFFERS, LEAST_BUFFER, MOST_BUFFER = 64 << 20, 32 << 10, 1 << 20  # bytes: of all sockets together, and of each
+BUFFERS, LEAST_BUFFER, MAX_BUFFER = 64 << 20, 32 << 10, 1 << 20  # bytes: of all sockets together, and of each
 LOGGER = logging.getLogger("sgdataplane.history")
 
 
@@ -159,7 +159,7 @@ class Recorder:
         """Begin to listen in a place; if that fails, note why, and try again after AGAIN_S."""
         count = max(1, len(self._wanted))
         per_second = max(LEAST_PER_SECOND, PER_SECOND // count)
-        buffer_bytes = min(MOST_BUFFER, max(LEAST_BUFFER, BUFFERS // (2 * count)))
+        buffer_bytes = min(MAX_BUFFER, max(LEAST_BUFFER, BUFFERS // (2 * count)))
         try:
             place = Listening(wanted, self._meaning, per_second, buffer_bytes)
         except (SgDataplaneError, OSError, InternalError) as error:

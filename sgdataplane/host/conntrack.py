@@ -122,8 +122,8 @@ def list_tracked() -> list[Tracked]:
     Raises:
         HostError: The kernel refuses.
     """
-    with Nfnetlink() as door:
-        return [_tracked(entry) for entry in _entries(door)]
+    with Nfnetlink() as netlink:
+        return [_tracked(entry) for entry in _entries(netlink)]
 
 
 def end_tracked(is_over: Callable[[Tracked], bool]) -> int:
@@ -134,35 +134,35 @@ def end_tracked(is_over: Callable[[Tracked], bool]) -> int:
     Raises:
         HostError: The kernel refuses.
     """
-    with Nfnetlink() as door:
-        return sum(_end(door, entry) for entry in _entries(door) if is_over(_tracked(entry)))
+    with Nfnetlink() as netlink:
+        return sum(_end(netlink, entry) for entry in _entries(netlink) if is_over(_tracked(entry)))
 
 
-def _entries(door: Nfnetlink) -> list[Entry]:
-    return [entry for entry in _dump(door) if entry[0] in FAMILIES]
+def _entries(netlink: Nfnetlink) -> list[Entry]:
+    return [entry for entry in _dump(netlink) if entry[0] in FAMILIES]
 
 
-def _dump(door: Nfnetlink) -> list[Entry]:
+def _dump(netlink: Nfnetlink) -> list[Entry]:
     """Return all entries.
 
     If the namespace has none, the kernel isn't asked: to list them it walks those of all namespaces (3 to 10 ms).
     """
-    if not is_tracking(door) or sysctl.read(COUNT) == "0":
+    if not is_tracking(netlink) or sysctl.read(COUNT) == "0":
         return []
     with refusals_of("conntrack table"):
-        return door.dump(message_kind(CTNETLINK, CT_GET))
+        return netlink.dump(message_kind(CTNETLINK, CT_GET))
 
 
-def _end(door: Nfnetlink, entry: Entry) -> bool:
+def _end(netlink: Nfnetlink, entry: Entry) -> bool:
     """End a session; False if it has ended.
 
     The identifier keeps a later session with the same tuple from being ended instead.
     """
     found = entry[1]
-    return _change(door, CT_DELETE, entry, attribute(CTA_ID, found[CTA_ID]) if CTA_ID in found else b"")
+    return _change(netlink, CT_DELETE, entry, attribute(CTA_ID, found[CTA_ID]) if CTA_ID in found else b"")
 
 
-def _change(door: Nfnetlink, message: int, entry: Entry, change: bytes, gone: Container[int] = GONE) -> bool:
+def _change(netlink: Nfnetlink, message: int, entry: Entry, change: bytes, gone: Container[int] = GONE) -> bool:
     """Change one listed session, named by its tuple as the kernel gave it.
 
     Return False if one of the errors `gone` says that there is nothing to change any more.
@@ -174,7 +174,7 @@ def _change(door: Nfnetlink, message: int, entry: Entry, change: bytes, gone: Co
     named = nested(CTA_TUPLE_ORIG, [found[CTA_TUPLE_ORIG]])
     zone = attribute(CTA_ZONE, found[CTA_ZONE]) if CTA_ZONE in found else b""
     try:
-        door.tell(message_kind(CTNETLINK, message), family, named + change + zone)
+        netlink.tell(message_kind(CTNETLINK, message), family, named + change + zone)
     except OSError as error:
         if error.errno in gone:
             return False
@@ -193,21 +193,21 @@ def shorten_tracked(longest: Bound) -> int:
         HostError: The kernel refuses.
     """
     shortened = 0
-    with Nfnetlink() as door:
+    with Nfnetlink() as netlink:
         for _ in range(MAX_PASSES):
-            cut = sum(_shorten(door, entry, longest) for entry in _entries(door))
+            cut = sum(_shorten(netlink, entry, longest) for entry in _entries(netlink))
             shortened += cut
             if not cut:
                 break
     return shortened
 
 
-def _shorten(door: Nfnetlink, entry: Entry, longest: Bound) -> bool:
+def _shorten(netlink: Nfnetlink, entry: Entry, longest: Bound) -> bool:
     session = _tracked(entry)
     seconds = longest(session)
     if seconds is None or session.seconds_left <= seconds:
         return False
-    return _change(door, CT_NEW, entry, attribute(CTA_TIMEOUT, seconds.to_bytes(4, "big")), FIXED)
+    return _change(netlink, CT_NEW, entry, attribute(CTA_TIMEOUT, seconds.to_bytes(4, "big")), FIXED)
 
 
 def _tracked(entry: Entry) -> Tracked:
@@ -270,11 +270,11 @@ def track_established(sessions: Iterable[SessionTuple], seconds: int) -> int:
         HostError: The kernel refuses.
     """
     made = 0
-    with Nfnetlink() as door:
+    with Nfnetlink() as netlink:
         for session in sessions:
             message, family = _established(session, seconds), AF[session.source.family]
             try:
-                door.tell(message_kind(CTNETLINK, CT_NEW), family, message, NLM_F_CREATE | NLM_F_EXCL)
+                netlink.tell(message_kind(CTNETLINK, CT_NEW), family, message, NLM_F_CREATE | NLM_F_EXCL)
                 made += 1
             except OSError as error:
                 if error.errno == errno.ENOMEM:
@@ -307,13 +307,13 @@ def _established(session: SessionTuple, seconds: int) -> bytes:
 
 def forget(session: SessionTuple) -> None:
     """Make the kernel forget the session, whichever end opened it; no error if it doesn't know it."""
-    with Nfnetlink() as door:
-        if not is_tracking(door):
+    with Nfnetlink() as netlink:
+        if not is_tracking(netlink):
             return
         for direction in (session, session.reverse):
             message, family = _tuple(direction, CTA_TUPLE_ORIG), AF[direction.source.family]
             try:
-                door.tell(message_kind(CTNETLINK, CT_DELETE), family, message)
+                netlink.tell(message_kind(CTNETLINK, CT_DELETE), family, message)
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     raise HostError(f"conntrack entry {direction}", os.strerror(error.errno or 0)) from error

@@ -150,28 +150,28 @@ def number_of(name: str) -> int:
     Raises:
         HostError: There is no such namespace.
     """
-    with refusals_of(f"number of namespace {name}"), netns.open_fd(name) as fd, opened(ROUTE) as door:
-        number = _ask(door, fd)
+    with refusals_of(f"number of namespace {name}"), netns.open_fd(name) as fd, opened(ROUTE) as sock:
+        number = _ask(sock, fd)
         if number == NOT_ASSIGNED:
-            _tell(door, NEWNSID, fd, attribute(NETNSA_NSID, NUMBER.pack(NOT_ASSIGNED)))
-            number = _ask(door, fd)
+            _tell(sock, NEWNSID, fd, attribute(NETNSA_NSID, NUMBER.pack(NOT_ASSIGNED)))
+            number = _ask(sock, fd)
         return number
 
 
-def _ask(door: socket.socket, fd: int) -> int:
-    answer = _tell(door, GETNSID, fd)
+def _ask(sock: socket.socket, fd: int) -> int:
+    answer = _tell(sock, GETNSID, fd)
     return int(NUMBER.unpack(parse_attributes(answer[len(FAMILY) :])[NETNSA_NSID])[0])
 
 
-def _tell(door: socket.socket, kind: int, fd: int, more: bytes = b"") -> bytes:
+def _tell(sock: socket.socket, kind: int, fd: int, more: bytes = b"") -> bytes:
     """Send a request, and return the answer.
 
     If somebody else has numbered the namespace meanwhile (EEXIST), that is fine, too.
     """
     body = FAMILY + attribute(NETNSA_FD, NUMBER.pack(fd)) + more
     flags = NLM_F_ACK if kind == NEWNSID else 0
-    door.send(request(kind, flags, body))
+    sock.send(request(kind, flags, body))
     try:
-        return answer(door)
+        return answer(sock)
     except FileExistsError:
         return b""

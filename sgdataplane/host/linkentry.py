@@ -75,12 +75,12 @@ def link_of(entry: Entry) -> Link:
 class LinkChanges:
     """Changes to links of the namespace of that socket, by their number. Errors are OSError."""
 
-    def __init__(self, door: Rtnetlink) -> None:
-        self._door = door
+    def __init__(self, netlink: Rtnetlink) -> None:
+        self._netlink = netlink
 
     def set_up(self, index: int, *, is_up: bool = True) -> None:
         """Set a link up, or down."""
-        self._door.change(SETLINK, 0, IFINFOMSG.pack(0, 0, index, IFF_UP if is_up else 0, IFF_UP))
+        self._netlink.change(SETLINK, 0, IFINFOMSG.pack(0, 0, index, IFF_UP if is_up else 0, IFF_UP))
 
     def rename(self, index: int, ifname: str) -> None:
         """Rename a link, which has to be down: only newer kernels rename a link that is up (Linux 6.2)."""
@@ -109,10 +109,10 @@ class LinkChanges:
         """
         target = b"" if number is None else attribute(TARGET, INT.pack(number))
         try:
-            self._door.change(DELLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + target)
+            self._netlink.change(DELLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + target)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
 
     def _set(self, index: int, what: bytes) -> None:
-        self._door.change(SETLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + what)
+        self._netlink.change(SETLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + what)

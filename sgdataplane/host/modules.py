@@ -48,19 +48,19 @@ def require(subsystem: Subsystem) -> None:
     """
     if subsystem in _ANSWERED:
         return
-    with Nfnetlink() as door:
-        _ask(door, subsystem)
+    with Nfnetlink() as netlink:
+        _ask(netlink, subsystem)
     _ANSWERED.add(subsystem)
 
 
-def is_tracking(door: Nfnetlink) -> bool:
+def is_tracking(netlink: Nfnetlink) -> bool:
     """Whether the kernel tracks sessions in the namespace of this socket, which has to be the calling thread's.
 
     Raises:
         UnsupportedError: It does, but can't be asked about them.
     """
     try:
-        _ask(door, TRACKING)
+        _ask(netlink, TRACKING)
     except UnsupportedError:
         if Path(f"{sysctl.ROOT}/{COUNT}").exists():
             raise
@@ -68,9 +68,9 @@ def is_tracking(door: Nfnetlink) -> bool:
     return True
 
 
-def _ask(door: Nfnetlink, subsystem: Subsystem) -> None:
+def _ask(netlink: Nfnetlink, subsystem: Subsystem) -> None:
     try:
-        door.ask(subsystem.question)
+        netlink.ask(subsystem.question)
     except OSError as error:
         if error.errno == errno.EPERM:
             raise PrivilegeError("CAP_NET_ADMIN") from error

@@ -52,46 +52,48 @@ def introduce(
     Raises:
         HostError: The kernel refuses.
     """
-    with netns.inside(namespace), Rtnetlink() as door, refusals_of(f"neighbour entries of namespace {namespace}"):
+    with netns.inside(namespace), Rtnetlink() as netlink, refusals_of(f"neighbour entries of namespace {namespace}"):
         fixed = dict(pinned or {})
         if known is not None:
-            return _introduce(door, set(wanted), set(known), _some_indices(door, {*wanted, *known}) | fixed)
-        index = {text_of(found[LINK_NAME]): fields[2] for fields, found in door.links()} | fixed
-        return _introduce(door, set(wanted), set(_ours(door, {number: name for name, number in index.items()})), index)
+            return _introduce(netlink, set(wanted), set(known), _some_indices(netlink, {*wanted, *known}) | fixed)
+        index = {text_of(found[LINK_NAME]): fields[2] for fields, found in netlink.links()} | fixed
+        return _introduce(
+            netlink, set(wanted), set(_ours(netlink, {number: name for name, number in index.items()})), index
+        )
 
 
-def _some_indices(door: Rtnetlink, entries: Iterable[Neighbour]) -> dict[str, int]:
-    found = {ifname: door.link(ifname) for ifname in {entry.ifname for entry in entries}}
+def _some_indices(netlink: Rtnetlink, entries: Iterable[Neighbour]) -> dict[str, int]:
+    found = {ifname: netlink.link(ifname) for ifname in {entry.ifname for entry in entries}}
     return {ifname: entry[0][2] for ifname, entry in found.items() if entry is not None}
 
 
-def _introduce(door: Rtnetlink, wanted: set[Neighbour], known: set[Neighbour], index: Mapping[str, int]) -> int:
+def _introduce(netlink: Rtnetlink, wanted: set[Neighbour], known: set[Neighbour], index: Mapping[str, int]) -> int:
     kept = {(entry.ifname, entry.address) for entry in wanted}
     gone = [entry for entry in known - wanted if (entry.ifname, entry.address) not in kept]
     surplus = [entry for entry in gone if entry.ifname in index]
     missing = [entry for entry in wanted - known if entry.ifname in index]
     for entry in sorted(surplus):
-        _change(door, DELNEIGH, 0, entry, index[entry.ifname])
+        _change(netlink, DELNEIGH, 0, entry, index[entry.ifname])
     for entry in sorted(missing):
-        _change(door, NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, entry, index[entry.ifname])
+        _change(netlink, NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, entry, index[entry.ifname])
     return len(surplus) + len(missing)
 
 
-def _ours(door: Rtnetlink, names: dict[int, str]) -> Iterator[Neighbour]:
-    for (family, number, state, _, _), found in door.neighbours():
+def _ours(netlink: Rtnetlink, names: dict[int, str]) -> Iterator[Neighbour]:
+    for (family, number, state, _, _), found in netlink.neighbours():
         is_ours = state & PERMANENT and found.get(PROTOCOL) == bytes([RTPROT_OURS])
         if is_ours and family in FAMILIES and number in names:
             address = Address(FAMILIES[family].bits, int.from_bytes(found[TARGET]))
             yield Neighbour(names[number], address, found.get(MAC, b"").hex(":"))
 
 
-def _change(door: Rtnetlink, kind: int, flags: int, entry: Neighbour, index: int) -> None:
+def _change(netlink: Rtnetlink, kind: int, flags: int, entry: Neighbour, index: int) -> None:
     """Add or delete one entry; no error if the one to be deleted is gone."""
     address, mac = entry.address, bytes.fromhex(entry.mac.replace(":", ""))
     header = NDMSG.pack(AF[address.family], index, PERMANENT, 0, 0)
     said = attribute(TARGET, address.value.to_bytes(address.family_bits // 8)) + attribute(MAC, mac)
     try:
-        door.change(kind, flags, header + said + attribute(PROTOCOL, bytes([RTPROT_OURS])))
+        netlink.change(kind, flags, header + said + attribute(PROTOCOL, bytes([RTPROT_OURS])))
     except OSError as error:
         if kind != DELNEIGH or error.errno not in (errno.ENOENT, errno.ENODEV):
             raise

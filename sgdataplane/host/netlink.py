@@ -48,9 +48,9 @@ def refusals_of(what: str) -> Iterator[None]:
 
 def opened(protocol: int) -> socket.socket:
     """Open a socket in the network namespace that the calling thread is in; it stays there."""
-    door = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-    door.bind((0, 0))
-    return door
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    sock.bind((0, 0))
+    return sock
 
 
 # messages
@@ -77,22 +77,22 @@ def messages(data: bytes) -> list[tuple[int, int, int, bytes]]:
     return found
 
 
-def receive(door: socket.socket, flags: int = 0) -> bytes:
+def receive(sock: socket.socket, flags: int = 0) -> bytes:
     """Return the next data that comes from the kernel; anybody else's is dropped."""
     while True:
-        data, (sender, _) = door.recvfrom(RECEIVE_BYTES, flags)
+        data, (sender, _) = sock.recvfrom(RECEIVE_BYTES, flags)
         if sender == KERNEL:
             return data
 
 
-def answer(door: socket.socket, sequence: int = 0) -> bytes:
+def answer(sock: socket.socket, sequence: int = 0) -> bytes:
     """Return the payload of a request's answer; an empty one for an acknowledgement.
 
     Raises:
         OSError: The answer is an error.
     """
     while True:
-        for kind, _, number, payload in messages(receive(door)):
+        for kind, _, number, payload in messages(receive(sock)):
             if number == sequence and kind == NLMSG_ERROR:
                 _raise_error(payload)
                 return b""
@@ -100,7 +100,7 @@ def answer(door: socket.socket, sequence: int = 0) -> bytes:
                 return payload
 
 
-def listed(door: socket.socket, sequence: int = 0) -> Iterator[bytes]:
+def listed(sock: socket.socket, sequence: int = 0) -> Iterator[bytes]:
     """Yield the payload of each message of a list as it comes, and b"" for its end.
 
     Raises:
@@ -109,7 +109,7 @@ def listed(door: socket.socket, sequence: int = 0) -> Iterator[bytes]:
     """
     changed = 0
     while True:
-        for kind, flags, number, payload in messages(receive(door)):
+        for kind, flags, number, payload in messages(receive(sock)):
             if number != sequence:
                 continue
             changed |= flags & NLM_F_DUMP_INTR
@@ -151,14 +151,14 @@ class Received(NamedTuple):
     is_lossy: bool = False  # whether some messages were lost, since the socket's buffer was full
 
 
-def received(door: socket.socket) -> Iterator[Received]:
+def received(sock: socket.socket) -> Iterator[Received]:
     """Yield what has come on a non-blocking socket.
 
     There may be very much: the caller stops when it has had enough, and the rest stays in the socket.
     """
     while True:
         try:
-            data, ancillary, _, (sender, _) = door.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(CODE.size))
+            data, ancillary, _, (sender, _) = sock.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(CODE.size))
         except BlockingIOError:
             return
         except OSError as error:

@@ -30,8 +30,8 @@ CAP_ACK, EXT_ACK = 10, 11  # errors quote no request, and say what in it was wro
 SO_SNDBUFFORCE = 32
 SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's network namespace
 KEPT_S = 0.1
-MOST_KEPT = 64
-MOST_PENDING = 64  # each holds two descriptors and a thread, for long if others' commits are large
+MAX_KEPT = 64
+MAX_PENDING = 64  # each holds two descriptors and a thread, for long if others' commits are large
 
 
 @dataclass(slots=True)
@@ -149,7 +149,7 @@ class _Keeper:
             self._kept.append(held)
             self._until[held.namespace] = time.monotonic() + KEPT_S
             self._is_watched = self._is_watched or self._begins()
-            room = MOST_KEPT if self._is_watched else 0
+            room = MAX_KEPT if self._is_watched else 0
             gone = [self._kept.pop(0) for _ in range(len(self._kept) - room)]
             if len(self._kept) == 1:
                 self._changed.notify()
@@ -185,11 +185,11 @@ class _Keeper:
 
 
 _KEEPER = _Keeper()
-_ROOM = threading.BoundedSemaphore(MOST_PENDING)
+_ROOM = threading.BoundedSemaphore(MAX_PENDING)
 
 
 def call_aside(call: Callable[[], object]) -> None:
-    """Have another thread call it soon, and before the process ends. Waits while MOST_PENDING calls are pending."""
+    """Have another thread call it soon, and before the process ends. Waits while MAX_PENDING calls are pending."""
     _ROOM.acquire()
     try:
         _pool().submit(call).add_done_callback(lambda _: _ROOM.release())
@@ -200,7 +200,7 @@ def call_aside(call: Callable[[], object]) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MOST_PENDING, "aside", initializer=_leave)
+    return ThreadPoolExecutor(MAX_PENDING, "aside", initializer=_leave)
 
 
 def _leave() -> None:
@@ -213,7 +213,7 @@ def _forget() -> None:
     """Forget threads and sockets in a child after a fork, as they are the parent's."""
     global _KEEPER, _ROOM  # noqa: PLW0603
     _KEEPER = _Keeper()
-    _ROOM = threading.BoundedSemaphore(MOST_PENDING)
+    _ROOM = threading.BoundedSemaphore(MAX_PENDING)
     _pool.cache_clear()
 
 

@@ -119,7 +119,7 @@ def _in(number: int | None) -> bytes:
 
 
 IFF_LOOPBACK = 8
-MOST = 2000  # interfaces of a namespace; if its root makes more, we don't look at that namespace
+MAX_LINKS = 2000  # interfaces of a namespace; if its root makes more, we don't look at that namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def labels_of(number: int) -> tuple[Label, ...]:
         HostError: No namespace has that number, or it has more than MOST interfaces.
     """
     with refusals_of(f"namespace of number {number}"), Rtnetlink() as netlink:
-        return tuple(_label(entry) for entry in netlink.links(number, MOST))
+        return tuple(_label(entry) for entry in netlink.links(number, MAX_LINKS))
 
 
 def _label(entry: Entry) -> Label:

@@ -109,9 +109,9 @@ def _list_sockets() -> list[TcpSocket]:
 
 def _dump(family: int) -> Iterator[bytes]:
     """Yield one message for each socket of the family."""
-    with opened(NETLINK_SOCK_DIAG) as door:
-        door.send(request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, REQUEST.pack(family, TCP, 0, STATES)))
-        yield from filter(None, listed(door))
+    with opened(NETLINK_SOCK_DIAG) as sock:
+        sock.send(request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, REQUEST.pack(family, TCP, 0, STATES)))
+        yield from filter(None, listed(sock))
 
 
 def parse_socket(message: bytes) -> TcpSocket:

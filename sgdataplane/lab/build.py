@@ -24,14 +24,14 @@ from sgdataplane.host.links import InterfaceAddress, Links, create_marked, sync
 from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.host.routing import FORWARDING, QUIET, ROUTER
 from sgdataplane.lab.parts import MARK, NetnsPlan, Veth, lab_of_mark
-from sgdataplane.lab.patience import patient
 from sgdataplane.lab.topology import FIRST_MARK, Topology
+from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.net.values import Address, Prefix, link_local
 from sgdataplane.nft.ir import Chain, Match, Range, SetPacketMark, Table, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
-READY_DEADLINE_S = patient(30.0)  # a carrier comes at once, but on a machine with far more work than processors
+READY_DEADLINE_S = scale_timeout(30.0)  # a carrier comes at once, but on a machine with far more work than processors
 POLL_S = 0.002
 VETH = "veth"
 LINK_GROUP = 71  # of all finished links: the kernel deletes a group as fast as one link

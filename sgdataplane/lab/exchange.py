@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from sgdataplane.lab import frames
 from sgdataplane.lab.frames import ANSWER, ASK, ProbeMessage
 from sgdataplane.lab.listeners import AF, Listeners, allow_delegated
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family
 
 RESEND_AFTER_S = (0.3, 0.6)  # a question without a connection is repeated, in case the first one was lost
-LIFE_S = patient(10.0)
+LIFE_S = scale_timeout(10.0)
 
 
 @dataclass(frozen=True, slots=True)

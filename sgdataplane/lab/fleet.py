@@ -20,14 +20,14 @@ from typing import Any
 import sgdataplane
 from sgdataplane.errors import HostError
 from sgdataplane.lab.parts import LabNode, Router
-from sgdataplane.lab.patience import patient
 from sgdataplane.lab.prober import MAX_LINE
 from sgdataplane.lab.topology import GATEWAYS
+from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.net.values import Family
 
-START_S = patient(20.0)
-CALL_S = patient(30.0)
-END_S = patient(5.0)
+START_S = scale_timeout(20.0)
+CALL_S = scale_timeout(30.0)
+END_S = scale_timeout(5.0)
 
 
 class Channel:

@@ -28,16 +28,16 @@ from typing import Any
 
 from sgdataplane.lab.fleet import Fleet
 from sgdataplane.lab.parts import RouterPath
-from sgdataplane.lab.patience import patient
 from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, Observation, Probe, ProbeEnd
 from sgdataplane.lab.tap import IN
+from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.lab.watch import COMING, PASSED
 from sgdataplane.net.values import TCP
 
-ARRIVE_S = patient(2.0)  # until the next tap or watch has seen a packet
-GRACE_S = patient(0.1)  # between two places on a packet's way, although the kernel needs microseconds
-COMPLETE_S = patient(3.0)  # for a handshake that has begun
-ALIVE_S = patient(3.0)
+ARRIVE_S = scale_timeout(2.0)  # until the next tap or watch has seen a packet
+GRACE_S = scale_timeout(0.1)  # between two places on a packet's way, although the kernel needs microseconds
+COMPLETE_S = scale_timeout(3.0)  # for a handshake that has begun
+ALIVE_S = scale_timeout(3.0)
 
 
 async def observe(fleet: Fleet, probe: Probe, path: RouterPath | None = None) -> Observation:

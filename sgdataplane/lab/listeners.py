@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 from sgdataplane.lab import frames
 from sgdataplane.lab.frames import ANSWER, ProbeMessage
-from sgdataplane.lab.patience import patient
 from sgdataplane.lab.tap import Sightings
+from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Family
 
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
@@ -25,7 +25,7 @@ IP_PKTINFO = 8  # linux/in.h; not in the socket module of Python 3.11
 IPV6_RECVPKTINFO = 49  # linux/in6.h
 IPV6_PKTINFO = 50
 BATCH = 64
-EXCHANGE_S = patient(10.0)
+EXCHANGE_S = scale_timeout(10.0)
 HERE = "socket"  # where tokens are sighted
 FREEBIND = {Family.IPV4: (socket.IPPROTO_IP, 15), Family.IPV6: (socket.IPPROTO_IPV6, 78)}  # linux/in.h, in6.h
 PACKET_INFO = {

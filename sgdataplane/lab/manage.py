@@ -23,7 +23,7 @@ from sgdataplane.lab.parts import Endpoint, LabNode, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
 from sgdataplane.model.choices import IN_LAB, Choices
-from sgdataplane.model.naming import MOST_LISTED, listed, look_up, spelled_alike
+from sgdataplane.model.naming import MAX_LISTED, listed, look_up, spelled_alike
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
@@ -146,7 +146,7 @@ class Lab:
 
     def _nodes_like(self, near: tuple[str, ...]) -> str:
         known = tuple(self.topology.node)
-        return f"this lab has {listed(known)}" if len(known) <= MOST_LISTED else f"near: {', '.join(near)}"
+        return f"this lab has {listed(known)}" if len(known) <= MAX_LISTED else f"near: {', '.join(near)}"
 
 
 def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:

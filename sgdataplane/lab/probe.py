@@ -121,8 +121,8 @@ class Observation:
 
 
 EVERY_PORT = PortRange(1, 65535)
-MOST_SERVICES = 1000  # in a matrix, where each is tried between all pairs
-MOST_PORTS = 12  # of those that the rules name, for a matrix without a list of services
+MAX_SERVICES = 1000  # in a matrix, where each is tried between all pairs
+MAX_PORTS = 12  # of those that the rules name, for a matrix without a list of services
 IN_BETWEEN = EXTENSIONS | {AH}  # headers in front of the transport protocol (RFC 8200)
 # conntrack refuses packets without a valid header of these, and the lab doesn't build them
 UNBUILT = {33: "DCCP", 136: "UDP-Lite"}
@@ -145,8 +145,8 @@ def parse_services(text: str) -> tuple[Service, ...]:
         raise LabError(f"services {text!r}", "; ".join(problems))
     if not services:
         raise LabError(f"services {text!r}", "name at least one, e.g. tcp/22,udp/53,icmp")
-    if len(services) > MOST_SERVICES:
-        raise LabError(f"services {text!r}", f"these are {len(services)}; a matrix tries at most {MOST_SERVICES}")
+    if len(services) > MAX_SERVICES:
+        raise LabError(f"services {text!r}", f"these are {len(services)}; a matrix tries at most {MAX_SERVICES}")
     return tuple(services)
 
 
@@ -178,7 +178,7 @@ def default_services(state: CloudState) -> tuple[Service, ...]:
     }
     usual = [Service(TCP, 22), Service(UDP, 53)]
     named = [Service(number, port) for number, port in sorted(ranges) if number in (TCP, UDP)]
-    return (*sorted(dict.fromkeys((named + usual)[:MOST_PORTS]), key=_order), Service(ICMP))
+    return (*sorted(dict.fromkeys((named + usual)[:MAX_PORTS]), key=_order), Service(ICMP))
 
 
 def _order(service: Service) -> tuple[int, int]:

@@ -18,8 +18,8 @@ from sgdataplane.report import content
 from sgdataplane.report.picture import Edge, Node, draw, story
 from sgdataplane.terminal.output import hanging, one_line, paint, render_table
 
-MOST_ROWS, MOST_WRONG, MOST_BOXES, MOST_ENDS = 400, 100, 14, 16
-MOST_NAMES = 4
+MAX_ROWS, MAX_WRONG, MAX_BOXES, MAX_ENDS = 400, 100, 14, 16
+MAX_NAMES = 4
 OUTSIDE = "outside"
 Key = tuple[str, ...]  # the groups of a node's ENIs; none outside. In a table: cells of a row
 Pair = tuple[ProbeEnd, ProbeEnd]
@@ -156,17 +156,17 @@ def matrix_page(lab: Lab, cells: Sequence[ProbeResult]) -> content.MatrixPage:
         services=services,
         picture=matrix_picture(lab, cells),
         grid=_grid(rows, services),
-        rows=tuple(_row(ends, found, services) for ends, found in ordered[:MOST_ROWS]),
-        wrong=tuple((_title(cell.probe), explain_result(cell)) for cell in wrong[:MOST_WRONG]),
+        rows=tuple(_row(ends, found, services) for ends, found in ordered[:MAX_ROWS]),
+        wrong=tuple((_title(cell.probe), explain_result(cell)) for cell in wrong[:MAX_WRONG]),
         notes=tuple(_notes(len(rows), len(wrong))),
     )
 
 
 def _notes(rows: int, wrong: int) -> Iterator[str]:
-    if rows > MOST_ROWS:
-        yield f"{rows:,} pairs are too many for a page: it shows {MOST_ROWS}, those with disagreements first."
-    if wrong > MOST_WRONG:
-        yield f"The first {MOST_WRONG} of {wrong:,} disagreements are explained."
+    if rows > MAX_ROWS:
+        yield f"{rows:,} pairs are too many for a page: it shows {MAX_ROWS}, those with disagreements first."
+    if wrong > MAX_WRONG:
+        yield f"The first {MAX_WRONG} of {wrong:,} disagreements are explained."
 
 
 def _facts(cells: Sequence[ProbeResult], lab: Lab) -> Iterator[tuple[str, str]]:
@@ -206,7 +206,7 @@ def _grid(
 ) -> content.Grid | None:
     """Return what passed between each two ends; None if there are too many ends."""
     ends = tuple(dict.fromkeys(end for pair in rows for end in pair))
-    if len(ends) > MOST_ENDS:
+    if len(ends) > MAX_ENDS:
         return None
     heads = tuple(map(_head, ends))
     cells = tuple(tuple(_met(rows.get((source, target)), services) for target in ends) for source in ends)
@@ -231,7 +231,7 @@ def _all_or(passed: Sequence[str], probed: int) -> Sequence[str]:
 def matrix_picture(lab: Lab, cells: Sequence[ProbeResult]) -> content.Picture:
     """Return a picture: a box for nodes with the same groups, an arrow for what passed between two boxes."""
     members = _members(lab)
-    keys = sorted((key for key in members if key), key=lambda key: (-len(members[key]), key))[:MOST_BOXES]
+    keys = sorted((key for key in members if key), key=lambda key: (-len(members[key]), key))[:MAX_BOXES]
     names = {key: f"n{number}" for number, key in enumerate(keys)} | {(): OUTSIDE}
     key_of = {name: key for key, some in members.items() for name in some}
     edges: dict[tuple[str, str], list[ProbeResult]] = defaultdict(list)
@@ -242,7 +242,7 @@ def matrix_picture(lab: Lab, cells: Sequence[ProbeResult]) -> content.Picture:
     made = [edge for ends, some in edges.items() if ends[0] != ends[1] for edge in _edges(ends, some)]
     nodes = [Node(names[key], *_box(key, members[key], edges, names[key])) for key in keys]
     if () in members:
-        nodes.insert(0, Node(OUTSIDE, "Outside", tuple(members[()][:MOST_NAMES]), is_outside=True))
+        nodes.insert(0, Node(OUTSIDE, "Outside", tuple(members[()][:MAX_NAMES]), is_outside=True))
     shown = [edge for edge in made if edge.target != OUTSIDE or edge.is_wrong]
     title = f"What packets passed in lab {lab.record.name}"
     if len(nodes) < len(members):
@@ -263,12 +263,12 @@ def _members(lab: Lab) -> dict[Key, list[str]]:
 def _box(
     key: Key, names: Sequence[str], edges: Mapping[tuple[str, str], Sequence[ProbeResult]], name: str
 ) -> tuple[str, tuple[str, ...]]:
-    lines = [words.first_of(list(key), MOST_NAMES)]
+    lines = [words.first_of(list(key), MAX_NAMES)]
     if (name, name) in edges:
         lines.append(f"among them: {_passed(edges[name, name])}")
     if (name, OUTSIDE) in edges:
         lines.append(f"out: {_passed(edges[name, OUTSIDE])}")
-    return words.first_of(names, MOST_NAMES), tuple(lines)
+    return words.first_of(names, MAX_NAMES), tuple(lines)
 
 
 def _passed(cells: Sequence[ProbeResult]) -> str:
@@ -285,9 +285,9 @@ def _edges(ends: tuple[str, str], cells: Sequence[ProbeResult]) -> Iterator[Edge
     whole = [name for name, count in accepted.items() if count == len(right[name])]
     some = [name for name, count in accepted.items() if 0 < count < len(right[name])]
     if whole:
-        yield Edge(*ends, (words.first_of(_all_or(whole, len(of_service)), MOST_NAMES),))
+        yield Edge(*ends, (words.first_of(_all_or(whole, len(of_service)), MAX_NAMES),))
     if some:
-        yield Edge(*ends, ("between some:", words.first_of(some, MOST_NAMES)), is_some=True)
+        yield Edge(*ends, ("between some:", words.first_of(some, MAX_NAMES)), is_some=True)
     wrong = [name for name in of_service if name not in right]
     if wrong:
-        yield Edge(*ends, ("! disagrees:", words.first_of(wrong, MOST_NAMES)), is_wrong=True)
+        yield Edge(*ends, ("! disagrees:", words.first_of(wrong, MAX_NAMES)), is_wrong=True)

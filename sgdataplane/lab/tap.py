@@ -18,14 +18,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from sgdataplane.lab import frames
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h
 SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 16 << 20
 BATCH = 256
-CONTROL_S = patient(1.0)
+CONTROL_S = scale_timeout(1.0)
 
 IN, OUT = "in", "out"
 REMEMBERED = 100_000

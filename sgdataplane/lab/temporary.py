@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from sgdataplane.lab import manage
 from sgdataplane.lab.fleet import start_python
 from sgdataplane.lab.manage import Enforcer, Lab
+from sgdataplane.lab.reaper import DONE
 from sgdataplane.lab.record import LabRecord
-from sgdataplane.lab.undertaker import DONE
 from sgdataplane.model.state import CloudState
 
 
@@ -30,9 +30,9 @@ def taken_down(name: str) -> Iterator[None]:
 
     If this process dies instead, another one waits for that and removes the lab.
     """
-    undertaker = start_python("sgdataplane.lab.undertaker", name, stdin=subprocess.PIPE)
+    reaper = start_python("sgdataplane.lab.reaper", name, stdin=subprocess.PIPE)
     try:
         yield
     finally:
         manage.down(name)
-        undertaker.communicate(DONE)
+        reaper.communicate(DONE)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Record = TypeVar("Record")
 PAGES = 251  # a prime spreads neighbours evenly, and also addresses that differ only in their network
 
-Kin = tuple[str, ...]  # a set of groups: the ids of all that an address is a member of, sorted
+GroupSet = tuple[str, ...]  # a set of groups: the ids of all that an address is a member of, sorted
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +34,14 @@ class MemberPage:
     """The ENIs that have an address, by the address as an integer."""
 
     @cached_property
-    def kin(self) -> dict[int, Kin]:
+    def group_set(self) -> dict[int, GroupSet]:
         """The groups that each address is a member of, by the address."""
-        return {address: _kin_of(owners) for address, owners in self.owners.items()}
+        return {address: _group_set_of(owners) for address, owners in self.owners.items()}
 
     @cached_property
-    def kins(self) -> frozenset[Kin]:
+    def group_sets(self) -> frozenset[GroupSet]:
         """Every set of groups that some address of the page has."""
-        return frozenset(self.kin.values())
+        return frozenset(self.group_set.values())
 
     @cached_property
     def addresses(self) -> tuple[int, ...]:
@@ -80,9 +80,9 @@ class Members:
         """Return the pages of a family by number (address modulo PAGES); a page without members is absent."""
         return self._made.pages[family]
 
-    def kins(self, family: Family) -> frozenset[Kin]:
+    def group_sets(self, family: Family) -> frozenset[GroupSet]:
         """Return every set of groups that some address of the family has."""
-        return self._made.kins[family]
+        return self._made.group_sets[family]
 
     def delegated(self, group_id: str, family: Family) -> tuple[tuple[int, int], ...]:
         """Return the prefixes delegated to a group's ENIs, as first and last address."""
@@ -106,12 +106,15 @@ class _Index:
     """The members with delegated prefixes."""
 
     @cached_property
-    def counts(self) -> dict[Family, Counter[Kin]]:
+    def counts(self) -> dict[Family, Counter[GroupSet]]:
         """The number of pages that each set of groups is on."""
-        return {f: Counter(kin for page in pages.values() for kin in page.kins) for f, pages in self.pages.items()}
+        return {
+            f: Counter(group_set for page in pages.values() for group_set in page.group_sets)
+            for f, pages in self.pages.items()
+        }
 
     @cached_property
-    def kins(self) -> dict[Family, frozenset[Kin]]:
+    def group_sets(self) -> dict[Family, frozenset[GroupSet]]:
         """Every set of groups that some address has."""
         return {family: frozenset(counts) for family, counts in self.counts.items()}
 
@@ -132,14 +135,14 @@ class _Index:
             made.__dict__["counts"] = {family: self._recounted(pages[family], family) for family in Family}
         return made
 
-    def _recounted(self, pages: Pages, family: Family) -> Counter[Kin]:
+    def _recounted(self, pages: Pages, family: Family) -> Counter[GroupSet]:
         """Return the counts of these pages, most of which are the same objects as here."""
         before, found = self.pages[family], Counter(self.counts[family])
         for number in before.keys() | pages.keys():
             old, new = before.get(number), pages.get(number)
             if old is not new:
-                found.subtract(old.kins if old is not None else ())
-                found.update(new.kins if new is not None else ())
+                found.subtract(old.group_sets if old is not None else ())
+                found.update(new.group_sets if new is not None else ())
         return +found
 
 
@@ -165,14 +168,14 @@ def _less(owners: tuple[Eni, ...], eni: Eni) -> tuple[Eni, ...]:
     return (*owners[:place], *owners[place + 1 :])
 
 
-def _kin_of(owners: tuple[Eni, ...]) -> Kin:
+def _group_set_of(owners: tuple[Eni, ...]) -> GroupSet:
     if len(owners) == 1:
         return _sorted(owners[0].security_group_ids)
     return _sorted(tuple(group_id for eni in owners for group_id in eni.security_group_ids))
 
 
 @lru_cache(maxsize=1 << 16)
-def _sorted(group_ids: tuple[str, ...]) -> Kin:
+def _sorted(group_ids: tuple[str, ...]) -> GroupSet:
     """Return the ids sorted and without repetition, as one object for equal ids."""
     return tuple(sorted(set(group_ids)))
 

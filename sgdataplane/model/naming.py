@@ -15,8 +15,8 @@ from typing import NoReturn
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.state import CloudState, Instance
 
-MOST_GUESSED = 2_000  # guessing among more names would cost too much: 30 us each
-MOST_LISTED, MOST_NEAR = 10, 3
+MAX_GUESSED = 2_000  # guessing among more names would cost too much: 30 us each
+MAX_LISTED, MAX_NEAR = 10, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +66,19 @@ def look_up(name: str, things: Mapping[str, Iterable[str]]) -> Named:
 
 def near_misses(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """Return the ids and names with the most similar spelling; if there are none, the first ids."""
-    return spelled_alike(name, things) or tuple(nsmallest(MOST_NEAR, things))
+    return spelled_alike(name, things) or tuple(nsmallest(MAX_NEAR, things))
 
 
 def spelled_alike(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """Return the ids and names with the most similar spelling; () if there are too many names to guess among."""
     known = {one for thing, names in things.items() for one in (thing, *names) if one}
-    return tuple(get_close_matches(name, sorted(known), n=MOST_NEAR)) if len(known) <= MOST_GUESSED else ()
+    return tuple(get_close_matches(name, sorted(known), n=MAX_NEAR)) if len(known) <= MAX_GUESSED else ()
 
 
 def listed(ids: tuple[str, ...]) -> str:
     """Return all of a few ids as text; if there are many, the first ones and how many more there are."""
-    more = len(ids) - MOST_LISTED
-    return ", ".join(ids[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+    more = len(ids) - MAX_LISTED
+    return ", ".join(ids[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def names_of_enis(state: CloudState) -> dict[str, tuple[str, ...]]:

@@ -157,6 +157,6 @@ def generation_and_process() -> tuple[int, int]:
     Raises:
         OSError: The kernel refuses.
     """
-    with Nfnetlink() as door:
-        found = door.ask(uapi.kind_of(uapi.GETGEN))
+    with Nfnetlink() as netlink:
+        found = netlink.ask(uapi.kind_of(uapi.GETGEN))
     return int.from_bytes(found[uapi.GEN_ID]), int.from_bytes(found[uapi.GEN_PROCESS])

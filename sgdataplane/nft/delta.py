@@ -35,7 +35,7 @@ from sgdataplane.nft.detour import copied, detour
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, edit
 from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.outline import stamp_of
-from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, with_generation, without_policy
+from sgdataplane.nft.snapshot import MAX_FOREIGN_OBJECTS, Inventory, MapShape, with_generation, without_policy
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb, addition
 
 Named = Chain | Map | Counter | Timeout
@@ -286,7 +286,7 @@ def _is_certain(held: Table, inventory: Inventory) -> bool:
 def _is_crowded(inventory: Inventory, desired: Table) -> bool:
     """Return whether there are too many objects to delete one by one."""
     present = _placeholders(inventory).keys() - _objects(desired).keys()
-    return inventory.is_crowded or inventory.odd + len(present) > MAX_STRANGERS
+    return inventory.is_crowded or inventory.odd + len(present) > MAX_FOREIGN_OBJECTS
 
 
 def _has_misfits(inventory: Inventory, desired: Table, held: Table | None = None) -> bool:

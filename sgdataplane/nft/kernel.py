@@ -76,10 +76,10 @@ def removals(netlink: Nfnetlink, table: Table) -> list[BatchMessage]:
         return BatchMessage(uapi.kind_of(kind), family, own + parts)
 
     chains = list(
-        _strangers(netlink, table, uapi.GETCHAIN, uapi.CHAIN_NAME, _bytes(chain.name for chain in table.chains))
+        _foreign_objects(netlink, table, uapi.GETCHAIN, uapi.CHAIN_NAME, _bytes(chain.name for chain in table.chains))
     )
-    sets = _strangers(netlink, table, uapi.GETSET, uapi.SET_NAME, _bytes(entry.name for entry in table.maps))
-    flowtables = _strangers(netlink, table, uapi.GETFLOWTABLE, uapi.FLOWTABLE_NAME, ())
+    sets = _foreign_objects(netlink, table, uapi.GETSET, uapi.SET_NAME, _bytes(entry.name for entry in table.maps))
+    flowtables = _foreign_objects(netlink, table, uapi.GETFLOWTABLE, uapi.FLOWTABLE_NAME, ())
     # objects that refer to others go first: rules, then maps with their elements, then the rest
     found = [delete(uapi.DELRULE, attribute(uapi.RULE_CHAIN, entry[uapi.CHAIN_NAME])) for entry in chains]
     found += [delete(uapi.DELSET, attribute(uapi.SET_HANDLE, entry[uapi.SET_HANDLE])) for entry in sets]
@@ -101,7 +101,9 @@ def _bytes(names: Iterable[str]) -> frozenset[bytes]:
     return frozenset(name.encode() for name in names)
 
 
-def _strangers(netlink: Nfnetlink, table: Table, message: int, name: int, known: Collection[bytes]) -> Iterator[Entry]:
+def _foreign_objects(
+    netlink: Nfnetlink, table: Table, message: int, name: int, known: Collection[bytes]
+) -> Iterator[Entry]:
     """Yield the objects of one kind that have names which the table doesn't have.
 
     Objects that go with their rule are left out.

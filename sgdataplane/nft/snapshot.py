@@ -46,7 +46,9 @@ KEY_TYPES |= {
 }
 FILTERED = (uapi.GETRULE, uapi.GETSET, uapi.GETOBJ, uapi.GETFLOWTABLE)  # the kernel can list these for one table alone
 MAX_OBJECTS = 200_000  # so many of one kind are read: more than a table of ours has, few enough to be kept
-MAX_STRANGERS = 20_000  # so many foreign objects are taken away one by one, which takes some 0.3 s of one processor
+MAX_FOREIGN_OBJECTS = (
+    20_000  # so many foreign objects are taken away one by one, which takes some 0.3 s of one processor
+)
 MAX_PASSED = 50_000  # so many chains of other tables are read past; the kernel takes ever longer for each
 MAX_STAMP = 1_000  # so many elements of a stamp are read; it has nine, and one for each ENI with an epoch of its own
 MAX_INTERFACES = 20_000  # so many elements of a map by interface are read; a namespace has at most some thousand
@@ -347,7 +349,7 @@ def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> tuple[l
         known = names.known(entry[attribute_of_name])
         if known is None:
             odd += 1
-            if odd > MAX_STRANGERS:
+            if odd > MAX_FOREIGN_OBJECTS:
                 raise CrowdError
         else:
             kept.append((known, entry))

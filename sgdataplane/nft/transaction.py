@@ -166,7 +166,7 @@ class Transaction:
         return "".join(f"{line}\n" for line, _ in self.lines())
 
 
-MOST_KEPT = 1 << 12  # so many additions are kept
+MAX_KEPT = 1 << 12  # so many additions are kept
 SMALL = 64  # an addition with more rules or elements isn't kept
 _KEPT: dict[tuple[Kind, int], Operation] = {}
 
@@ -182,7 +182,7 @@ def addition(kind: Kind, subject: Subject) -> Operation:
     if found is None:
         found = Operation(Verb.ADD, kind, subject)
         if found.size <= SMALL:
-            if len(_KEPT) >= MOST_KEPT:
+            if len(_KEPT) >= MAX_KEPT:
                 _KEPT.clear()
             _KEPT[key] = found
     elif found.sent is None:

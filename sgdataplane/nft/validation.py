@@ -277,7 +277,7 @@ class Times:
     """In a namespace without it."""
 
 
-class CommitDoor(Protocol):
+class Committer(Protocol):
     """Runs commits in one namespace."""
 
     def run(self, transaction: Transaction, /) -> None:
@@ -293,7 +293,7 @@ def judge(times: Sequence[Times], visits: int) -> Pace:
     return Pace(remembers=False, ns_per_visit=1e9 * longer / visits, is_wide=is_wide)
 
 
-def measure(deep: CommitDoor, flat: CommitDoor) -> Pace:
+def measure(deep: Committer, flat: Committer) -> Pace:
     """Measure the pace in two empty namespaces; the tables stay there."""
     lattice = lattice_of(LEVELS)
     deep.run(_created(lattice))
@@ -331,12 +331,12 @@ def _created(table: Table) -> Transaction:
     return Transaction.of(table, [Operation(Verb.ADD, Kind.TABLE, table), *chains, *rules])
 
 
-def _timed(door: CommitDoor, table: Table) -> float:
+def _timed(sock: Committer, table: Table) -> float:
     """Return how many seconds a commit takes by the clock.
 
     Some kernels count a thread's processor time in steps of 10 ms, so that isn't used.
     """
     more = Transaction.of(table, [Operation(Verb.ADD, Kind.RULES, PROBE)])
     began = time.perf_counter()
-    door.run(more)
+    sock.run(more)
     return time.perf_counter() - began

@@ -67,7 +67,7 @@ class Belief:
             self.account.begin(self._read_all())  # before we listen, so that all that comes was counted since
             self._generation, self._ours = 0, frozenset[str]()
             self._read_ours()
-            self._door = Nflog(group)
+            self._sock = Nflog(group)
         except BaseException:
             self._asked.close()
             raise
@@ -78,11 +78,11 @@ class Belief:
 
     def fileno(self) -> int:
         """Return the descriptor of the log's socket, for a selector."""
-        return self._door.fileno()
+        return self._sock.fileno()
 
     def close(self) -> None:
         """Stop listening."""
-        self._door.close()
+        self._sock.close()
         self._asked.close()
 
     def read(self) -> list[LoggedAs]:
@@ -138,7 +138,7 @@ class Belief:
     def _hear(self) -> set[str]:
         """Receive packets; return the counters in whose names some have come."""
         heard = set()
-        for packet in self._door.read():
+        for packet in self._sock.read():
             counter = logged_counter(packet.prefix)
             if counter is None:  # another program's
                 continue

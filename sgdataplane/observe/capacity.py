@@ -132,12 +132,12 @@ def read_table_use() -> TableUse:
     Raises:
         HostError: The kernel refuses.
     """
-    with Nfnetlink() as door:
-        if not is_tracking(door):
+    with Nfnetlink() as netlink:
+        if not is_tracking(netlink):
             return TableUse(entries=0, limit=0, dropped=0, evicted=0, insert_failed=0)
         with refusals_of("conntrack statistics"):
-            size = door.ask(message_kind(CTNETLINK, CT_GET_STATS))
-            by_cpu = door.dump(message_kind(CTNETLINK, CT_GET_STATS_CPU))
+            size = netlink.ask(message_kind(CTNETLINK, CT_GET_STATS))
+            by_cpu = netlink.dump(message_kind(CTNETLINK, CT_GET_STATS_CPU))
     total: Counter[int] = Counter()
     for _, found in by_cpu:
         total.update({kind: uint(value) for kind, value in found.items()})
@@ -204,13 +204,13 @@ def read_complaints() -> tuple[str, ...]:
 
 
 def _read() -> tuple[NeighbourUse, ...]:
-    with refusals_of("tables of neighbours"), Rtnetlink() as door:
-        return tuple(_uses(door))
+    with refusals_of("tables of neighbours"), Rtnetlink() as netlink:
+        return tuple(_uses(netlink))
 
 
-def _uses(door: Rtnetlink) -> Iterator[NeighbourUse]:
+def _uses(netlink: Rtnetlink) -> Iterator[NeighbourUse]:
     """Yield the tables among the messages; the others are about the settings of interfaces."""
-    for (family, *_), found in door.neighbour_tables():
+    for (family, *_), found in netlink.neighbour_tables():
         if CONFIG in found and family in FAMILIES:
             (entries,), limit = ENTRIES.unpack_from(found[CONFIG]), int.from_bytes(found[THRESHOLD], sys.byteorder)
             (refused,) = REFUSED.unpack_from(found[STATISTICS])
@@ -222,8 +222,8 @@ def _permanent() -> Counter[str]:
     found: Counter[str] = Counter()
     for name in netns.list_names():
         try:
-            with netns.inside(name), Rtnetlink() as door:
-                for (family, _, state, _, _), _ in door.neighbours():
+            with netns.inside(name), Rtnetlink() as netlink:
+                for (family, _, state, _, _), _ in netlink.neighbours():
                     if state & PERMANENT and family in FAMILIES:
                         found[FAMILIES[family].value] += 1
         except (HostError, OSError):

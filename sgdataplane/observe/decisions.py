@@ -18,7 +18,7 @@ from operator import xor
 
 from sgdataplane.model import always
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.members import PAGES, Kin, Pages
+from sgdataplane.model.members import PAGES, GroupSet, Pages
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni, Remote
@@ -72,11 +72,11 @@ class _Pieces:
         starts = sorted(turns)
         return cls(members, tuple(starts), tuple(accumulate(map(turns.__getitem__, starts), xor)))
 
-    def at(self, address: Address) -> tuple[Kin | None, int]:
+    def at(self, address: Address) -> tuple[GroupSet | None, int]:
         """Return everything by which rules can tell an address from others."""
         page = self.members.get(address.value % PAGES)
-        kin = None if page is None else page.kin.get(address.value)
-        return kin, self.holding[bisect_right(self.starts, address.value) - 1]
+        group_set = None if page is None else page.group_set.get(address.value)
+        return group_set, self.holding[bisect_right(self.starts, address.value) - 1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,8 +103,8 @@ def read_counters(namespace: str) -> dict[str, int]:
         HostError: There is no such namespace.
         OSError: The kernel refuses.
     """
-    with netns.inside(namespace), Nfnetlink() as door:
-        return read_packets(door, TABLE) | read_packets(door, TABLE, NETDEV)
+    with netns.inside(namespace), Nfnetlink() as netlink:
+        return read_packets(netlink, TABLE) | read_packets(netlink, TABLE, NETDEV)
 
 
 @dataclass(slots=True)

@@ -112,8 +112,8 @@ def read_hits(namespace: str) -> dict[str, Counted]:
         HostError: There is no such namespace.
         OSError: The kernel refuses.
     """
-    with netns.inside(namespace), Nfnetlink() as door:
-        return of_causes(read_counters(door, TABLE) | read_counters(door, TABLE, NETDEV))
+    with netns.inside(namespace), Nfnetlink() as netlink:
+        return of_causes(read_counters(netlink, TABLE) | read_counters(netlink, TABLE, NETDEV))
 
 
 def read_own(namespace: str, wanted: Collection[str]) -> dict[str, Counted]:
@@ -121,9 +121,9 @@ def read_own(namespace: str, wanted: Collection[str]) -> dict[str, Counted]:
 
     Root of the namespace can add counters with names like ours. Errors as in read_hits.
     """
-    with netns.inside(namespace), Nfnetlink() as door:
-        found = read_wanted(door, TABLE, "inet", wanted)
-        return found | read_wanted(door, TABLE, NETDEV, wanted)
+    with netns.inside(namespace), Nfnetlink() as netlink:
+        found = read_wanted(netlink, TABLE, "inet", wanted)
+        return found | read_wanted(netlink, TABLE, NETDEV, wanted)
 
 
 def of_causes(counters: Mapping[str, Counted]) -> dict[str, Counted]:

@@ -59,9 +59,9 @@ def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table |
         HostError: There is no such namespace.
         OSError: The kernel refuses.
     """
-    with netns.inside(namespace), Nfnetlink() as door:
-        held = read_table(door, TABLE)
-        counted = read_packets(door, TABLE)
+    with netns.inside(namespace), Nfnetlink() as netlink:
+        held = read_table(netlink, TABLE)
+        counted = read_packets(netlink, TABLE)
     if held is None:
         return LiveAnswer("", problem="there is no table of sgdataplane, so nothing is judged there")
     others = tuple(misfits(held, wanted, site)) if wanted is not None else ()

@@ -70,24 +70,24 @@ def read_mark_users() -> tuple[MarkUser, ...]:
     Raises:
         HostError: The kernel refuses.
     """
-    with Nfnetlink() as door, refusals_of("nftables rules"):
-        tables = [(family, found[TABLE_NAME]) for family, found in door.dump(_kind(GETTABLE))]
+    with Nfnetlink() as netlink, refusals_of("nftables rules"):
+        tables = [(family, found[TABLE_NAME]) for family, found in netlink.dump(_kind(GETTABLE))]
         return tuple(
             user
             for family, table in tables
             if (FAMILIES.get(family), text_of(table)) not in OURS
-            for user in _users(door, family, table)
+            for user in _users(netlink, family, table)
             if user.sets or not user.table.startswith(TRIALS)
         )
 
 
-def _users(door: Nfnetlink, family: int, table: bytes) -> Iterator[MarkUser]:
+def _users(netlink: Nfnetlink, family: int, table: bytes) -> Iterator[MarkUser]:
     """Yield the rules of a table that use the mark.
 
     `table` is its name as the kernel's bytes, which need not be text.
     """
     asked = attribute(RULE_TABLE, table)
-    for _, found in door.dump(_kind(GETRULE), family, asked):
+    for _, found in netlink.dump(_kind(GETRULE), family, asked):
         user = parse_rule(family, found)
         if user is not None:
             yield user
@@ -136,7 +136,7 @@ def _kind(message: int) -> int:
 GETFLOWTABLE = 23  # NFT_MSG_*
 FLOWTABLE_TABLE, FLOWTABLE_NAME, FLOWTABLE_HOOK, FLOWTABLE_FLAGS = 1, 2, 3, 7  # NFTA_FLOWTABLE_*
 HOOK_DEVICES = 3  # NFTA_FLOWTABLE_HOOK_DEVS
-MOST = 100  # flowtables of a namespace; that many complaints are enough
+MAX_FLOWTABLES = 100  # flowtables of a namespace; that many complaints are enough
 IN_HARDWARE = 1  # NFT_FLOWTABLE_HW_OFFLOAD
 CONSEQUENCES = {  # by whether the placement is outside the instance
     False: "the fence drops what it sends out of an ENI, so the sessions that it takes over stall",
@@ -169,9 +169,9 @@ def read_flowtables() -> tuple[Flowtable, ...]:
     Raises:
         HostError: The kernel refuses.
     """
-    with Nfnetlink() as door, refusals_of("nftables flowtables"):
-        found = door.dump(message_kind(SUBSYSTEM, GETFLOWTABLE))
-        return tuple(parse_flowtable(*entry) for entry in found[:MOST])
+    with Nfnetlink() as netlink, refusals_of("nftables flowtables"):
+        found = netlink.dump(message_kind(SUBSYSTEM, GETFLOWTABLE))
+        return tuple(parse_flowtable(*entry) for entry in found[:MAX_FLOWTABLES])
 
 
 def parse_flowtable(family: int, found: Mapping[int, bytes]) -> Flowtable:

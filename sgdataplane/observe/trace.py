@@ -172,7 +172,7 @@ class Tracer:
         self._kernel = NetlinkKernel(namespace)
         try:
             with netns.inside(namespace):
-                self._door = Nfnetlink()
+                self._sock = Nfnetlink()
                 self._events = Subscription(NETLINK_NETFILTER, (TRACE_GROUP,))
                 self.ifnames = dict(socket.if_nameindex())
             self._tables = [table for table in marking_tables(wanted, site, self._name) if table.chains]
@@ -192,7 +192,7 @@ class Tracer:
             with suppress(KernelError):  # closing our socket removes it, too
                 self._kernel.run(Transaction.of(table, [Operation(Verb.DELETE, Kind.TABLE, table)]))
         self._events.close()
-        self._door.close()
+        self._sock.close()
         self._kernel.close()
 
     def read(self, seconds: float) -> Iterator[PacketPath]:
@@ -222,7 +222,7 @@ class Tracer:
         key = (event.family, event.chain)
         if is_policy(event) and event.handle and event.handle not in self._rules.get(key, {}):
             with suppress(OSError):
-                self._rules[key] = counters_of_rules(self._door, event.family, event.table, event.chain)
+                self._rules[key] = counters_of_rules(self._sock, event.family, event.table, event.chain)
 
 
 def counter_in(rules: Mapping[int, str], event: Event) -> str:

@@ -180,7 +180,7 @@ def resolve(
         if key not in profiles:
             place[key], profiles[key] = len(profiles), memo.profile(eni, options)
         enis.append(memo.eni_policy(eni, ifname, place[key]))
-    memo.seal()
+    memo.evict_unused()
     every = tuple(profiles.values())
     return HostPolicy(tuple(enis), every, RemotesOf(state, every), internal, members=state.members, memo=memo)
 
@@ -266,7 +266,7 @@ class PolicyMemo:
     def _known(self) -> PolicyMemo:
         return self._before or EMPTY
 
-    def seal(self) -> None:
+    def evict_unused(self) -> None:
         """Keep neither the state nor what was there before, as the policy is made."""
         self._state, self._before = CloudState(), None
 
@@ -381,7 +381,7 @@ class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
     """The addresses of every remote that a profile names.
 
     They are resolved when somebody asks: groups can be very large, and `HostPolicy.members` often makes a list of them
-    needless.
+    redundant.
     """
 
     def __init__(self, state: CloudState, profiles: Iterable[Profile]) -> None:

@@ -3,9 +3,9 @@
 It must be the rank of the strongest permission on a group that holds for the packet. Owns this comparison. It is given
 the permissions on groups, and what each rank stands for. It must not know leaves.
 
-Thousands of kins come to one end, each with another number. If a map has ranked them by just the permissions that hold
-at that end, one look at the map shows that all are right (RankMaps). Where that doesn't show it, kins are compared as
-an axis like any other.
+Thousands of group sets come to one end, each with another number. If a map has ranked them by just the permissions
+that hold at that end, one look at the map shows that all are right (RankMaps). Where that doesn't show it, group sets
+are compared as an axis like any other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TypeGuard
 from sgdataplane.contract.tables import is_address
 from sgdataplane.nft.ir import MapPriority
 from sgdataplane.proof.axes import Atoms
-from sgdataplane.proof.kinds import KIN
+from sgdataplane.proof.kinds import GROUP_SET
 from sgdataplane.proof.order import Boxes, BoxOrder, Cell, indices
 from sgdataplane.proof.priority import Priorities, atoms_of
 from sgdataplane.proof.program import PRIORITY
@@ -29,21 +29,24 @@ NOBODY_SAYS: Outcome = ((), "no permission on a group")
 
 
 class GroupOrder(BoxOrder):
-    """The permissions on groups, as boxes over headers and kins. The last box says that none holds.
+    """The permissions on groups, as boxes over headers and group sets. The last box says that none holds.
 
     Attributes:
-        headers: The same boxes without the axis of kins.
+        headers: The same boxes without the axis of group sets.
         nobody: The last box.
     """
 
     def __init__(self, full: Cell, regions: Sequence[Cell], outcomes: Sequence[Hashable]) -> None:
         super().__init__(full, [*regions, full], [*outcomes, NOBODY_SAYS])
-        self.headers = BoxOrder(full[:KIN], [region[:KIN] for region in regions], outcomes)
+        self.headers = BoxOrder(full[:GROUP_SET], [region[:GROUP_SET] for region in regions], outcomes)
         self.nobody: Boxes = 1 << len(regions)
 
     def relevant(self, cell: Cell, boxes: Boxes) -> Boxes:
-        """Return the boxes that meet the headers of a cell. Which kins they are about tells nothing yet, as a rule."""
-        return self.headers.among(cell[:KIN], boxes & self.headers.all)[0] | self.nobody
+        """Return the boxes that meet the headers of a cell.
+
+        Which group sets they are about tells nothing yet, as a rule.
+        """
+        return self.headers.among(cell[:GROUP_SET], boxes & self.headers.all)[0] | self.nobody
 
 
 @dataclass(kw_only=True)
@@ -58,9 +61,9 @@ class GroupsWalk(Walk):
     """The group and the rank of each box."""
     order: GroupOrder
     numbered: Atoms
-    """The kins that have a number."""
+    """The group sets that have a number."""
     maps: RankMaps
-    """The maps that give kins ranks, and whether they are right."""
+    """The maps that give group sets ranks, and whether they are right."""
     others: set[int | None] = field(default_factory=set)
     """Priorities of packets for which no permission decides; filled by the walk."""
     entries: set[str] = field(default_factory=set)
@@ -81,24 +84,24 @@ class GroupsWalk(Walk):
             self.cells += 1
             return
         for same, atoms in self._said(effects):
-            part = state.cell[KIN] & atoms
+            part = state.cell[GROUP_SET] & atoms
             if part:
-                self._compare((*state.cell[:KIN], part), same, state)
+                self._compare((*state.cell[:GROUP_SET], part), same, state)
 
     def _is_ranked(self, effects: Effects, state: State) -> bool:
-        """Return whether packets are right because a map has ranked all kins by just the boxes that hold for them.
+        """Return whether packets are right because a map has ranked all group sets by just the boxes that hold there.
 
         If not, they may be right all the same.
         """
         maps = [effect.name for effect in effects if _is_by_priority(effect)]
         before = effects[: -len(maps)]
-        if not maps or any(map(_is_by_priority, before)) or state.cell[KIN] != self.numbered:
+        if not maps or any(map(_is_by_priority, before)) or state.cell[GROUP_SET] != self.numbered:
             return False
         is_by_map = bool(before) and isinstance(before[-1], MapPriority)
-        if not is_by_map or any(hole[KIN] & self.numbered != self.numbered for hole in state.holes):
+        if not is_by_map or any(hole[GROUP_SET] & self.numbered != self.numbered for hole in state.holes):
             return False
         self._said(before)
-        meeting, holding = self.order.headers.among(state.cell[:KIN], state.boxes & ~self.order.nobody)
+        meeting, holding = self.order.headers.among(state.cell[:GROUP_SET], state.boxes & ~self.order.nobody)
         if meeting & ~holding:
             return False
         strengths: dict[str, int] = {}
@@ -114,7 +117,7 @@ class GroupsWalk(Walk):
             raise Mismatch(found[1], found[0], None, "")
 
     def _said(self, effects: Effects) -> tuple[tuple[Boxes, Atoms], ...]:
-        """Return the boxes that the priority stands for after these effects, each with its kins."""
+        """Return the boxes that the priority stands for after these effects, each with its group sets."""
         if effects not in self._parts:
             assert isinstance(self.priorities, Priorities)
             view, nobody = self.priorities.view(effects), self.order.nobody

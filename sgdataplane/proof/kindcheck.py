@@ -25,18 +25,18 @@ from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES, Claim, Ranges
 from sgdataplane.proof.far import NO_MEMBER
 from sgdataplane.proof.groups import GroupOrder, GroupsWalk
-from sgdataplane.proof.kinds import FAR, KIN, LOCAL, PROTOCOL, SessionKind
+from sgdataplane.proof.kinds import FAR, GROUP_SET, LOCAL, PROTOCOL, SessionKind
 from sgdataplane.proof.leaves import Leaves, ProvenLeaf, Standing, check_heads, gone_of, leaf_of
 from sgdataplane.proof.order import BoxOrder, Cell, indices, meet
 from sgdataplane.proof.partial import PartialWalk
-from sgdataplane.proof.priority import KinAtom, Priorities
+from sgdataplane.proof.priority import GroupSetAtom, Priorities
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import ACCEPTS, Winners, WrongRanksError
 from sgdataplane.proof.shared import Shared, SideClaims
 from sgdataplane.proof.step import Bound, Outcome
 from sgdataplane.proof.walk import Mismatch, Walk
 
-MOST_FAR = 16  # so many far addresses are tried to show a difference
+MAX_FAR = 16  # so many far addresses are tried to show a difference
 
 
 class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as Mismatch does
@@ -58,7 +58,7 @@ class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as M
     ) -> None:
         super().__init__(str(mismatch))
         self.carriers, self.kind, self.root = check.carriers, check.kind, min(check.roots, default="")
-        self.axes, self.far = axes, tuple(islice(far, MOST_FAR))
+        self.axes, self.far = axes, tuple(islice(far, MAX_FAR))
         self.priorities = 0, *islice(check.own, 1)
         self.claim, self.mismatch = claim, mismatch
 
@@ -71,14 +71,14 @@ class ProvenGroups:
     """The chains that packets begin at."""
     claims: Sequence[Claim]
     """The claims that they were compared with."""
-    atoms: Sequence[KinAtom]
-    """The atoms of far addresses by kin."""
+    atoms: Sequence[GroupSetAtom]
+    """The atoms of far addresses by group set."""
     ranks: Mapping[int, Outcome]
     """What each rank of the profile stands for."""
     names: AbstractSet[str]
     """The chains that were read."""
     maps: Mapping[str, Map]
-    """The maps from kins to ranks that were read."""
+    """The maps from group sets to ranks that were read."""
     borders: Sequence[str]
     """The chains for addresses that these chains lead to."""
     entries: Sequence[str]
@@ -148,7 +148,7 @@ class KindCheck:
     def groups(self) -> Program:
         """The chains from the roots to the chains for addresses."""
         structure = self.shared.structure
-        program = Program(structure.table, self.kind.reading(by_kin=True), {}, structure.lookups, is_address)
+        program = Program(structure.table, self.kind.reading(by_group_set=True), {}, structure.lookups, is_address)
         for root in self.roots:
             program.add(root)
         return program
@@ -156,7 +156,7 @@ class KindCheck:
     @cached_property
     def addresses(self) -> Program:
         """The chains for addresses, and all chains behind them."""
-        structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
+        structure, reading = self.shared.structure, self.kind.reading(by_group_set=False)
         ranks = self.shared.winners.leaves
         program = Program(structure.table, reading, {}, structure.lookups, codes=ACCEPTS, ranks=ranks)
         for name in self._borders:
@@ -324,7 +324,7 @@ class KindCheck:
         regions = [(*_region(claim, axes), self.atoms.by_group.get(_group(claim), 0)) for claim in made]
         full = (*(axis.full for axis in axes), self.atoms.full)
         order = GroupOrder(full, regions, [claim.outcome for claim in made])
-        priorities = Priorities(KIN, self.atoms.all, self.shared.structure.table.elements_of)
+        priorities = Priorities(GROUP_SET, self.atoms.all, self.shared.structure.table.elements_of)
         ranks = {rank: order.saying.get(outcome, 0) for rank, outcome in self.own.items()}
         walk = GroupsWalk(
             program=self.groups,
@@ -342,7 +342,7 @@ class KindCheck:
             try:
                 walk.check(root, self._cell(walk), order.all)
             except Mismatch as mismatch:
-                far = self._members(mismatch.cell[KIN])
+                far = self._members(mismatch.cell[GROUP_SET])
                 raise ProfileMismatch(self, axes, far, self._claim(mismatch, made), mismatch) from mismatch
         self.cells += walk.cells
         return walk
@@ -399,8 +399,8 @@ class KindCheck:
         return made[mismatch.box] if is_claim and mismatch.box is not None else None
 
     def _members(self, atoms: Atoms) -> Iterator[int]:
-        """Yield far addresses of these kins."""
-        found = [self.atoms.all[index] for index in islice(indices(atoms), MOST_FAR)]
+        """Yield far addresses of these group sets."""
+        found = [self.atoms.all[index] for index in islice(indices(atoms), MAX_FAR)]
         for atom in found[::-1]:
             yield from islice(self.atoms.examples(atom), 3)
         if NO_MEMBER in found:
@@ -424,8 +424,8 @@ class KindCheck:
         cell = tuple(axis.full for axis in axes)
         for claim in about:
             cell = meet(cell, _region(claim, axes)) or cell
-        far = [address for claim in about[::-1] for address in islice(self._far_of(about, claim), MOST_FAR // 3)]
-        far += islice(self._members(0 if about else self.atoms.full), MOST_FAR // 3)
+        far = [address for claim in about[::-1] for address in islice(self._far_of(about, claim), MAX_FAR // 3)]
+        far += islice(self._members(0 if about else self.atoms.full), MAX_FAR // 3)
         mismatch = Mismatch(cell, None, None, str(error))
         return ProfileMismatch(self, axes, chain(far, self._others()), about[0] if about else None, mismatch)
 

@@ -23,7 +23,7 @@ from sgdataplane.proof.step import Asked, FieldReading
 BEHIND_AH = ("protocol", "source_port", "port")  # with AH, the entry has these of the packet behind the header
 IS_AH = Match(Field.L4PROTO, (Range.of(AH),))
 PROTOCOL, LOCAL = map([axis.name for axis in AXES].index, ("protocol", "local"))
-FAR = KIN = len(AXES)  # the last axis has the far address in one walk, and its kin in the other
+FAR = GROUP_SET = len(AXES)  # the last axis has the far address in one walk, and its group set in the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class SessionKind:
         shared = always.SHARED[self.family] if self.direction is Direction.INGRESS else ()
         return [p for p in (*eni.own_prefixes, *shared) if p.family is self.family]
 
-    def reading(self, *, by_kin: bool) -> FieldReading:
-        """Say how such packets' fields are read. With `by_kin`, the far address is read by its kin only.
+    def reading(self, *, by_group_set: bool) -> FieldReading:
+        """Say how such packets' fields are read. With `by_kin`, the far address is read by its group set only.
 
         With AH, no rule may ask for the entry's protocol or ports.
         """
@@ -84,6 +84,6 @@ class SessionKind:
             if axis.name in mine and axis.name not in unasked
         }
         answers = {IS_AH: self.is_behind_ah} if self.family is Family.IPV6 else {}
-        if by_kin:
+        if by_group_set:
             return FieldReading(known, asked, mine["far"], members_name(self.family), answers=answers)
         return FieldReading(known, {**asked, (mine["far"], None): FAR}, answers=answers)

@@ -16,7 +16,7 @@ from operator import and_, xor
 
 from sgdataplane.proof.axes import Atoms, runs
 
-MOST_KNOWN = 1 << 12  # for so many sets of atoms an axis remembers the boxes; a walk asks again soon, or hardly ever
+MAX_KNOWN = 1 << 12  # for so many sets of atoms an axis remembers the boxes; a walk asks again soon, or hardly ever
 
 Cell = tuple[Atoms, ...]
 """One set of atoms for each axis."""
@@ -90,7 +90,7 @@ class _Dimension:
         """Return the boxes that meet the set, and those that hold all of it. The set isn't empty."""
         found = self._known.get(atoms)
         if found is None:
-            if len(self._known) >= MOST_KNOWN:
+            if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             found = self._known[atoms] = self._asked(atoms)
         return found

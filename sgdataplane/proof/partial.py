@@ -30,7 +30,7 @@ from sgdataplane.proof.regions import ChainPairs, ClippedSpan, Covered, RegionBo
 from sgdataplane.proof.shared import Shared, SideClaims, far_of
 from sgdataplane.proof.walk import Mismatch, Walk
 
-MOST_CLAIMS, MOST_WALKS = 16, 12  # if more claims changed, or boxes are to be walked, everything is walked
+MAX_CLAIMS, MAX_WALKS = 16, 12  # if more claims changed, or boxes are to be walked, everything is walked
 PORTS = 0xFFFF
 Blocks = Mapping[Remote, Ranges]
 
@@ -60,7 +60,7 @@ class PartialWalk:
 
     def new_program(self, within: Mapping[int, tuple[int, int]] | None = None) -> Program:
         """Return a program without chains. It reads look-ups only for the numbers `within` these bounds, by axis."""
-        structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
+        structure, reading = self.shared.structure, self.kind.reading(by_group_set=False)
         ranks, lookups = self.shared.winners.leaves, structure.lookups
         return Program(structure.table, reading, {}, lookups, codes=ACCEPTS, ranks=ranks, within=within or {})
 
@@ -86,7 +86,7 @@ class PartialWalk:
     def _boxes(self, entries: Sequence[str]) -> list[RegionBox]:
         """Return the boxes to walk, without those that are a part of another one."""
         found = list(dict.fromkeys([*self._of_claims(), *self._of_chains(entries)]))
-        if len(found) > MOST_WALKS:
+        if len(found) > MAX_WALKS:
             raise UntoldError
         return [box for box in found if not any(_is_in(box, other) for other in found if other is not box)]
 
@@ -115,7 +115,7 @@ class PartialWalk:
         All other claims are in the same order as before.
         """
         gone, come = between(self.claims, self.side.of_addresses)
-        if len(gone) + len(come) > MOST_CLAIMS:
+        if len(gone) + len(come) > MAX_CLAIMS:
             raise UntoldError
         yield from (_box(claim, self.blocks) for claim in gone)
         yield from (_box(claim, self.side.blocks) for claim in come)

@@ -1,7 +1,7 @@
-"""Know the priority of packets on their way through a profile. Chains keep kins' numbers and ranks there.
+"""Know the priority of packets on their way through a profile. Chains keep group sets' numbers and ranks there.
 
-Owns what becomes of the priority. An atom of the axis of kins stands for all far addresses that are in the same groups
-and have the same number in the map of members. It is given these atoms, and maps. It must not know claims.
+Owns what becomes of the priority. An atom of the axis of group sets stands for all far addresses that are in the same
+groups and have the same number in the map of members. It is given these atoms, and maps. It must not know claims.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sgdataplane.nft.ir import Datum, MapKey, MapPriority, Match, SetPriority
 from sgdataplane.proof.axes import Atoms, is_in
 from sgdataplane.proof.step import Effects
 
-Kin = tuple[str, ...]  # the groups that an address is a member of, sorted; empty if it is no member's
-KinAtom = tuple[Kin, int | None]  # a kin, and its number in the map of members, if it is there
+GroupSet = tuple[str, ...]  # the groups that an address is a member of, sorted; empty if it is no member's
+GroupSetAtom = tuple[GroupSet, int | None]  # a group set, and its number in the map of members, if it is there
 UNSET = None  # the priority that a packet came with, which may be any
 View = tuple[int | None, ...]  # the priority of each atom
 MapOf = Callable[[str], Mapping[MapKey, Datum]]
@@ -32,12 +32,12 @@ def atoms_of(found: Iterable[int], size: int) -> Atoms:
 
 @dataclass
 class Priorities:
-    """The priority of packets by their kin, after any effects."""
+    """The priority of packets by their group set, after any effects."""
 
     axis: int
-    """The index of the axis of kins."""
-    atoms: Sequence[KinAtom]
-    """The atoms of far addresses by kin."""
+    """The index of the axis of group sets."""
+    atoms: Sequence[GroupSetAtom]
+    """The atoms of far addresses by group set."""
     map_of: MapOf
     """Returns the elements of a map of priorities."""
     first: int | None = UNSET
@@ -63,7 +63,7 @@ class Priorities:
         return tuple(now if number is None else number for now, (_, number) in zip(view, self.atoms, strict=True))
 
     def asked(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
-        """Return the axis of kins, the atoms whose priority nobody has set, and those for which all matches hold."""
+        """Return the axis of group sets, the atoms without a priority, and those for which all matches hold."""
         key = (matches, effects)
         if key not in self._asked:
             known = [(index, value) for index, value in enumerate(self.view(effects)) if value is not UNSET]
@@ -87,7 +87,7 @@ class OnePriority:
         return written[-1].value if written and isinstance(written[-1], SetPriority) else UNSET
 
     def asked(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
-        """Return the same as Priorities.asked(), with the first axis in place of that of kins."""
+        """Return the same as Priorities.asked(), with the first axis in place of that of group sets."""
         value = self.value(effects)
         if value is UNSET:
             return 0, self.full, 0

@@ -5,7 +5,7 @@ the profile, and the chains where it begins. It must not know what comes before 
 carry verdicts out.
 
 The proof of a kind rests on its claims, the blocks of their remotes and the order among them; on the chains that it
-read; on the kins of far addresses, the maps that rank them, and what its ranks stand for.
+read; on the group sets of far addresses, the maps that rank them, and what its ranks stand for.
 """
 
 from __future__ import annotations

@@ -224,8 +224,8 @@ class Program:
         match statements:
             case (Match() as test, MapPriority(asked, name) as look_up) if test.field is asked is PRIORITY:
                 keys = self.table.elements_of(name) if name in self.table.map else ()
-                is_needless = all(not isinstance(key, tuple) and holds(test, key) for key in keys)
-                return (look_up,) if is_needless else statements
+                is_redundant = all(not isinstance(key, tuple) and holds(test, key) for key in keys)
+                return (look_up,) if is_redundant else statements
         return statements
 
     def _parsed(self, statements: Sequence[Statement]) -> RuleStep | None:

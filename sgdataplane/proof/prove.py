@@ -26,7 +26,7 @@ from sgdataplane.model.words import counted
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.proof.audits import AuditCheck, ProvenAudits
-from sgdataplane.proof.far import KinAtoms, Kinships
+from sgdataplane.proof.far import GroupSetAtoms, Kinships
 from sgdataplane.proof.gate import GateCheck, GateMismatch, Kind
 from sgdataplane.proof.kindcheck import ProfileMismatch
 from sgdataplane.proof.limits import wrong_limits
@@ -50,8 +50,8 @@ class ProvenTable:
 
     structure: Structure
     kinships: Kinships
-    atoms: Mapping[Family, KinAtoms] = field(default_factory=dict)
-    """The atoms of far addresses by kin."""
+    atoms: Mapping[Family, GroupSetAtoms] = field(default_factory=dict)
+    """The atoms of far addresses by group set."""
     remembered: Remembered = field(default_factory=Remembered)
     """What all profiles share."""
     places: Places | None = None
@@ -135,7 +135,7 @@ def _lists(state: CloudState, groups: Sequence[SecurityGroup]) -> Iterator[tuple
                 yield group_id, other and other.vpc_id
 
 
-MOST_TEMPLATES = 64  # so many templates are kept, the latest ones; each has a few dozen chains
+MAX_TEMPLATES = 64  # so many templates are kept, the latest ones; each has a few dozen chains
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class _Basis:
         structure = Structure.read(table, wanted.site, proven.structure)
         kinships = Kinships.read(wanted.state, proven.kinships)
         atoms = {
-            family: KinAtoms.read(kinships.pages[family], _members(structure, family), proven.atoms.get(family))
+            family: GroupSetAtoms.read(kinships.pages[family], _members(structure, family), proven.atoms.get(family))
             for family in Family
         }
         return cls(proven, Shared(structure, kinships, atoms, proven.remembered))
@@ -285,7 +285,7 @@ class _Work:
         other = None if self._like is None else _Basis.of(self._like, self._table, self._namespace.wanted)
         profiles = self._profiles(start, other, places)
         templates = self._before.templates if self._gate is None else self._gate.templates
-        latest = dict(list(templates.items())[-MOST_TEMPLATES:])
+        latest = dict(list(templates.items())[-MAX_TEMPLATES:])
         shared = start.shared
         return ProvenTable(
             shared.structure, shared.kinships, shared.atoms, shared.remembered, places, profiles, latest, self._vpc_of,

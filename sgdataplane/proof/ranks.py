@@ -21,7 +21,7 @@ from sgdataplane.net.values import Family, Verdict
 from sgdataplane.nft.ir import Key, Map, Range, Table, VerdictKind
 from sgdataplane.nft.ir import Verdict as Lead
 from sgdataplane.proof.claims import end_chain
-from sgdataplane.proof.far import KinAtoms, KinNumbers
+from sgdataplane.proof.far import GroupSetAtoms, GroupSetNumbers
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.step import FieldReading, Outcome
 
@@ -153,27 +153,27 @@ Strengths = tuple[tuple[str, int], ...]  # groups with their ranks, strongest fi
 
 @dataclass
 class RankMaps:
-    """Tells which maps give each kin the rank of its strongest group."""
+    """Tells which maps give each group set the rank of its strongest group."""
 
-    numbers: KinNumbers
+    numbers: GroupSetNumbers
     """The numbers of each group's members."""
     table: Table
     checked: dict[tuple[str, Strengths, str], tuple[Map, Map | None, bool]] = field(default_factory=dict)
     """The maps that were looked through, and whether they were right."""
 
     @classmethod
-    def after(cls, before: RankMaps | None, atoms: Mapping[Family, KinAtoms], table: Table) -> RankMaps:
-        """Start with what was found out about an earlier table's maps, unless there are other kins by now."""
+    def after(cls, before: RankMaps | None, atoms: Mapping[Family, GroupSetAtoms], table: Table) -> RankMaps:
+        """Start with what was found out about an earlier table's maps, unless there are other group sets by now."""
         if before is not None and before.numbers.is_of(atoms):
             return cls(before.numbers, table, dict(before.checked))
-        return cls(KinNumbers.of(atoms), table)
+        return cls(GroupSetNumbers.of(atoms), table)
 
     def are_right(self, names: Sequence[str], strengths: Strengths) -> bool:
-        """Return whether these one or two maps, asked in this order, rank each kin by just these groups.
+        """Return whether these one or two maps, asked in this order, rank each group set by just these groups.
 
-        Each kin that is in some of the groups must get the rank of the first of them, and the maps must hold nothing
-        else. If the result is False, they may be right all the same. Of two maps, the last one must be about the
-        strongest groups, and the other one about no kin of these.
+        Each group set that is in some of the groups must get the rank of the first of them, and the maps must hold
+        nothing else. If the result is False, they may be right all the same. Of two maps, the last one must be about
+        the strongest groups, and the other one about no group set of these.
         """
         *others, last = names
         if not others:
@@ -184,7 +184,7 @@ class RankMaps:
         return is_right and self._is_right(others[0], strengths[first:], last)
 
     def _is_right(self, name: str, strengths: Strengths, but: str = "") -> bool:
-        """Return the same for one map. `but` names a map that is about all kins that this one leaves out."""
+        """Return the same for one map. `but` names a map that is about all group sets that this one leaves out."""
         entry, other, key = self.table.map[name], self.table.map.get(but), (name, strengths, but)
         known, known_other, is_right = self.checked.get(key, (None, None, False))
         if known is not entry or known_other is not other:
@@ -193,10 +193,10 @@ class RankMaps:
         return is_right
 
     def _is_equal(self, entry: Map, strengths: Strengths, but: str) -> bool:
-        """Return whether the map holds exactly the rank of the first of these groups for each kin."""
+        """Return whether the map holds exactly the rank of the first of these groups for each group set."""
         wanted: dict[Key, int] = {}
         for group, rank in reversed(strengths):
             wanted.update(dict.fromkeys(self.numbers.of_group.get(group, ()), rank))
         apart = self.table.elements_of(but) if but else {}
-        left = {kin: rank for kin, rank in wanted.items() if kin not in apart}
+        left = {group_set: rank for group_set, rank in wanted.items() if group_set not in apart}
         return dict(entry.elements) == left and apart.keys().isdisjoint(left.values())

@@ -26,7 +26,7 @@ RegionBox = tuple[Covered, ...]  # the values on each axis
 Entries = Sequence[tuple[Range, Verdict]]  # the entries of a look-up
 Rests = tuple[Verdict | None, Verdict | None]  # the verdicts on packets that the one and the other look-up don't find
 MOST = 24  # so many boxes there may be, and so many entries of two maps may differ
-MOST_PAIRS = 16 * MOST  # so many pairs of chains are compared
+MAX_PAIRS = 16 * MOST  # so many pairs of chains are compared
 
 
 class UntoldError(Exception):
@@ -112,7 +112,7 @@ class ChainPairs:
     """Where the chains do something else; filled by compare()."""
     names: set[str] = field(default_factory=set)
     """The later chains that were looked into; filled by compare()."""
-    _left: int = MOST_PAIRS
+    _left: int = MAX_PAIRS
 
     @cached_property
     def _axes(self) -> Mapping[Field, int]:

@@ -14,7 +14,7 @@ from sgdataplane.model.semantics import Candidate
 from sgdataplane.model.state import CloudState, GroupRef, Remote
 from sgdataplane.net.values import Family
 from sgdataplane.proof.claims import Before, Claim, ClaimMemo, KnownGroups, KnownRules, Ranges
-from sgdataplane.proof.far import KinAtoms, Kinships, remote_ranges
+from sgdataplane.proof.far import GroupSetAtoms, Kinships, remote_ranges
 from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, Winners
 from sgdataplane.proof.step import Outcome, counter_of
 from sgdataplane.proof.structure import Structure
@@ -112,8 +112,8 @@ class Shared:
 
     structure: Structure
     kinships: Kinships
-    atoms: Mapping[Family, KinAtoms]
-    """The atoms of far addresses by kin."""
+    atoms: Mapping[Family, GroupSetAtoms]
+    """The atoms of far addresses by group set."""
     before: Remembered
     """What profiles of the earlier table shared."""
     claims: ClaimMemo = field(init=False)
@@ -124,7 +124,7 @@ class Shared:
 
     @cached_property
     def rank_maps(self) -> RankMaps:
-        """The maps that give kins ranks, and whether they are right."""
+        """The maps that give group sets ranks, and whether they are right."""
         return RankMaps.after(self.before.rank_maps, self.atoms, self.structure.table)
 
     @cached_property
@@ -149,7 +149,7 @@ class Remembered:
     claims: KnownRules = field(default_factory=dict)
     """Claims by rule."""
     rank_maps: RankMaps | None = None
-    """The maps from kins to ranks that were looked through."""
+    """The maps from group sets to ranks that were looked through."""
     groups: KnownGroups = field(default_factory=dict)
     """The rules of each group, in order."""
     others: Mapping[Decision, Candidate] = field(default_factory=dict)

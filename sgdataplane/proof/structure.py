@@ -82,7 +82,7 @@ class Structure:
     facts: Mapping[str, Mentions]
     """What each chain names."""
     lookups: Mapping[str, Lookup]
-    """Each map as the proof reads it, except maps from kins to ranks."""
+    """Each map as the proof reads it, except maps from group sets to ranks."""
     targets: Mapping[str, frozenset[str]]
     """Where each chain can lead, by its rules or by maps."""
     depth: Mapping[str, int]
@@ -231,7 +231,7 @@ def _of_numbers(maps: Mapping[str, Map], names: Iterable[str]) -> set[str]:
 
 
 def _is_of_ranks(entry: Map) -> bool:
-    """Return whether a map is from kins to ranks. There are many; they are read where they are asked for."""
+    """Return whether a map is from group sets to ranks. There are many; they are read where they are asked for."""
     return entry.holds is KeyType.CLASSID is entry.key_type
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 RELAY_FILE, SYNC_FILE = Path("/etc/sgdataplane/relay.toml"), Path("/etc/sgdataplane/sync.toml")
 NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
-MOST_SNAPSHOTS = 100_000
+MAX_SNAPSHOTS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ def read_pace(text: str) -> float:
     Raises:
         ValueError: It isn't a whole number within the bounds.
     """
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_SNAPSHOTS:
-        raise ValueError(f"{text!r} is not a number from 1 to {MOST_SNAPSHOTS}")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_SNAPSHOTS:
+        raise ValueError(f"{text!r} is not a number from 1 to {MAX_SNAPSHOTS}")
     return float(text)
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from sgdataplane.relay.arguments import (
-    MOST_SNAPSHOTS,
+    MAX_SNAPSHOTS,
     MissingError,
     RelayConfig,
     SyncConfig,
@@ -44,7 +44,7 @@ def _urls(value: object) -> tuple[str, ...] | None:
 
 def _pace(value: object) -> float | None:
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if is_number and 1 <= value <= MOST_SNAPSHOTS else None  # type: ignore[operator, arg-type]
+    return float(value) if is_number and 1 <= value <= MAX_SNAPSHOTS else None  # type: ignore[operator, arg-type]
 
 
 TLS: Mapping[str, ReadsValue] = {"tls_cert": PATH, "tls_key": PATH, "tls_ca": PATH}
@@ -53,7 +53,7 @@ KINDS: Mapping[type, Mapping[str, ReadsValue]] = {
         "store": STORE,
         "listen": ENDPOINT,
         **TLS,
-        "snapshots": ValueKind(f"a number from 1 to {MOST_SNAPSHOTS}", _pace),
+        "snapshots": ValueKind(f"a number from 1 to {MAX_SNAPSHOTS}", _pace),
         "name": ValueKind("letters, digits and any of . _ : -, at most 100", _or_none(read_name)),
         "metrics": or_nothing(ENDPOINT),
     },

@@ -59,7 +59,7 @@ COMMON = (
     b'"vpc_id":"vpc-"},{"host":"'
 )
 LEVEL, WINDOW, ROOM = 1, -15, 5  # of zlib: fast, without a header, and with little to set up
-MOST_EXAMPLES = 16_384
+MAX_EXAMPLES = 16_384
 AS_IT_IS = 1 << 15  # beside an example's number: the text has the object's id
 
 
@@ -76,13 +76,13 @@ class Examples:
     def number_for(self, like: str, text: bytes) -> int:
         """Return the number of the example for all texts that are `like` this one.
 
-        The first such text becomes the example. Once there are `MOST_EXAMPLES`, the others get number 0, the common
+        The first such text becomes the example. Once there are `MAX_EXAMPLES`, the others get number 0, the common
         one.
         """
         number = self._numbers.get(like)
         if number is None:
             number = 0
-            if len(self._texts) < MOST_EXAMPLES:
+            if len(self._texts) < MAX_EXAMPLES:
                 number = self._numbers[like] = len(self._texts)
                 self._texts.append(COMMON + text)
         return number

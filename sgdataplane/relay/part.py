@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
-from sgdataplane.relay.wire import MOST_LETTERS, MOST_OBJECTS, BadMessageError, Hello, HostChange, canonical, digest_of
+from sgdataplane.relay.wire import MAX_CHARACTERS, MAX_OBJECTS, BadMessageError, Hello, HostChange, canonical, digest_of
 from sgdataplane.store.documents import IDS, SECTIONS, Fields, ResourceKind, kind_of, path_of
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Path
@@ -28,7 +28,7 @@ class HostPart:
 
     version: Version | None = None
     objects: dict[Path, Fields] = field(default_factory=dict)  # path -> native object
-    letters: dict[Path, int] = field(default_factory=dict)  # path -> characters of the object's text
+    characters: dict[Path, int] = field(default_factory=dict)  # path -> characters of the object's text
 
     @staticmethod
     def of(version: Version | None, document: dict[str, object]) -> HostPart:
@@ -67,17 +67,17 @@ class HostPart:
         Raises:
             BadMessageError: The host would get too much.
         """
-        objects, letters, version = dict(self.objects), dict(self.letters), self.version
+        objects, characters, version = dict(self.objects), dict(self.characters), self.version
         for change in changes:
             for path in change.deletes:
                 objects.pop(path, None)
-                letters.pop(path, None)
+                characters.pop(path, None)
             objects |= change.puts
-            letters |= {path: len(canonical(fields)) for path, fields in change.puts.items()}
+            characters |= {path: len(canonical(fields)) for path, fields in change.puts.items()}
             version = change.version
-        if len(objects) > MOST_OBJECTS or sum(letters.values()) > MOST_LETTERS:
-            raise BadMessageError(f"more than {MOST_OBJECTS} objects or {MOST_LETTERS} letters for one host")
-        return HostPart(version, objects, letters)
+        if len(objects) > MAX_OBJECTS or sum(characters.values()) > MAX_CHARACTERS:
+            raise BadMessageError(f"more than {MAX_OBJECTS} objects or {MAX_CHARACTERS} letters for one host")
+        return HostPart(version, objects, characters)
 
 
 def is_far(path: Path, fields: Fields) -> bool:
@@ -110,9 +110,9 @@ class Receiving:
     def __init__(self, part: HostPart, *, may_go_back: bool = False) -> None:
         self.part, self._may_go_back = part, may_go_back
         self._waiting: list[HostChange] = []
-        self._letters = 0
+        self._characters = 0
 
-    def take(self, change: HostChange, letters: int) -> bool:
+    def take(self, change: HostChange, characters: int) -> bool:
         """Take a message of a change. Return whether the change is complete, and `part` is its result.
 
         `letters` is the length of the message, in characters.
@@ -124,14 +124,14 @@ class Receiving:
         self._require_newer(change.version)
         if self._waiting and self._waiting[0].version != change.version:
             raise BadMessageError("the parts of one change are of several versions")
-        self._letters += letters
-        if self._letters > 2 * MOST_LETTERS:
-            raise BadMessageError(f"one change has more than {2 * MOST_LETTERS} letters")
+        self._characters += characters
+        if self._characters > 2 * MAX_CHARACTERS:
+            raise BadMessageError(f"one change has more than {2 * MAX_CHARACTERS} letters")
         self._waiting.append(change)
         if change.has_more:
             return False
         self.part = self.part.after(self._waiting)
-        self._waiting, self._letters, self._may_go_back = [], 0, False
+        self._waiting, self._characters, self._may_go_back = [], 0, False
         return True
 
     def _require_newer(self, version: Version) -> None:

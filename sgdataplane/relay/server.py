@@ -35,7 +35,7 @@ from sgdataplane.relay.counts import (
 )
 from sgdataplane.relay.held import HeldDocuments, known
 from sgdataplane.relay.memory import give_back
-from sgdataplane.relay.streams import REPORT_S, Left, Stream, Turnstile, send_changes, send_refusals
+from sgdataplane.relay.streams import REPORT_S, Left, RateLimiter, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
 from sgdataplane.relay.wire import (
     BAD_MESSAGE,
@@ -57,7 +57,7 @@ HELLO_S = 10.0  # in which a host must say hello
 BEHIND_S = 5.0  # for which a host waits that has seen a later revision than we
 LOOK_S, RETRY_S = 1.0, 1.0
 FORGET_S = 600.0  # after which nothing is known any more of a host that has gone
-MOST_LEFT = 10_000  # of which something is known
+MAX_LEFT = 10_000  # of which something is known
 SNAPSHOTS = 200.0  # answers to `hello` in a second
 DECIDING = (ResourceKind.HOST, ResourceKind.REFUSAL)  # documents that say who gets a stream
 
@@ -75,7 +75,7 @@ class Relay:
         self.streams: dict[str, Stream] = {}
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
-        self._pace = Turnstile(snapshots)
+        self._pace = RateLimiter(snapshots)
         self._trouble_log = limit_log(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -246,7 +246,7 @@ class Relay:
         """Forget the hosts that have gone long ago, and the oldest of those that are too many."""
         while self.left:
             host, one = next(iter(self.left.items()))
-            if len(self.left) <= MOST_LEFT and now - one.at <= FORGET_S:
+            if len(self.left) <= MAX_LEFT and now - one.at <= FORGET_S:
                 break
             del self.left[host]
 

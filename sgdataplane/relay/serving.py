@@ -52,14 +52,14 @@ READ, UNSENT, SEND_BUFFER = 2 << 10, 1 << 15, 1 << 18  # bytes
 QUEUE = 4  # messages that have come and aren't read
 
 
-class Door(NamedTuple):
+class RelayEndpoint(NamedTuple):
     """The address and port at which a relay listens."""
 
     host: str
     port: int
 
 
-def door_at(text: str) -> Door:
+def endpoint_at(text: str) -> RelayEndpoint:
     """Read `ADDRESS:PORT`.
 
     Raises:
@@ -69,7 +69,7 @@ def door_at(text: str) -> Door:
     host = host.removeprefix("[").removesuffix("]")
     try:
         ipaddress.ip_address(host)
-        at = Door(host, int(port))
+        at = RelayEndpoint(host, int(port))
         if not 0 <= at.port < 65536:
             raise ValueError
     except ValueError:
@@ -81,7 +81,7 @@ def door_at(text: str) -> Door:
 class Serving:
     """How a relay serves."""
 
-    door: Door
+    endpoint: RelayEndpoint
     tls: TlsFiles
     snapshots: float  # how many hosts a second get all that they need
     name: str = ""  # the relay's name in the store; "" for this machine's name and its port
@@ -97,12 +97,12 @@ def run_relay(store: Store, how: Serving, ready: Callable[[str, int], None]) -> 
     """
     context = relay_context(how.tls)
     allow_descriptors()
-    with closing(_listening(how.door)) as listening:
+    with closing(_listening(how.endpoint)) as listening:
         asyncio.run(_serve(store, listening, context, how, ready))
 
 
 async def _serve(
-    store: Store, door: socket, context: ssl.SSLContext, how: Serving, ready: Callable[[str, int], None]
+    store: Store, endpoint: socket, context: ssl.SSLContext, how: Serving, ready: Callable[[str, int], None]
 ) -> None:
     ends = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -122,7 +122,7 @@ async def _serve(
     with Watcher(store, relay, fail):
         async with serve(
             relay.serve,
-            sock=door,
+            sock=endpoint,
             ssl=context,
             backlog=BACKLOG,
             ssl_handshake_timeout=HANDSHAKE_S,
@@ -138,8 +138,8 @@ async def _serve(
             server_header=None,
             logger=quiet,
         ):
-            ready(_url_of(door), relay.documents.revision)
-            beside = _start_beside(store, relay, how, door)
+            ready(_url_of(endpoint), relay.documents.revision)
+            beside = _start_beside(store, relay, how, endpoint)
             await ends.wait()
             for task in beside:
                 task.cancel()
@@ -147,9 +147,9 @@ async def _serve(
         raise error
 
 
-def _start_beside(store: Store, relay: Relay, how: Serving, door: socket) -> list[asyncio.Task[NoReturn]]:
+def _start_beside(store: Store, relay: Relay, how: Serving, endpoint: socket) -> list[asyncio.Task[NoReturn]]:
     """Start to write summaries and serve metrics. Both go on until their tasks are cancelled."""
-    summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{door.getsockname()[1]}")
+    summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{endpoint.getsockname()[1]}")
     text = text_of(RelayMetrics(relay, how.tls), RELAY_PREFIX)
     runs: dict[str, Callable[[], Awaitable[None]]] = {
         "writing summaries": summarizing.run,
@@ -169,21 +169,21 @@ async def keep_running(name: str, run: Callable[[], Awaitable[None]], counts: Re
         await asyncio.sleep(RESTART_S)
 
 
-def _url_of(door: socket) -> str:
-    host, port = door.getsockname()[:2]
+def _url_of(endpoint: socket) -> str:
+    host, port = endpoint.getsockname()[:2]
     return f"wss://[{host}]:{port}" if ":" in host else f"wss://{host}:{port}"
 
 
-def _listening(at: Door) -> socket:
-    door = socket(AF_INET6 if ":" in at.host else AF_INET, SOCK_STREAM, IPPROTO_TCP)
+def _listening(at: RelayEndpoint) -> socket:
+    endpoint = socket(AF_INET6 if ":" in at.host else AF_INET, SOCK_STREAM, IPPROTO_TCP)
     try:
-        door.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        door.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
-        door.bind((at.host, at.port))
+        endpoint.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        endpoint.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
+        endpoint.bind((at.host, at.port))
     except OSError as error:
-        door.close()
+        endpoint.close()
         raise EndpointError(f"{at.host}:{at.port}", f"can't listen there: {error.strerror}") from error
-    return door
+    return endpoint
 
 
 def allow_descriptors() -> None:

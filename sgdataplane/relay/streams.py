@@ -37,7 +37,7 @@ FRAGMENT = 1 << 11  # characters of a message that are given to TLS at once
 SEND_S = 15.0  # in which a host must take what is sent to it
 
 
-class Turnstile:
+class RateLimiter:
     """A concurrency limiter: one task at a time enters, and at most so many a second. The others wait in order."""
 
     def __init__(self, per_second: float) -> None:

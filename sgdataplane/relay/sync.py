@@ -263,9 +263,9 @@ class HostSync:
             elif self._take(receiving, message, len(text)):
                 self._arrived.set()
 
-    def _take(self, receiving: Receiving, change: HostChange, letters: int) -> bool:
+    def _take(self, receiving: Receiving, change: HostChange, characters: int) -> bool:
         before = self.part.version
-        if not receiving.take(change, letters):
+        if not receiving.take(change, characters):
             return False
         self.part, self._may_go_back = receiving.part, False
         self._goes_back |= before is not None and change.version < before

@@ -41,8 +41,8 @@ REVOKED, BAD_MESSAGE, OTHER_PROTOCOL, NEWER_STREAM = 4001, 4002, 4003, 4004  # c
 # object alone is larger; what is larger than these is no message of ours.
 LARGEST_FROM_HOST, LARGEST_FROM_RELAY, LARGEST_REPORT = 4 << 20, 16 << 20, 1 << 20  # bytes
 PART = 1 << 18  # characters
-MOST_OBJECTS, MOST_LETTERS = 100_000, 128 << 20  # of all objects that a host gets
-MOST_ENIS, MOST_FAILED, LONGEST_TEXT = 5_000, 100, 500  # of a report: attached, failed; and characters of a reason
+MAX_OBJECTS, MAX_CHARACTERS = 100_000, 128 << 20  # of all objects that a host gets
+MAX_ENIS, MAX_FAILED, LONGEST_TEXT = 5_000, 100, 500  # of a report: attached, failed; and characters of a reason
 LARGEST_NUMBER = 2**62
 DIGEST = 32  # characters
 DEEPEST = 8  # levels of an object
@@ -157,9 +157,9 @@ def parts(texts: Iterator[tuple[Path, str]], version: Version, deletes: tuple[Pa
 
 def _report(report: Reported) -> dict[str, object]:
     """Return a report's fields, cut to what a report may have."""
-    failed = [{"eni": eni, "why": why[:LONGEST_TEXT]} for eni, why in report.failed[:MOST_FAILED]]
+    failed = [{"eni": eni, "why": why[:LONGEST_TEXT]} for eni, why in report.failed[:MAX_FAILED]]
     said = {"enforced": _spelt(report.enforced), "failed": failed, "error": report.error[:LONGEST_TEXT]}
-    return {**said, "claims": list(report.claims[:MOST_ENIS])}
+    return {**said, "claims": list(report.claims[:MAX_ENIS])}
 
 
 def _spelt(version: Version | None) -> dict[str, int] | None:
@@ -197,7 +197,7 @@ def read_from_relay(text: str | bytes) -> HostChange | Refused:
         case "change":
             return _change(found)
         case "refused":
-            enis = _mapping(found, "enis", MOST_ENIS)
+            enis = _mapping(found, "enis", MAX_ENIS)
             return Refused({_eni(eni): _text(why, f"enis.{eni}") for eni, why in enis.items()})
     raise BadMessageError("no message of a relay: its kind is change or refused")
 
@@ -205,7 +205,7 @@ def read_from_relay(text: str | bytes) -> HostChange | Refused:
 def _hello(found: dict[str, Any]) -> Hello:
     if (protocol := _number(found, "protocol")) != PROTOCOL:
         raise OtherProtocolError(f"this relay speaks protocol {PROTOCOL}, and not {protocol}")
-    digests = _mapping(found, "digests", MOST_OBJECTS)
+    digests = _mapping(found, "digests", MAX_OBJECTS)
     for path, digest in digests.items():
         if PATH.fullmatch(path) is None:
             _require_path(path)
@@ -215,9 +215,9 @@ def _hello(found: dict[str, Any]) -> Hello:
 
 
 def _read_report(found: dict[str, Any]) -> Reported:
-    claims = _list(found, "claims", MOST_ENIS)
+    claims = _list(found, "claims", MAX_ENIS)
     failed = []
-    for entry in _list(found, "failed", MOST_FAILED):
+    for entry in _list(found, "failed", MAX_FAILED):
         if not isinstance(entry, dict):
             raise BadMessageError("failed: each entry is an object with eni and why")
         failed.append((_eni(entry.get("eni")), _text(entry.get("why"), "failed.why")))
@@ -227,14 +227,14 @@ def _read_report(found: dict[str, Any]) -> Reported:
 
 
 def _change(found: dict[str, Any]) -> HostChange:
-    puts = _mapping(found, "puts", MOST_OBJECTS)
+    puts = _mapping(found, "puts", MAX_OBJECTS)
     for path, fields in puts.items():
         kind = _require_path(path)
         if not isinstance(fields, dict) or fields.get(IDS[kind]) != path.partition("/")[2]:
             raise BadMessageError(f"puts.{path}: not an object whose {IDS[kind]} is that of its path")
         if not _is_shallow(fields, DEEPEST):
             raise BadMessageError(f"puts.{path}: an object has at most {DEEPEST} levels")
-    deletes = _list(found, "deletes", MOST_OBJECTS)
+    deletes = _list(found, "deletes", MAX_OBJECTS)
     for path in deletes:
         _require_path(path)
     more = found.get("more", False)

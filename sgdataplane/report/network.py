@@ -19,15 +19,15 @@ from sgdataplane.report.content import FarRow, Grid, GridCell, Head, Line, Netwo
 from sgdataplane.report.picture import Edge, Node, draw, story
 from sgdataplane.report.words import addresses, is_most, services
 
-MOST_ENIS = 16  # if there are more ENIs, those that no rule tells apart share a row
-MOST_KINDS = 40  # rows of a table in which ENIs share rows
-MOST_BOXES = 14
-MOST_FAR_ROWS = 150
-MOST_NAMES = 4  # names of ENIs in one box or row
+MAX_ENIS = 16  # if there are more ENIs, those that no rule tells apart share a row
+MAX_KINDS = 40  # rows of a table in which ENIs share rows
+MAX_BOXES = 14
+MAX_FAR_ROWS = 150
+MAX_NAMES = 4  # names of ENIs in one box or row
 FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 OUTSIDE = "outside"
 SOME = "some addresses"
-MOST_TEXTS = 12  # services in one cell
+MAX_TEXTS = 12  # services in one cell
 UNKNOWN = Line(("not worked out",), is_some=True)
 
 
@@ -60,24 +60,24 @@ class NetworkView:
         for pair in product(shown, shown):
             self._lines(*pair)  # first, because what is outside may use up the effort allowed
         incoming, outgoing = (self._far_rows(ends, direction) for direction in Direction)
-        left_out = max(len(incoming), len(outgoing)) > MOST_FAR_ROWS
-        blocks = ", ".join(map(str, self._state.vpc[self._vpc_id].cidr_blocks[:MOST_NAMES]))
+        left_out = max(len(incoming), len(outgoing)) > MAX_FAR_ROWS
+        blocks = ", ".join(map(str, self._state.vpc[self._vpc_id].cidr_blocks[:MAX_NAMES]))
         return Network(
             f"vpc-{number}",
             self._vpc_id,
             f"{counted(self._enis, 'ENI')}{f', {blocks}' if blocks else ''}",
-            self._picture(shown[:MOST_BOXES], f"picture-{number}") if ends else None,
+            self._picture(shown[:MAX_BOXES], f"picture-{number}") if ends else None,
             self._grid(ends),
-            incoming[:MOST_FAR_ROWS],
-            outgoing[:MOST_FAR_ROWS],
+            incoming[:MAX_FAR_ROWS],
+            outgoing[:MAX_FAR_ROWS],
             tuple(self._notes(shown, is_far_cut=left_out)),
         )
 
     def _ends(self) -> list[End]:
-        if self._enis <= MOST_ENIS:
+        if self._enis <= MAX_ENIS:
             ends = [End(kind, self._head([eni], kind), eni) for kind in self._kinds for eni in kind.enis]
             return sorted(ends, key=lambda end: end.eni.network_interface_id if end.eni else "")
-        shown = sorted(self._kinds[:MOST_KINDS], key=lambda kind: kind.security_group_ids)
+        shown = sorted(self._kinds[:MAX_KINDS], key=lambda kind: kind.security_group_ids)
         return [End(kind, self._head(kind.enis, kind)) for kind in shown]
 
     def _notes(self, shown: Sequence[EniKind], *, is_far_cut: bool) -> Iterator[str]:
@@ -90,7 +90,7 @@ class NetworkView:
                 'Rules overlap in so many ways that some places say "not worked out"; '
                 "sgdp explain answers for any one packet."
             )
-        if self._enis > MOST_ENIS:
+        if self._enis > MAX_ENIS:
             rows = counted(len(self._kinds), "row")
             yield (
                 f"{self._enis:,} ENIs are too many for a row each: ENIs that no rule tells apart share one. They have "
@@ -99,13 +99,13 @@ class NetworkView:
         if len(shown) < len(self._kinds):
             missing = sum(len(kind.enis) for kind in self._kinds[len(shown) :])
             yield f"Only the {len(shown)} largest of these rows are shown; {counted(missing, 'ENI')} are in the others."
-        if len(shown) > MOST_BOXES:
-            yield f"The picture shows the {MOST_BOXES} largest."
+        if len(shown) > MAX_BOXES:
+            yield f"The picture shows the {MAX_BOXES} largest."
         if is_far_cut:
-            yield f"The tables of what passes from and to outside show their first {MOST_FAR_ROWS} rows."
+            yield f"The tables of what passes from and to outside show their first {MAX_FAR_ROWS} rows."
 
     def _head(self, enis: Sequence[Eni], kind: EniKind) -> Head:
-        return Head(first_of([self._name(eni) for eni in enis], MOST_NAMES), self._groups(kind))
+        return Head(first_of([self._name(eni) for eni in enis], MAX_NAMES), self._groups(kind))
 
     def _name(self, eni: Eni) -> str:
         """Return the instance's name if that has no other ENI; else the ENI's id."""
@@ -117,7 +117,7 @@ class NetworkView:
     def _groups(self, kind: EniKind) -> str:
         """Return what the kind's ENIs have in common: their groups, and the mode if it isn't enforce."""
         mode = "; in audit mode" if _is_audited(kind) else ""
-        return first_of(list(kind.security_group_ids), MOST_NAMES) + mode
+        return first_of(list(kind.security_group_ids), MAX_NAMES) + mode
 
     def _lines(self, source: EniKind, target: EniKind) -> tuple[Line, ...]:
         if (source, target) not in self._ways:
@@ -159,7 +159,7 @@ class NetworkView:
             if texts:
                 names.setdefault((tuple(texts), who, family), []).append(end.head.name)
         return tuple(
-            FarRow(first_of(some, MOST_ENIS), few(texts), who, family) for (texts, who, family), some in names.items()
+            FarRow(first_of(some, MAX_ENIS), few(texts), who, family) for (texts, who, family), some in names.items()
         )
 
     def _far_lines(self, kind: EniKind, direction: Direction, *, most: bool) -> tuple[Line, ...]:
@@ -246,9 +246,9 @@ def lines_of(ways: Iterable[Way], families: Iterable[Family]) -> tuple[Line, ...
 
 
 def few(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the first MOST_TEXTS texts, and how many more there are."""
-    more = len(texts) - MOST_TEXTS
-    return tuple(texts) if more <= 0 else (*texts[:MOST_TEXTS], f"and {more:,} more")
+    """Return the first MAX_TEXTS texts, and how many more there are."""
+    more = len(texts) - MAX_TEXTS
+    return tuple(texts) if more <= 0 else (*texts[:MAX_TEXTS], f"and {more:,} more")
 
 
 def _notes(some: set[Family], families: set[Family], *, is_some: bool) -> Iterator[str]:

@@ -24,10 +24,10 @@ from sgdataplane.report import words
 from sgdataplane.report.content import FindingRow, GroupTable, Network, Observed, ReportPage, RuleRow, Unobserved
 from sgdataplane.report.network import FAMILY, NetworkView
 
-MOST_NETWORKS = 8
-MOST_RULES = 600
-MOST_FINDINGS = 200
-MOST_TEXT = 200  # characters of a name or description
+MAX_NETWORKS = 8
+MAX_RULES = 600
+MAX_FINDINGS = 200
+MAX_TEXT = 200  # characters of a name or description
 EVERY_PORT = PortRange(1, 65535)
 SEVERITIES = ("high", "warning", "info")
 
@@ -59,11 +59,11 @@ def report_page(subject: Subject) -> ReportPage:
         version=__version__,
         facts=tuple(_facts(subject)),
         networks=networks,
-        networks_note=_left_out(len({eni.vpc_id for eni in subject.state.network_interfaces}), MOST_NETWORKS, "VPC"),
+        networks_note=_left_out(len({eni.vpc_id for eni in subject.state.network_interfaces}), MAX_NETWORKS, "VPC"),
         groups=groups,
         groups_note=groups_note,
-        findings=tuple(map(_finding, ordered[:MOST_FINDINGS])),
-        findings_note=_left_out(len(ordered), MOST_FINDINGS, "finding"),
+        findings=tuple(map(_finding, ordered[:MAX_FINDINGS])),
+        findings_note=_left_out(len(ordered), MAX_FINDINGS, "finding"),
         observed=subject.observed,
     )
 
@@ -90,7 +90,7 @@ def _networks(state: CloudState, options: Options) -> Iterator[Network]:
     enis = Counter(eni.vpc_id for eni in state.network_interfaces)
     reach = Reachability(state, options)
     for number, (vpc_id, _) in enumerate(sorted(enis.items(), key=lambda entry: (-entry[1], entry[0])), 1):
-        if number > MOST_NETWORKS:
+        if number > MAX_NETWORKS:
             return
         yield NetworkView(state, reach, vpc_id).network(number)
 
@@ -103,7 +103,7 @@ def _groups(subject: Subject) -> tuple[tuple[GroupTable, ...], str]:
     hits = subject.observed.hits if isinstance(subject.observed, Observed) else None
     found, rows, left_out = list[GroupTable](), 0, list[SecurityGroup]()
     for group in subject.state.security_groups:
-        if rows + len(group.rules) > MOST_RULES or len(found) >= MOST_RULES:
+        if rows + len(group.rules) > MAX_RULES or len(found) >= MAX_RULES:
             left_out.append(group)
             continue
         rows += len(group.rules)
@@ -111,7 +111,7 @@ def _groups(subject: Subject) -> tuple[tuple[GroupTable, ...], str]:
     note = ""
     if left_out:
         rules = counted(sum(len(group.rules) for group in left_out), "rule")
-        note = f"{counted(len(left_out), 'group')} with {rules} more: this page shows up to {MOST_RULES} rules."
+        note = f"{counted(len(left_out), 'group')} with {rules} more: this page shows up to {MAX_RULES} rules."
     return tuple(found), note
 
 
@@ -175,7 +175,7 @@ def _remote(rule: SecurityGroupRule) -> str:
 
 
 def _clipped(text: str) -> str:
-    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _finding(finding: Finding) -> FindingRow:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-MOST_CHARACTERS, MOST_IN_BOX, MOST_IN_TITLE = 30, 24, 16  # in a label, in a line of a box and in its title
+MAX_CHARACTERS, MAX_IN_BOX, MAX_IN_TITLE = 30, 24, 16  # in a label, in a line of a box and in its title
 BOX_WIDTH, ROW_GAP, MARGIN = 172.0, 26.0, 12.0
 LINE, TITLE, PADDING = 16.0, 22.0, 12.0
 CHARACTER = 6.9  # the width of a character in a label, on average
@@ -60,12 +60,12 @@ class DrawnBox:
     @property
     def title(self) -> str:
         """The title, shortened so that it fits."""
-        return shortened(self.node.title, MOST_IN_TITLE)
+        return shortened(self.node.title, MAX_IN_TITLE)
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines below the title, shortened so that they fit."""
-        return tuple(shortened(line, MOST_IN_BOX) for line in self.node.lines)
+        return tuple(shortened(line, MAX_IN_BOX) for line in self.node.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def story(nodes: Sequence[Node], edges: Iterable[Edge]) -> tuple[str, ...]:
     return (*passing, *boxes)
 
 
-def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
+def shortened(text: str, most: int = MAX_CHARACTERS) -> str:
     """Return a text of at most so many characters; an ellipsis stands for the rest."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 

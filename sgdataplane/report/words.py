@@ -13,8 +13,8 @@ from sgdataplane.net.ranges import Ranges, count, minus
 from sgdataplane.net.values import Family, Prefix, Protocol
 from sgdataplane.policy.dimensions import FURTHER
 
-MOST_RANGES = 8  # ranges of ports or addresses that are named one by one
-MOST_HOLES = 4
+MAX_RANGES = 8  # ranges of ports or addresses that are named one by one
+MAX_HOLES = 4
 
 
 def services(what: Passing) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ def _blocks(some: Ranges, family: Family) -> Iterator[str]:
     """
     place = 0
     while place < len(some):
-        end = min(len(some), place + MOST_HOLES)
+        end = min(len(some), place + MAX_HOLES)
         while end > place + 1 and len(_cidrs(some[place][0], some[end - 1][1], family)) > 1:
             end -= 1
         first, last = some[place][0], some[end - 1][1]
@@ -95,7 +95,7 @@ def _blocks(some: Ranges, family: Family) -> Iterator[str]:
 def _cidrs(first: int, last: int, family: Family) -> list[str]:
     """Return the first few of the CIDR blocks that a range consists of."""
     found: list[str] = []
-    while first <= last and len(found) <= MOST_RANGES:
+    while first <= last and len(found) <= MAX_RANGES:
         size = min(first & -first or 1 << family.bits, 1 << (last - first + 1).bit_length() - 1)
         found.append(block(Prefix(family.bits, first, family.bits - size.bit_length() + 1)))
         first += size
@@ -109,4 +109,4 @@ def block(prefix: Prefix) -> str:
 
 
 def _listed(texts: Iterable[str]) -> str:
-    return first_of(list(texts), MOST_RANGES)
+    return first_of(list(texts), MAX_RANGES)

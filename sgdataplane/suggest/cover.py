@@ -66,10 +66,10 @@ def _greedy(cells: set[int], parts: Sequence[tuple[int, Cells]]) -> list[int]:
             left -= of[place]
         elif now:
             heapq.heappush(heap, (-now, place))
-    return _without_needless(found, of)
+    return _without_redundant(found, of)
 
 
-def _without_needless(found: list[int], of: dict[int, Cells]) -> list[int]:
+def _without_redundant(found: list[int], of: dict[int, Cells]) -> list[int]:
     """Return the rectangles without those whose cells others cover, which are left out from the last one on."""
     times: dict[int, int] = {}
     for place in found:

@@ -33,7 +33,7 @@ _PLAIN = f"{_INK}[0m"
 _INKED = re.compile(rf"({_INK}\[[0-9]+m)")  # in a group, so that a split keeps it, at odd places
 _NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?%?")  # matches no IPv4 address
 HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"  # control sequences of ECMA-48
-MOST_FITTED = 1_000  # rows; fitting more of them takes longer than half a second
+MAX_FITTED = 1_000  # rows; fitting more of them takes longer than half a second
 MIN_ROOM = 40  # in less room, tables would be columns of single characters
 
 
@@ -279,7 +279,7 @@ def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], space: i
     columns = list(zip(head, *body, strict=True))
     widths = [max(map(_width, column)) for column in columns]
     right = [bool(body) and all(_NUMBER.fullmatch(_INKED.sub("", cell)) for cell in column[1:]) for column in columns]
-    if sum(widths) + 2 * (len(widths) - 1) <= space or len(body) > MOST_FITTED:
+    if sum(widths) + 2 * (len(widths) - 1) <= space or len(body) > MAX_FITTED:
         yield from (_line(row, widths, right) for row in (head, *body))
         return
     from sgdataplane.terminal.layout import laid_out

@@ -25,7 +25,7 @@ from tests.support.flood import DEADLINE, wait_until
 from tests.support.ordeal import changing_state, flooded, goes_on, holds
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
-MOST_DESCRIPTORS = 1024
+MAX_DESCRIPTORS = 1024
 MANY = 1500  # members: more than is lying about of memory
 ROOM, MOST = 1 << 20, 80 << 20  # bytes; the most is about what they take
 
@@ -193,14 +193,14 @@ def test_out_of_descriptors_it_goes_on_enforcing_and_is_there_again_when_there_a
     with flooded(attached, agent) as flood, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         known = {int(number) for number in os.listdir(f"/proc/{agent.process.pid}/fd")}
         free = min(set(range(max(known) + 2)) - known)
-        resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (free, MOST_DESCRIPTORS))
+        resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (free, MAX_DESCRIPTORS))
         client.settimeout(DEADLINE)
         client.connect(str(agent.socket))
         client.send(spell_request(Request.STATUS))
         agent.write(changing_state(1))
         wait_until(lambda: any("Too many open files" in line for line in agent.log.read_text("utf-8").splitlines()))
         goes_on(flood)
-        resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (MOST_DESCRIPTORS, MOST_DESCRIPTORS))
+        resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (MAX_DESCRIPTORS, MAX_DESCRIPTORS))
         assert client.recv(64).startswith(b'{"ok":true')
         wait_until(lambda: agent.epoch() == 2 and bool(agent.status()["healthy"]))
     assert holds(attached, changing_state(1))

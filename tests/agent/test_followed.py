@@ -180,7 +180,7 @@ def test_what_was_refused_before_says_nothing_of_what_was_published_since(
     refused = name_of_generation(Version(0, 1))
     state = {"path": str(publisher.current), "generation": None, "refused": refused, "error": "bad"}
     monkeypatch.setattr("sgdataplane.handover.agentplace.ask", lambda *_: {"status": {"state": state}})
-    place = AgentPlace(publisher, Path("agent.sock"), patience=0)
+    place = AgentPlace(publisher, Path("agent.sock"), timeout=0)
     with pytest.raises(HostError, match="bad"):
         place.put(Version(0, 1), state_of(WEB))
     with pytest.raises(SilentError):

@@ -321,7 +321,7 @@ def test_a_helper_that_is_killed_somewhere_leaves_its_work_to_us(
 
 
 def test_a_helper_that_hangs_is_ended(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(helper, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(helper, "MARGIN_S", 0.0)
     parent, commit = os.getpid(), NetlinkKernel.run
 
     def hanging(kernel: object, *transactions: object) -> None:

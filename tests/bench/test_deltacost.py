@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench import hostcost
-from bench.deltacost import MOST_ROUNDS, base_state, kinds, steps
+from bench.deltacost import MAX_ROUNDS, base_state, kinds, steps
 
 from sgdataplane.model.state import CloudState
 from tests.support.hardpolicies import targets
@@ -16,7 +16,7 @@ def sizes(state: CloudState) -> tuple[int, ...]:
 
 def test_no_state_comes_twice_and_each_round_ends_with_the_sizes_of_the_first() -> None:
     base = base_state(64, 100)
-    found = [base, *(step.state for step in steps(base, MOST_ROUNDS))]
+    found = [base, *(step.state for step in steps(base, MAX_ROUNDS))]
     assert all(one != other for number, one in enumerate(found) for other in found[:number])
     each = 2 * len(kinds(base)) + 2
     assert {sizes(state) for state in found[::each]} == {sizes(base)}
@@ -38,7 +38,7 @@ def test_without_members_there_are_no_changes_of_members() -> None:
 def test_a_new_kinship_is_new_in_each_round() -> None:
     base = base_state(640, 20)
     seen = {eni.security_group_ids for eni in base.network_interfaces}
-    for step in steps(base, MOST_ROUNDS):
+    for step in steps(base, MAX_ROUNDS):
         now = {eni.security_group_ids for eni in step.state.network_interfaces}
         if step.kind == "new kinship in":
             assert now - seen

@@ -23,7 +23,7 @@ from sgdataplane.control.config import ApiConfig
 from sgdataplane.control.http.client import ApiClient, RefusedError
 from sgdataplane.control.http.development import FILE, ServedEndpoint, default_folder, read_endpoint
 from sgdataplane.control.http.server import ListenAt
-from sgdataplane.control.http.throttle import Throttle
+from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from tests.support.sdks import driver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +97,7 @@ def test_a_reset_takes_everything_but_the_key(said: Mapping[str, Any]) -> None:
 
 def test_nothing_is_throttled() -> None:
     """At one instant, in which an API that isn't for development takes 200 calls of an action."""
-    throttle, control = no_throttle(), Throttle()
+    throttle, control = no_throttle(), TokenBuckets()
     for number in range(50_000):
         throttle.take("key", "DescribeRegions", 0.0)
         if number < 200:
@@ -111,12 +111,12 @@ def test_only_an_api_for_development_has_no_throttle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_dev: bool
 ) -> None:
     """What `sgdp api` hands to those who admit calls, without serving."""
-    given: list[Throttle | None] = []
+    given: list[TokenBuckets | None] = []
 
     class SeenError(Exception): ...
 
     def admission(*parts: object) -> None:
-        given.append(cast("Throttle | None", parts[2]))
+        given.append(cast("TokenBuckets | None", parts[2]))
         raise SeenError
 
     monkeypatch.setattr("sgdataplane.control.http.admission.Admission", admission)

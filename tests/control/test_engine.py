@@ -22,7 +22,7 @@ from sgdataplane.store.interface import Write
 from sgdataplane.store.memory import MemoryStore
 from tests.support.controlling import Client, Randomly, counted_ids
 
-PATIENCE_S = 60
+DEADLINE_S = 60
 
 
 class Gate:
@@ -33,7 +33,7 @@ class Gate:
 
     def wait(self) -> None:
         self.reached.set()
-        assert self.opened.wait(PATIENCE_S)
+        assert self.opened.wait(DEADLINE_S)
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def writing(client: Client, vpc_id: str, gate: Gate) -> Iterator[Future[Answer]]
     """A write that waits at the gate while the block runs."""
     with ThreadPoolExecutor() as pool:
         written = pool.submit(client.ask, "CreateSecurityGroup", VpcId=vpc_id)
-        assert gate.reached.wait(PATIENCE_S)
+        assert gate.reached.wait(DEADLINE_S)
         try:
             yield written
         finally:

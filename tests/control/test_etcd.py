@@ -25,8 +25,8 @@ from tests.support.lossyproxy import LossyProxy
 from tests.support.storelife import SEED, Life, answers, writer
 from tests.support.storewriting import COUNTER, FOREVER
 
-PATIENCE_S = 60.0
-PATIENCE = float(os.environ.get("SGDP_PATIENCE", "1"))
+DEADLINE_S = 60.0
+FACTOR = float(os.environ.get("SGDP_TIMEOUT_FACTOR", "1"))
 WRITERS, WATCHERS, TIMES = ("a", "b", "c"), 6, 20
 
 
@@ -56,7 +56,7 @@ def token(name: str) -> Token:
 def watched(store: Store, last: int) -> list[int]:
     """What a watch from the beginning on sees."""
     seen = []
-    for change in store.watch(0, timeout=PATIENCE_S):
+    for change in store.watch(0, timeout=DEADLINE_S):
         seen.append(change.revision)
         if len(seen) == last:
             break
@@ -71,7 +71,7 @@ def test_6_watchers_see_each_revision_of_3_processes_once_and_in_order(etcd_name
         processes = [writer(etcd_name, name, TIMES) for name in WRITERS]
         answered = sorted(revision for process in processes for revision in answers(process).values())
         assert answered == list(range(1, last + 1))
-        assert [one.result(PATIENCE_S) for one in seen] == [answered] * WATCHERS
+        assert [one.result(DEADLINE_S) for one in seen] == [answered] * WATCHERS
     assert stores[0].snapshot().documents[COUNTER] == {"n": last}
     for store in stores:
         store.close()
@@ -194,8 +194,8 @@ def test_a_large_commit_that_never_came_to_be_leaves_nothing(
     store._kept = 2
     for _ in range(4):
         store.commit(Write({}))
-    parcels = f"{store._keys.name}/parcel/"
-    assert control(etcd.all[0], "get", "--prefix", "--keys-only", parcels).strip() == ""
+    chunks = f"{store._keys.name}/parcel/"
+    assert control(etcd.all[0], "get", "--prefix", "--keys-only", chunks).strip() == ""
 
 
 def test_large_commits_of_several_threads_go_one_after_the_other(etcd_name: str) -> None:
@@ -264,7 +264,7 @@ def test_an_event_of_6_mb_reaches_every_watch(store: EtcdStore) -> None:
     with ThreadPoolExecutor(2) as pool:
         seen = [pool.submit(next, store.watch(0)) for _ in range(2)]
         store.commit(Write({}, puts))
-        assert [one.result(PATIENCE_S).puts for one in seen] == [puts, puts]
+        assert [one.result(DEADLINE_S).puts for one in seen] == [puts, puts]
 
 
 # etcd's own history
@@ -286,7 +286,7 @@ def test_a_watch_goes_on_when_etcd_forgets_its_history(store: EtcdStore, etcd: M
         waiting = pool.submit(next, watch)
         compact(etcd)
         store.commit(Write({}, {"kind/id": {}}))
-        assert [*behind, waiting.result(PATIENCE_S).revision] == [2, 3, 4, 5, 6]
+        assert [*behind, waiting.result(DEADLINE_S).revision] == [2, 3, 4, 5, 6]
 
 
 def test_who_reads_on_after_a_compaction_has_to_begin_again(etcd: Members, etcd_name: str) -> None:
@@ -379,8 +379,8 @@ def test_without_etcd_calls_fail_soon_however_many_wait(tmp_path: Path) -> None:
         with ThreadPoolExecutor(8) as pool:
             failures = list(pool.map(lambda _: _failure(store), range(8)))
         assert failures == [UnavailableError] * 8
-        assert time.monotonic() - began < 3 * PATIENCE
-        waiting.join(PATIENCE_S)
+        assert time.monotonic() - began < 3 * FACTOR
+        waiting.join(DEADLINE_S)
         assert not waiting.is_alive()
         members.start()
         until(lambda: _failure(store) is None, "etcd to be back")

@@ -21,7 +21,7 @@ from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import GoneError, Store, UnavailableError, Write
 from sgdataplane.store.opening import open_store
 from tests.support.etcdload import Load
-from tests.support.etcdserver import FAST, PATIENCE_S, Member, Members, control, leader, running, until, within
+from tests.support.etcdserver import DEADLINE_S, FAST, Member, Members, control, leader, running, until, within
 from tests.support.storelife import SEED
 
 
@@ -149,7 +149,7 @@ def test_a_watch_leaves_a_member_that_stands_still(members: Members) -> None:
         silent.signal(signal.SIGSTOP)
         try:
             until(partial(_commits, other), "the others to have a leader")
-            assert waiting.result(PATIENCE_S).revision == 2
+            assert waiting.result(DEADLINE_S).revision == 2
         finally:
             silent.signal(signal.SIGCONT)
     until(silent.is_healthy, "it to go on")
@@ -160,7 +160,7 @@ def _is_listening(store: Store) -> bool:
     assert isinstance(store, EtcdStore)
     with suppress(StopIteration):
         next(store.watch(1, timeout=0.01))
-    return store._bell.rung > 0
+    return store._notifier.rung > 0
 
 
 # copies

@@ -21,7 +21,7 @@ from sgdataplane.store.interface import Token, UnavailableError, Write
 from sgdataplane.store.opening import open_store
 from tests.support.certificates import Authority, Signed
 from tests.support.etcdload import Load
-from tests.support.etcdserver import FAST, PATIENCE_S, Member, Members, control, leader, started, until, within
+from tests.support.etcdserver import DEADLINE_S, FAST, Member, Members, control, leader, started, until, within
 from tests.support.storewriting import FOREVER
 
 pytestmark = pytest.mark.kernel
@@ -175,10 +175,10 @@ def test_a_watch_at_the_minority_is_told(site: Site) -> None:
     """Though its member goes on to answer that nothing has happened."""
     alone = leader(site.members)
     with closing(EtcdStore(EtcdAccess.of(site.store("api", "idle", alone)))) as store, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(list, store.watch(0, timeout=PATIENCE_S))
-        until(lambda: store._bell.rung > 0, "etcd to make the watch")
+        waiting = pool.submit(list, store.watch(0, timeout=DEADLINE_S))
+        until(lambda: store._notifier.rung > 0, "etcd to make the watch")
         with cut_off(site, alone), pytest.raises(UnavailableError):
-            waiting.result(PATIENCE_S)
+            waiting.result(DEADLINE_S)
 
 
 @pytest.mark.slow

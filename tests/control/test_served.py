@@ -27,7 +27,7 @@ COMMAND = (sys.executable, "-m", "sgdataplane", "api")
 SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
 LONGEST_LIFE_S = 0.3
 WRITERS = 8
-PATIENCE_S = 60
+DEADLINE_S = 60
 
 
 class Service:
@@ -235,7 +235,7 @@ class Writers:
                 self.service.process.wait(seconds)
             self.service.stop(kill=kill)
             for one in done:
-                one.result(PATIENCE_S)
+                one.result(DEADLINE_S)
 
     def there(self) -> dict[str, list[str]]:
         """name -> the ids of the groups that have it."""

@@ -21,7 +21,7 @@ from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.storelife import SEED, Life, answers, writer
 from tests.support.storewriting import COUNTER, FOREVER, GUARD, count_up
 
-PATIENCE_S = 60.0
+DEADLINE_S = 60.0
 
 
 # several processes
@@ -40,7 +40,7 @@ def test_no_update_of_4_processes_is_lost(tmp_path: Path) -> None:
 def test_a_watch_sees_what_other_processes_commit(tmp_path: Path, sqlite: SqliteStore) -> None:
     process = writer(str(tmp_path / "store"), "other", 20)
     seen = []
-    for change in sqlite.watch(0, timeout=PATIENCE_S):
+    for change in sqlite.watch(0, timeout=DEADLINE_S):
         seen.append(change.puts["a/other"]["n"])
         if len(seen) == 20:
             break

@@ -23,7 +23,7 @@ from sgdataplane.store.interface import (
 from tests.control.conftest import Clock
 from tests.support.storewriting import COUNTER, PARTS, count_up
 
-PATIENCE_S = 30.0
+DEADLINE_S = 30.0
 ODD_TEXTS = ("", "Zoë 安全组 🔥", "\x00\x1b[31m\n", "\ud800", "a'); DROP TABLE documents; --", "\u202e")
 
 
@@ -273,7 +273,7 @@ def test_a_watch_refuses_what_has_not_happened(store: Store) -> None:
 def test_every_watch_sees_every_revision_as_it_comes(store: Store) -> None:
     def follow(_: int) -> list[int]:
         found = []
-        for change in store.watch(0, timeout=PATIENCE_S):
+        for change in store.watch(0, timeout=DEADLINE_S):
             found.append(change.revision)
             if len(found) == 100:
                 break
@@ -301,9 +301,9 @@ def test_a_watch_ends_when_the_store_is_closed(store: Store) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         rest = pool.submit(follow, store.watch(0))
-        assert has_begun.wait(PATIENCE_S)
+        assert has_begun.wait(DEADLINE_S)
         store.close()
-        assert rest.result(PATIENCE_S) == 0
+        assert rest.result(DEADLINE_S) == 0
 
 
 # audit

@@ -13,7 +13,7 @@ from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import SUMMARY_S, Body, Store, Write
 from tests.control.conftest import Clock
 from tests.control.test_etcd import require_history
-from tests.control.test_store import ODD_TEXTS, PATIENCE_S, put
+from tests.control.test_store import DEADLINE_S, ODD_TEXTS, put
 from tests.support.etcdserver import Members
 
 
@@ -84,7 +84,7 @@ def test_relays_put_summaries_while_others_commit(store: Store) -> None:
     with ThreadPoolExecutor(8) as threads:
         done = [threads.submit(work, part) for work in (say, write) for part in range(4)]
         for one in done:
-            one.result(PATIENCE_S)
+            one.result(DEADLINE_S)
     assert store.summaries() == {f"r{relay}": {"n": 9} for relay in range(4)}
     assert store.snapshot().revision == 40
 

@@ -13,7 +13,7 @@ from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.http.workers import LARGE, REST_TIMES, Workers, WorkLimits
 from sgdataplane.control.service.heavy import HEAVY
 
-PATIENCE_S = 30
+DEADLINE_S = 30
 
 
 class Bench:
@@ -27,7 +27,7 @@ class Bench:
     def work(self, name: str) -> Callable[[], str]:
         def run() -> str:
             self.begun.append(name)
-            assert self.may_end.wait(PATIENCE_S)
+            assert self.may_end.wait(DEADLINE_S)
             return name
 
         return run
@@ -46,7 +46,7 @@ class Bench:
         return asyncio.create_task(self.workers.call(action, key, self.work(key)))
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(DEADLINE_S):
             while not is_so():
                 await asyncio.sleep(0.001)
 

@@ -69,7 +69,7 @@ def test_strangers_are_removed_and_no_packet_is_lost_or_let_in(pair: Pair, tmp_p
 def test_a_table_that_is_replaced_lets_nothing_in(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
-    monkeypatch.setattr(delta, "MAX_STRANGERS", 1)
+    monkeypatch.setattr(delta, "MAX_FOREIGN_OBJECTS", 1)
     flood = flooded(pair, tmp_path, rounds)
     assert flood.denied.received == 0
     assert flood.allowed.received > 0.9 * flood.allowed.sent

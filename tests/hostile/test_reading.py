@@ -15,7 +15,7 @@ import pytest
 
 from sgdataplane.host.links import Links
 from sgdataplane.host.netlink import attribute, nested
-from sgdataplane.host.rtnetlink import MOST
+from sgdataplane.host.rtnetlink import MAX_LINKS
 from tests.features.probes import IPVLAN, MACVTAP, require
 from tests.support import netadmin as na
 from tests.support.attachbench import Bench
@@ -148,13 +148,13 @@ def test_an_ipvlan_over_another_workload_s_end_is_closed(scene: Scene) -> None:
 
 def test_among_very_many_interfaces_it_is_found_and_these_are_told(scene: Scene) -> None:
     """So many that no search lists them."""
-    for number in range(MOST // 2):
+    for number in range(MAX_LINKS // 2):
         assert scene.attacker.make(na.name(f"v{number}"), na.veth(f"w{number}")) == ""
     put_over(scene, COVERS["passthru"])
     wait_until(lambda: scene.is_told(f"{SPY} (macvlan) on top of eni-b"))
     wait_until(lambda: SPY not in scene.attacker.links())
     scene.agent.reload()
-    wait_until(lambda: scene.is_told(f"has more than {MOST} interfaces"))
+    wait_until(lambda: scene.is_told(f"has more than {MAX_LINKS} interfaces"))
 
 
 @pytest.mark.parametrize("is_running", [True, False], ids=["heard", "found-at-start"])

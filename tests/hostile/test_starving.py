@@ -29,7 +29,7 @@ from sgdataplane.host import netlink, netns, rtnetlink
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import held, identity_of
 from sgdataplane.host.rtnetlink import labels_of
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 from tests.hostile.scene import OURS, PLAIN, SSH, WEB, must_obey, policy
 from tests.support import assault, rawnft
 from tests.support.building import enforce
@@ -128,9 +128,9 @@ def test_a_namespace_with_very_many_interfaces_is_not_looked_at(
     """In each cycle, where interfaces to be bound are looked for."""
     number = number_of(namespace)
     there = len(labels_of(number))
-    monkeypatch.setattr(rtnetlink, "MOST", there)
+    monkeypatch.setattr(rtnetlink, "MAX_LINKS", there)
     assert len(labels_of(number)) == there
-    monkeypatch.setattr(rtnetlink, "MOST", there - 1)
+    monkeypatch.setattr(rtnetlink, "MAX_LINKS", there - 1)
     with pytest.raises(HostError, match=f"more than {there - 1} interfaces"):
         labels_of(number)
 
@@ -158,7 +158,7 @@ def test_repairs_of_one_namespace_come_ever_later_and_others_change_meanwhile(sc
         scene.change()
         while time.monotonic() < began + SECONDS or not any(disturbed(found) for found in said):
             said.append(scene.agent.status())
-            assert time.monotonic() < began + patient(30)
+            assert time.monotonic() < began + scale_timeout(30)
         repairs, seconds = epoch(scene) - first, time.monotonic() - began
     print(f"{repairs} repairs in {seconds:.1f} s")
     assert 1 <= repairs <= 2 + math.log2(1 + seconds)

@@ -20,7 +20,7 @@ from sgdataplane.control.http.accesslog import AccessLog
 from sgdataplane.control.http.admission import Admission, Permits
 from sgdataplane.control.http.api import Api, ApiLimits
 from sgdataplane.control.http.server import MAX_CONNECTIONS, ApiServer, ListenAt, listen_at
-from sgdataplane.control.http.throttle import Throttle
+from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from sgdataplane.store.call import Call
 from sgdataplane.store.interface import Body
 from tests.http.signing import KEYS
@@ -126,7 +126,7 @@ class Serve(Protocol):
         at: ListenAt = ...,
         *,
         limits: ApiLimits | None = None,
-        throttle: Throttle | None = None,
+        throttle: TokenBuckets | None = None,
         permits: Permits = ...,
         accepts_v1: bool = True,
     ) -> Served: ...
@@ -141,12 +141,12 @@ def serve() -> Iterator[Serve]:
         at: ListenAt | None = None,
         *,
         limits: ApiLimits | None = None,
-        throttle: Throttle | None = None,
+        throttle: TokenBuckets | None = None,
         permits: Permits = lambda _: True,
         accepts_v1: bool = True,
     ) -> Served:
         engine, lines = FakeEngine(), list[str]()
-        admission = Admission(Verifier(KEYS.get, accepts_v1=accepts_v1), permits, throttle or Throttle(1e6, 1e6))
+        admission = Admission(Verifier(KEYS.get, accepts_v1=accepts_v1), permits, throttle or TokenBuckets(1e6, 1e6))
         server = ApiServer(Api(engine, admission, AccessLog(lines.append), limits), at or listen_at("127.0.0.1:0"))
         running.append(Served(server, engine, lines))
         return running[-1]

@@ -26,7 +26,7 @@ from sgdataplane.control.http.accesslog import AccessLog
 from sgdataplane.control.http.admission import Admission
 from sgdataplane.control.http.api import Api, ApiLimits
 from sgdataplane.control.http.server import ApiServer, listen_at
-from sgdataplane.control.http.throttle import Throttle
+from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.memory import MemoryStore
 from tests.http.conftest import Running
@@ -263,7 +263,7 @@ def service(lines: list[str]) -> Iterator[Running]:
     store = MemoryStore()
     engine = Engine(store)
     with Following(engine, []) as following:
-        admission = Admission(Verifier(KEYS.get), throttle=Throttle(1e6, 1e6))
+        admission = Admission(Verifier(KEYS.get), throttle=TokenBuckets(1e6, 1e6))
         api = Api(ApiService(engine, store, following), admission, AccessLog(lines.append), UNHURRIED)
         running = Running(ApiServer(api, listen_at("127.0.0.1:0")))
         yield running

@@ -26,7 +26,7 @@ from sgdataplane.control.http.accesslog import AccessLog
 from sgdataplane.control.http.admission import Admission
 from sgdataplane.control.http.api import Api, ApiLimits
 from sgdataplane.control.http.server import ApiServer, ListenAt, listen_at
-from sgdataplane.control.http.throttle import Throttle
+from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from sgdataplane.control.service import aside as module
 from sgdataplane.control.service.aside import Aside
 from sgdataplane.control.service.dispatch import ApiService
@@ -56,7 +56,7 @@ class Heavy(Running):
         group = client.group(vpc)
         self.eni = client.text("CreateNetworkInterface", "NetworkInterfaceId", VSwitchId=switch, SecurityGroupId=group)
         keys = {**KEYS, OTHER_KEY: KeyOfTests(OTHER_KEY, SECRET)}
-        admission = Admission(Verifier(keys.get), throttle=Throttle(1e6, 1e6))
+        admission = Admission(Verifier(keys.get), throttle=TokenBuckets(1e6, 1e6))
         service = ApiService(engine, store, Following(engine, ()), heavy=computer)
         super().__init__(ApiServer(Api(service, admission, AccessLog(self.lines.append), limits), at))
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sgdataplane.control.http.throttle import Throttle
+from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from tests.http.conftest import Serve, Served
 from tests.http.signing import KEY, SECRET
 from tests.support.sdks import command_of
@@ -71,6 +71,6 @@ def test_an_official_client_raises_its_own_exception(served: Served, client: str
 @pytest.mark.parametrize(("client", "kind"), [("today.py", "ThrottlingException"), ("today.cjs", "ThrottlingError")])
 def test_an_official_client_sees_when_it_may_come_again(serve: Serve, client: str, kind: str) -> None:
     assert run(client, serve())["again"] == {}
-    again = run(client, serve(throttle=Throttle(rate=0.001, burst=1)))["again"]
+    again = run(client, serve(throttle=TokenBuckets(rate=0.001, burst=1)))["again"]
     assert (again["kind"], again["code"]) == (kind, "Throttling.User")
     assert 1000 < again["wait"] <= 1_000_000

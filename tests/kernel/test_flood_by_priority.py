@@ -41,7 +41,7 @@ from tests.support.pair import HERE, Pair
 pytestmark = pytest.mark.kernel
 
 NAME, LOST, ALLOWED, DENIED = "t", "lost", 5000, 6000
-PACKETS, MOST_EDITS = 5000, 5000  # packets for each edit, at least
+PACKETS, MAX_EDITS = 5000, 5000  # packets for each edit, at least
 PEER, INSTANCE = HERE["peer"][0], HERE["instance"][0]
 OTHERS = range(1000)  # members besides
 
@@ -50,7 +50,7 @@ def table(step: int, *, between: int = 100, detours: bool = True, lost: Verdict 
     """At each step, the peer and some others have numbers and ranks that they never had. At every other step the rules
     differ too, so that a detour is taken. `between`: so many rules are between the first map and the second one.
     `lost`: what becomes of packets that get lost; they are counted."""
-    kin, rank, leaf = 0x80000000 | step, 1 + step, f"leaf-{step}"
+    group_set, rank, leaf = 0x80000000 | step, 1 + step, f"leaf-{step}"
     root = [rule(SetPriority(0)), rule(MapPriority(Field.IP_SADDR, "members"))]
     root += [rule(Match(Field.IIFNAME, (Range.of("none"),)), DROP)] * (between + (step % 4 // 2 if detours else 0))
     asked = [rule(MapPriority(Field.PACKET_PRIORITY, "ranks"))]
@@ -61,12 +61,12 @@ def table(step: int, *, between: int = 100, detours: bool = True, lost: Verdict 
         Chain(leaf, (rule(*is_allowed, SetPriority(0), ACCEPT), rule(DROP))),
     )
     peer = int.from_bytes(bytes(map(int, PEER.split("."))), "big")
-    members = ((peer, kin), *((address, kin) for address in OTHERS if address % 7 == step % 7))
+    members = ((peer, group_set), *((address, group_set) for address in OTHERS if address % 7 == step % 7))
     words = ((0, 1), *((word, step) for word in range(1, 5)))
     maps = (
         Map("applied", KeyType.MARK, words, holds=KeyType.MARK),
         Map("members", KeyType.IPV4, members, holds=KeyType.CLASSID),
-        Map("ranks", KeyType.CLASSID, ((kin, rank),), holds=KeyType.CLASSID),
+        Map("ranks", KeyType.CLASSID, ((group_set, rank),), holds=KeyType.CLASSID),
         Map("winners", KeyType.CLASSID, ((rank, goto(leaf)),)),
     )
     return Table(NAME, chains, maps, (Counter(LOST),))
@@ -136,7 +136,7 @@ def test_no_packet_misses_what_its_number_meant(kernel: NetlinkKernel, flood: De
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two processors: a commit must come while a packet is on its way")
 def test_packets_miss_it_if_all_maps_change_at_once(kernel: NetlinkKernel, flood: DenseFlood) -> None:
-    tables = (table(step, between=2000, detours=False, lost=ACCEPT) for step in range(MOST_EDITS))
+    tables = (table(step, between=2000, detours=False, lost=ACCEPT) for step in range(MAX_EDITS))
     with flood:
         edits = Edits(kernel, next(tables))
         while not edits.lost:

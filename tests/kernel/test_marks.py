@@ -10,7 +10,7 @@ import pytest
 
 from sgdataplane.contract.sites import HOST, INSTANCE
 from sgdataplane.enforce import Clearance, Clearing, KernelSessions
-from sgdataplane.enforce.clearing import MOST_PASSES, at
+from sgdataplane.enforce.clearing import MAX_PASSES, at
 from sgdataplane.host import netns, nfnetlink
 from sgdataplane.host.conntrack import CTA_MARK, CTA_TUPLE_ORIG, end_tracked, list_tracked
 from sgdataplane.host.marks import SLABS, SLICE, SPARE, MarkPass, count_everywhere
@@ -109,7 +109,7 @@ def test_marks_that_root_writes_again_and_again_are_given_up_and_no_session_is_l
         if number % 5 == 0:
             with netns.inside(namespace):
                 put_back()
-    assert (clearing.is_clear, clearing.passes) == (False, MOST_PASSES)
+    assert (clearing.is_clear, clearing.passes) == (False, MAX_PASSES)
     assert max(requests) <= SLICE
     assert len(marks_of(namespace)) == MANY
     assert Clearing(at(namespace), HOST.marks, range(1, 16)).run(), "control: without root it ends"

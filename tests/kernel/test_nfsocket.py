@@ -93,7 +93,7 @@ def test_they_are_closed_once_nobody_needs_one(namespace: str) -> None:
 
 
 def test_no_more_than_so_many_are_kept(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nfsocket, "MOST_KEPT", 2)
+    monkeypatch.setattr(nfsocket, "MAX_KEPT", 2)
     monkeypatch.setattr(nfsocket, "KEPT_S", 1000.0)
     with netns.inside(namespace):
         made = [Nfnetlink() for _ in range(4)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.statefile import dump_native
 from tests.support.attachbench import DNS, state_of
 from tests.support.booted import Booted
@@ -82,7 +82,7 @@ def test_reload_reads_configuration_and_state_anew(host: Booted) -> None:
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
 def test_killed_or_hung_it_is_started_anew_and_the_rules_stay(host: Booted, signal: str) -> None:
     """Hung: systemd's watchdog ends it. A slow machine may hold a healthy agent up for longer than 2 s."""
-    write(host, f"/run/systemd/system/{AGENT}.d/watchdog.conf", f"[Service]\nWatchdogSec={patient(2):g}\n")
+    write(host, f"/run/systemd/system/{AGENT}.d/watchdog.conf", f"[Service]\nWatchdogSec={scale_timeout(2):g}\n")
     host.run("systemctl", "daemon-reload")
     host.run("systemctl", "restart", AGENT)
     before, held = pid(host), rules(host)

@@ -31,11 +31,11 @@ from tests.support.classbench_seeds import SEEDS
 from tests.support.hardpolicies import POLICIES, QUOTA, targets
 from tests.support.lookups import most_lookups
 
-MOST_LOOKUPS = 8  # sgdataplane/DESIGN.md, Invariants
+MAX_LOOKUPS = 8  # sgdataplane/DESIGN.md, Invariants
 # Three of them are asked by discovery alone, which has no ports, and so fewer maps than are counted here; one is the
 # map by which an ENI's drops are counted, one that of adoption windows.
-MOST_SETS = 11
-MOST_STEPS = 32  # of 100 rules
+MAX_SETS = 11
+MAX_STEPS = 32  # of 100 rules
 SMALL, TINY = 100, 30
 PACKETS, MANY_PACKETS = 300, 200
 MANY_ENIS = 3  # more than the base chains ask for one by one
@@ -143,7 +143,7 @@ def test_interpreter_agrees_with_decide(name: str) -> None:
 @EACH
 def test_no_path_makes_more_than_eight_map_look_ups(name: str) -> None:
     path = most_lookups(small(name)[1], with_sets=False)
-    assert path.lookups <= MOST_LOOKUPS, path
+    assert path.lookups <= MAX_LOOKUPS, path
 
 
 @quick_or_slow(TINY_ONES, [name for name in (FIRST | MORE) if name.endswith("seed0") and name not in TINY_ONES])
@@ -156,20 +156,20 @@ def test_many_enis_add_one_look_up(name: str) -> None:
     state = replace(state, network_interfaces=(*state.network_interfaces, *others))
     interfaces = {eni.network_interface_id: f"eth{n}" for n, eni in enumerate((first, *others))}
     path = most_lookups(compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS), with_sets=False)
-    assert path.lookups <= MOST_LOOKUPS + 1, path  # the map that leads to the ENI's mark
+    assert path.lookups <= MAX_LOOKUPS + 1, path  # the map that leads to the ENI's mark
 
 
 @EACH
 def test_sets_before_the_profile_add_a_fixed_number_of_look_ups(name: str) -> None:
     """Own addresses and kinds of ICMP are sets without a name: they don't grow with the rules."""
     path = most_lookups(small(name)[1], with_sets=True)
-    assert path.lookups <= MOST_LOOKUPS + MOST_SETS, path
+    assert path.lookups <= MAX_LOOKUPS + MAX_SETS, path
 
 
 @EACH
 def test_lists_are_short_and_no_map_is_empty(name: str) -> None:
     _, table = small(name)
-    assert max(len(chain.rules) for chain in table.chains if chain.hook is None) <= MOST_STEPS
+    assert max(len(chain.rules) for chain in table.chains if chain.hook is None) <= MAX_STEPS
     maps = [s for chain in table.chains for rule in chain.rules for s in rule.statements if isinstance(s, VerdictMap)]
     assert all(entry.entries or entry.name for entry in maps)
 
@@ -194,5 +194,5 @@ def test_whole_quota_keeps_the_bound_and_agrees_with_decide(name: str) -> None:
     table = compiled(state, targets(state)[0])
     check_packets(state, table, name, MANY_PACKETS)
     path = most_lookups(table, with_sets=False)
-    assert path.lookups <= MOST_LOOKUPS, path
+    assert path.lookups <= MAX_LOOKUPS, path
     check_proof(state, table)

@@ -89,7 +89,7 @@ def test_member_and_interface_come_and_go_without_a_trace(
 ) -> None:
     """Several hundred members; some states are skipped, as when changes come faster than they are applied. With
     diagrams that are kept, and without."""
-    monkeypatch.setattr(profiles, "MOST_PROFILES", seed % 2)
+    monkeypatch.setattr(profiles, "MAX_PROFILES", seed % 2)
     chance = random.Random(f"{policy} {seed}")
     previous: Proven | None = None
     for state in history(getattr(hardpolicies, policy)(seed, 60), chance, 2 * steps):

@@ -18,9 +18,9 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of
-from sgdataplane.proof.far import KinAtoms, Kinships
+from sgdataplane.proof.far import GroupSetAtoms, Kinships
 from sgdataplane.proof.lookups import Lookup
-from sgdataplane.proof.priority import Kin
+from sgdataplane.proof.priority import GroupSet
 from sgdataplane.proof.prove import ProvenTable, prove
 from sgdataplane.proof.specification import Specification
 from sgdataplane.proof.structure import Structure
@@ -135,7 +135,7 @@ def test_wrong_compile_after_a_change_is_refused_just_the_same(
 def test_who_is_a_member_is_the_same_whatever_was_read_before(policy: str) -> None:
     chance = random.Random(policy)
     state = getattr(hardpolicies, policy)(0, RULES)
-    before, atoms = Kinships.read(state), dict.fromkeys(Family, KinAtoms())
+    before, atoms = Kinships.read(state), dict.fromkeys(Family, GroupSetAtoms())
     for number in range(40):
         members = state.network_interfaces
         twin = replace(
@@ -150,17 +150,17 @@ def test_who_is_a_member_is_the_same_whatever_was_read_before(policy: str) -> No
         turned = {group for group in state.group if members_of(found, group) != members_of(before, group)}
         assert turned <= found.turned
         for family in Family:
-            atoms[family] = KinAtoms.read(found.pages[family], Lookup({}), atoms[family])
-            assert atoms[family].all == KinAtoms.read(anew.pages[family], Lookup({})).all, number
+            atoms[family] = GroupSetAtoms.read(found.pages[family], Lookup({}), atoms[family])
+            assert atoms[family].all == GroupSetAtoms.read(anew.pages[family], Lookup({})).all, number
         before = found
 
 
-def shared(kinships: Kinships) -> dict[Address, list[Kin]]:
-    return {address: sorted(kins) for address, kins in kinships.shared.items()}
+def shared(kinships: Kinships) -> dict[Address, list[GroupSet]]:
+    return {address: sorted(group_sets) for address, group_sets in kinships.shared.items()}
 
 
 def members_of(kinships: Kinships, group: str) -> set[object]:
     """The addresses and prefixes of a group's members."""
     pages = [page for family in Family for page in kinships.pages[family].values()]
-    addresses = {address for page in pages for address, kin in page.items() if group in kin}
+    addresses = {address for page in pages for address, group_set in page.items() if group in group_set}
     return {*addresses, *(prefix for family in Family for prefix in kinships.delegated(group, family))}

@@ -43,7 +43,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import LACKING, Span
 from sgdataplane.proof.order import BoxOrder
-from sgdataplane.proof.priority import KinAtom, Priorities
+from sgdataplane.proof.priority import GroupSetAtom, Priorities
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.step import FieldReading, Outcome
 from sgdataplane.proof.walk import Mismatch, State, Walk
@@ -51,9 +51,9 @@ from sgdataplane.proof.walk import Mismatch, State, Walk
 SHARDS, TABLES = 4, 200
 FAR, LOCAL, PRIORITY = Field.IP_SADDR, Field.IP_DADDR, Field.PACKET_PRIORITY
 AXES = (Field.L4PROTO, LOCAL, Field.TH_SPORT, Field.TH_DPORT)
-KIN = len(AXES)  # the axis of kins
-MEMBERS = {1: 5, 2: 9}  # kins' numbers by far address
-KINS: list[KinAtom] = [((), None), (("a",), 5), (("b",), 9)]  # of the far addresses 0, 1, 2
+GROUP_SET = len(AXES)  # the axis of group sets
+MEMBERS = {1: 5, 2: 9}  # group sets' numbers by far address
+GROUP_SETS: list[GroupSetAtom] = [((), None), (("a",), 5), (("b",), 9)]  # of the far addresses 0, 1, 2
 RANKS = {"r0": {5: 1, 0: 7}, "r1": {5: 2, 9: 2, 1: 9}}
 VALUES = {
     Field.L4PROTO: (1, 6, 17),
@@ -176,9 +176,9 @@ class _Walk(Walk):
         view = self.priorities.view(effects)
         done = tuple(effect for effect in effects if not isinstance(effect, SetPriority | MapPriority))
         for value in set(view):
-            kins = state.cell[KIN] & sum(1 << index for index, held in enumerate(view) if held == value)
-            if kins:
-                super()._end((done, f"{label} {value}"), state._replace(cell=(*state.cell[:KIN], kins)))
+            group_sets = state.cell[GROUP_SET] & sum(1 << index for index, held in enumerate(view) if held == value)
+            if group_sets:
+                super()._end((done, f"{label} {value}"), state._replace(cell=(*state.cell[:GROUP_SET], group_sets)))
 
 
 def outcome_of(table: Table, point: Point) -> Outcome | None:
@@ -223,7 +223,7 @@ class Compared:
         special = [n for n, outcome in enumerate(outcomes) if outcome != usual]
         regions = [*(self.region(self.points[n]) for n in special), full]
         order = BoxOrder(full, regions, [*(outcomes[n] for n in special), usual])
-        priorities = Priorities(KIN, KINS, self.table.elements_of, first=0)
+        priorities = Priorities(GROUP_SET, GROUP_SETS, self.table.elements_of, first=0)
         walk = _Walk(self.program, self.axes, order, self.axes[0].single(6) | self.axes[0].single(17), priorities)
         try:
             walk.check("base", full, order.all)

@@ -165,7 +165,7 @@ def test_packets_on_their_way_are_judged_by_one_policy(
     assert with_sets or at is Placement.INSTANCE
 
 
-ROUNDS, KINS = 40, ("sg-x", "sg-x sg-z", "sg-y", "sg-y sg-z")
+ROUNDS, GROUP_SETS = 40, ("sg-x", "sg-x sg-z", "sg-y", "sg-y sg-z")
 MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
 
 
@@ -180,7 +180,7 @@ def regrouped(chance: random.Random) -> CloudState:
         make_eni(f"eni-{name}", f"10.0.0.{number} 2001:db8:1::{number}", f"sg-{name}")
         for number, name in enumerate("ab", 1)
     ]
-    others = [make_eni(f"eni-{n}", f"10.0.1.{n} 2001:db8::{n}", chance.choice(KINS)) for n in range(1, 9)]
+    others = [make_eni(f"eni-{n}", f"10.0.1.{n} 2001:db8::{n}", chance.choice(GROUP_SETS)) for n in range(1, 9)]
     groups = [make_group("sg-a", rules), make_group("sg-b", rules[1:]), *named]
     return make_state(groups, [*mine, *others])
 

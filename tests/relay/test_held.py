@@ -122,7 +122,7 @@ def test_an_instance_keeps_its_tags() -> None:
     assert about(held.of_kind[ResourceKind.INSTANCE]["i-1"]) == {"tags": {"sgdp:host": "b"}}
 
 
-MOST_BYTES, TIMES_LESS = 600, 4  # an ENI, with half an instance, its share of groups, and what leads to its hosts
+MAX_BYTES, TIMES_LESS = 600, 4  # an ENI, with half an instance, its share of groups, and what leads to its hosts
 
 
 def test_an_eni_takes_little_memory() -> None:
@@ -138,7 +138,7 @@ def test_an_eni_takes_little_memory() -> None:
         tracemalloc.stop()
     print(small / fleet.enis, whole / fleet.enis)
     assert len(closures.hosts()) == fleet.hosts
-    assert small < MOST_BYTES * fleet.enis
+    assert small < MAX_BYTES * fleet.enis
     assert small * TIMES_LESS < whole
 
 

@@ -62,7 +62,7 @@ def test_after_a_while_it_is_forgotten_without_another_that_leaves(relay: Relay)
 
 
 def test_of_too_many_the_first_ones_are_forgotten(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MOST_LEFT", 3)
+    monkeypatch.setattr(server, "MAX_LEFT", 3)
     for number in range(5):
         leave(relay, f"host-{number}")
     assert list(relay.left) == ["host-2", "host-3", "host-4"]
@@ -70,7 +70,7 @@ def test_of_too_many_the_first_ones_are_forgotten(relay: Relay, monkeypatch: pyt
 
 def test_a_summary_that_is_full_of_failures_can_still_be_read(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     """10,000 hosts that all say as much as a report may have."""
-    monkeypatch.setattr(server, "MOST_LEFT", 10_000)
+    monkeypatch.setattr(server, "MAX_LEFT", 10_000)
     failed = tuple((f"eni-{number:020d}", "w" * 500) for number in range(100))
     for number in range(10_000):
         leave(relay, f"host-{number}", report=Reported(Version(0, 3), failed, error="e" * 500))

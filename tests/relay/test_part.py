@@ -70,11 +70,11 @@ def test_an_older_epoch_is_refused_whatever_the_revision_and_a_newer_one_taken()
 
 
 def test_what_is_too_large_for_a_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_OBJECTS", 3)
+    monkeypatch.setattr(module, "MAX_OBJECTS", 3)
     received(ONE, HostChange(Version(0, 6), vpcs("vpc-3")))
     with pytest.raises(BadMessageError, match="more than 3 objects"):
         received(ONE, HostChange(Version(0, 6), vpcs("vpc-3", "vpc-4")))
-    monkeypatch.setattr(module, "MOST_LETTERS", 200)
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 200)
     with pytest.raises(BadMessageError, match="letters"):
         received(ONE, HostChange(Version(0, 6), {"vpc/vpc-1": {"vpc_id": "vpc-1", "cidr_blocks": ["x" * 200]}}))
 
@@ -86,7 +86,7 @@ def take_for_ever(receiving: Receiving) -> None:
 
 def test_parts_without_an_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would fill the memory."""
-    monkeypatch.setattr(module, "MOST_LETTERS", 1_000)
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 1_000)
     receiving = Receiving(ONE)
     with pytest.raises(BadMessageError, match="more than 2000 letters"):
         take_for_ever(receiving)

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 from tests.support.flood import wait_until
 
 IN_A_VM = "SGDP_VM"  # in the environment: this machine is a virtual one, made for the tests
-COMMAND_S = patient(120)
+COMMAND_S = scale_timeout(120)
 CLONE_FS, CLONE_NEWNS = 0x200, 0x20000
 NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 # $1 the tree, $2 the folder for layers, $3 the cgroup. If we are in a chroot, nsenter(1) leaves it: process 1 has to be

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-PATIENCE = 60.0  # seconds for one answer: the machine may be busy
+DEADLINE_S = 60.0  # seconds for one answer: the machine may be busy
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
     "--disable-breakpad", "--disable-crash-reporter", "--disable-background-networking", "--no-zygote",
@@ -55,7 +55,7 @@ class Browser:
             self._events.append(message)
 
     def _read(self) -> dict[str, Any]:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + DEADLINE_S
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._answers], [], [], max(0.0, until - time.monotonic()))
             assert ready, "the browser doesn't answer"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = Path(os.environ.get("SGDP_CHECKS", "/var/tmp/sgdataplane-checks"))
-COMMAND_S = patient(120)
+COMMAND_S = scale_timeout(120)
 
 
 def checker(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:

@@ -34,8 +34,8 @@ from tests.support.hardpolicies import GROUPS, TARGET
 
 Item = TypeVar("Item")
 BITS = 32
-MOST_DRAWS = 50  # for each rule wanted: a seed has only so many different ones
-MOST_WALKS = 20  # for each address
+MAX_DRAWS = 50  # for each rule wanted: a seed has only so many different ones
+MAX_WALKS = 20  # for each address
 FIXED: Mapping[str, PortRange | None] = {
     "wc": None,
     "lo": PortRange(1, 1023),
@@ -86,7 +86,7 @@ def filter_set(seed: Seed, chance: random.Random, count: int) -> list[Filter]:
     """That many different filters, the narrowest first. ValueError if the seed hasn't so many."""
     found: dict[Filter, None] = {}
     trees = (AddressTree(seed.source, chance), AddressTree(seed.destination, chance))
-    for _ in range(MOST_DRAWS):
+    for _ in range(MAX_DRAWS):
         shapes = [_shape(seed, chance) for _ in range(count - len(found))]
         sides = [trees[side].prefixes([shape.lengths[side] for shape in shapes]) for side in range(2)]
         found |= {Filter(*parts): None for parts in zip(shapes, *sides, strict=True)}
@@ -146,7 +146,7 @@ class AddressTree:
     def _fitting(self, length: int) -> int:
         """A node at that depth, by a walk that keeps the nesting threshold, or by the last walk that was tried."""
         node = self._walk(length)
-        for _ in range(MOST_WALKS):
+        for _ in range(MAX_WALKS):
             above = sum(node >> up in self._used for up in range(1, length + 1))
             if node in self._used or above < self.tree.nesting:
                 break

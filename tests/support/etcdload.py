@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 
 from sgdataplane.store.interface import ConflictError, Store, StoreError, Token, Write
 from sgdataplane.store.opening import open_store
-from tests.support.etcdserver import PATIENCE_S, until
+from tests.support.etcdserver import DEADLINE_S, until
 from tests.support.storewriting import FOREVER
 
 
@@ -97,4 +97,4 @@ class Load:
 
 
 def _join(futures: list[Future]) -> list:  # type: ignore[type-arg]
-    return [one.result(PATIENCE_S * 2) for one in futures]
+    return [one.result(DEADLINE_S * 2) for one in futures]

@@ -21,7 +21,7 @@ import pytest
 from tests.support.waiting import is_so_within
 
 NAP_S = 0.01
-PATIENCE_S = 30.0 * float(os.environ.get("SGDP_PATIENCE", "1"))
+DEADLINE_S = 30.0 * float(os.environ.get("SGDP_TIMEOUT_FACTOR", "1"))
 PORTS = iter(range(20_000, 32_768))  # below those that the kernel gives to sockets without one
 HEARTBEAT_MS, ELECTION_MS = 50, 500
 # The process's end can't lose what the kernel has, so tests of commits needn't wait for the disk.
@@ -52,7 +52,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def until(is_true: Callable[[], bool], what: str) -> None:
-    assert is_so_within(PATIENCE_S, is_true), f"waited for {what}"
+    assert is_so_within(DEADLINE_S, is_true), f"waited for {what}"
 
 
 def free_port() -> int:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Self
 
 from sgdataplane.host import netns
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 from tests.support.nft import nft
 from tests.support.waiting import is_so_within
 
@@ -40,8 +40,8 @@ PAUSE_S = 0.001
 STINT, REST_S = 16, 0.001  # the sender rests after so many of each kind
 SENT_ALLOWED, SENT_DENIED, GOT_ALLOWED, GOT_DENIED, READY = range(5)
 SO_RCVBUFFORCE = 33
-DEADLINE = patient(60.0)  # only what fails waits so long; on a busy machine an agent may take 20 s to start
-QUIET_S = patient(10.0)  # after which nothing more arrives: what is lost never comes
+DEADLINE = scale_timeout(60.0)  # only what fails waits so long; on a busy machine an agent may take 20 s to start
+QUIET_S = scale_timeout(10.0)  # after which nothing more arrives: what is lost never comes
 Target = tuple[str, int]
 
 

@@ -18,11 +18,11 @@ from sgdataplane.lab.hosts import guests, routers, wires
 from sgdataplane.lab.hosts.guests import Guest
 from sgdataplane.lab.hosts.hostslab import Host, HostsLab
 from sgdataplane.lab.hosts.housekeeping import LabClient, guest_of
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 from tests.support.flood import wait_until
 from tests.support.sdks import Driver
 
-ASK_S, PAUSE_S = patient(60.0), 0.1
+ASK_S, PAUSE_S = scale_timeout(60.0), 0.1
 AGAIN = ("ServiceUnavailable", "InternalError", "Throttling")  # what a client sends a call again for
 BLOCK, IFNAME, HOST_TAG = "10.0.0.0/16", "eth0", "sgdp:host"
 
@@ -38,7 +38,7 @@ class Cloud:
         self._call: Callable[..., dict[str, Any]] = self.ask_once
         self.workloads: dict[str, Guest] = {}
         for host in () if lab.placement.is_outside else lab.hosts:
-            wires.join_segment(lab.fabric, host.room, host.number, 1)
+            wires.join_segment(lab.fabric, host.namespace, host.number, 1)
         self.vpc = str(self.ask("CreateVpc", CidrBlock=BLOCK)["VpcId"])
         switch = self.ask("CreateVSwitch", VpcId=self.vpc, CidrBlock=BLOCK, ZoneId="cn-hangzhou-a")
         self.switch = str(switch["VSwitchId"])
@@ -112,7 +112,7 @@ class Cloud:
 
     def start(self, names: Iterable[str] = ()) -> None:
         """Make these workloads, or all."""
-        guests.start_all(self.lab.capsule, [self.workloads[name] for name in names or self.workloads])
+        guests.start_all(self.lab.sandbox, [self.workloads[name] for name in names or self.workloads])
 
     def open(self, group: str, *rules: dict[str, object]) -> int:
         """The revision that has these rules."""

@@ -20,9 +20,9 @@ from typing import Self
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab.hosts import wires
-from sgdataplane.lab.hosts.capsule import SHARED
 from sgdataplane.lab.hosts.components import Component
 from sgdataplane.lab.hosts.hostslab import FIRST_MEMBER, PEER_PORT, HostsLab
+from sgdataplane.lab.hosts.sandbox import SHARED
 from tests.support.hostscloud import Cloud, rule
 
 SIDE, ARRIVAL_S = 7000, 0.5
@@ -32,7 +32,7 @@ SEED, PACKETS = 71, 20
 @contextmanager
 def cut_off(lab: HostsLab, number: int) -> Iterator[None]:
     """The room with that number is off the management network."""
-    with Links(lab.capsule.room.netns) as links:
+    with Links(lab.sandbox.namespace.netns) as links:
         links.set_down(wires.management_port(number))
         try:
             yield
@@ -153,6 +153,6 @@ def restored(lab: HostsLab, copy: str) -> None:
     cluster = ",".join(f"{name}={url}" for name, url in peers.items())
     for name, url in peers.items():
         data = str(SHARED / name)
-        lab.capsule.run(["rm", "-r", data])
+        lab.sandbox.run(["rm", "-r", data])
         where = ("--name", name, "--initial-cluster", cluster, "--initial-advertise-peer-urls", url)
-        lab.capsule.run(["etcdctl", "snapshot", "restore", copy, "--data-dir", data, *where])
+        lab.sandbox.run(["etcdctl", "snapshot", "restore", copy, "--data-dir", data, *where])

@@ -17,12 +17,12 @@ from pathlib import Path
 from sgdataplane.host import conntrack, netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab.hosts import guests
-from sgdataplane.lab.hosts.capsule import sgdp
 from sgdataplane.lab.hosts.hostslab import Host
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.hosts.sandbox import sgdp
+from sgdataplane.lab.waiting import scale_timeout
 from tests.support.hostscloud import Cloud
 
-SILENCE_S, HEARD_S = 0.7, patient(30.0)
+SILENCE_S, HEARD_S = 0.7, scale_timeout(30.0)
 SAID = 16  # bytes of what is said
 
 
@@ -31,16 +31,16 @@ def unplug(cloud: Cloud, name: str) -> None:
     guest = cloud.workloads[name]
     with Links(guest.netns) as links:
         links.delete_link(guest.plug.ifname)
-    cloud.lab.capsule.run(sgdp("detach", "--eni", guest.eni_id), guest.host.room)
+    cloud.lab.sandbox.run(sgdp("detach", "--eni", guest.eni_id), guest.host.namespace)
     with netns.inside(guest.netns):
         conntrack.end_tracked(lambda _: True)
 
 
 def bring(cloud: Cloud, name: str, host: Host) -> None:
     """The namespace of a workload that was unplugged is also one of that host; `cloud.start` plugs it in there."""
-    guest, capsule = cloud.workloads[name], cloud.lab.capsule
+    guest, sandbox = cloud.workloads[name], cloud.lab.sandbox
     inside = f"/run/netns/{guest.name}"
-    keeper = capsule.start(["nsenter", f"--net={inside}", "sleep", "infinity"], guest.host.room)
+    keeper = sandbox.start(["nsenter", f"--net={inside}", "sleep", "infinity"], guest.host.namespace)
     try:
         there = Path(f"/proc/{keeper.pid}")
         own = Path(guest.netns).stat().st_ino
@@ -49,11 +49,11 @@ def bring(cloud: Cloud, name: str, host: Host) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         (line,) = (line for line in (there / "status").read_text("ascii").splitlines() if line.startswith("NSpid:"))
-        capsule.run(["ip", "netns", "attach", guest.name, line.split()[-1]], host.room)
+        sandbox.run(["ip", "netns", "attach", guest.name, line.split()[-1]], host.namespace)
     finally:
         keeper.kill()
         keeper.wait()
-    capsule.run(["ip", "netns", "delete", guest.name], guest.host.room)
+    sandbox.run(["ip", "netns", "delete", guest.name], guest.host.namespace)
     cloud.workloads[name] = replace(guest, host=host)
 
 
@@ -118,4 +118,4 @@ def talk(cloud: Cloud, opener: str, answerer: str, port: int, kind: socket.Socke
 
 def plugged_in(cloud: Cloud, name: str) -> None:
     """Make it where `bring` or `place` has said."""
-    guests.start_all(cloud.lab.capsule, [cloud.workloads[name]])
+    guests.start_all(cloud.lab.sandbox, [cloud.workloads[name]])

@@ -41,7 +41,7 @@ from sgdataplane.nft.snapshot import with_generation
 PROFILES, ACCEPTED, REFUSED = (0x40000010, 0x40000011), 0x40000001, 0x40000002
 ROOTS, LEAVES = ("root-a", "root-b"), ("leaf-1", "leaf-2", "leaf-3", "leaf-4")
 RANKS, IFNAMES, ADDRESSES = ("ranks-a", "ranks-b"), ("eth0", "eth1"), range(6)
-KINS, NUMBERS = range(0x80000000, 0x80000004), range(1, 6)
+GROUP_SETS, NUMBERS = range(0x80000000, 0x80000004), range(1, 6)
 FAMILIES = {Nfproto.IPV4: (Field.IP_SADDR, KeyType.IPV4), Nfproto.IPV6: (Field.IP6_SADDR, KeyType.IPV6)}
 IS_NONE = Match(Field.PACKET_PRIORITY, (Range.of(0),))
 Numbers = dict[Key, int]
@@ -66,8 +66,8 @@ class Policy:
         return cls(
             _some(chance, IFNAMES, [goto(f"eni-{number:x}") for number in PROFILES]),
             _some(chance, PROFILES, [jump(name) for name in ROOTS]),
-            {family: _some(chance, ADDRESSES, KINS) for family in FAMILIES},
-            {name: _some(chance, KINS, NUMBERS) for name in RANKS},
+            {family: _some(chance, ADDRESSES, GROUP_SETS) for family in FAMILIES},
+            {name: _some(chance, GROUP_SETS, NUMBERS) for name in RANKS},
             _some(chance, NUMBERS, [jump(name) for name in LEAVES]),
             {root: chance.choice(RANKS) for root in ROOTS},
             chance.choice(NUMBERS),

@@ -35,7 +35,7 @@ from sgdataplane.nft.ir import (
 from tests.support.packetspace import INDEX, PRIORITY, TRACKED, Packets, Space, read_by, readers
 
 Place = tuple[str, int]  # a chain, and the rule in it that is next
-MOST_CALLS = 10_000
+MAX_CALLS = 10_000
 CONDITIONS = (Match, MapPriority, MapCount, InSet)
 Returns = tuple[Place, ...]  # where the jumps on the way here go back to, the last one first
 Way = tuple[Place, Returns]  # all that packets can still meet
@@ -73,7 +73,7 @@ def most_lookups(table: Table, *, with_sets: bool) -> Path:
 def _deep_recursion() -> Iterator[None]:
     """A few calls for each rule of a chain, which may have hundreds."""
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, MOST_CALLS))
+    sys.setrecursionlimit(max(limit, MAX_CALLS))
     try:
         yield
     finally:

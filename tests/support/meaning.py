@@ -55,7 +55,7 @@ from tests.support.variables import (
     parts_of,
 )
 
-MOST_JUMPS, MOST_CALLS = 16, 20_000
+MAX_JUMPS, MAX_CALLS = 16, 20_000
 # What rules can write and leave behind, and the field that a packet must have for that.
 WRITABLE: dict[Variable, Field] = {Field.PACKET_PRIORITY: Field.PACKET_PRIORITY, **dict.fromkeys(PARTS, Field.CT_MARK)}
 PLACE = {variable: place for place, variable in enumerate(WRITABLE)}
@@ -240,7 +240,7 @@ class Reading:
                 return self._end(kind, state)
 
     def _jump(self, target: str, back: Place, state: State) -> Node:
-        if state.jumps == MOST_JUMPS:
+        if state.jumps == MAX_JUMPS:
             return self._fault
 
         def go_on(end: End) -> Node:
@@ -381,7 +381,7 @@ def _only(item: Range) -> int:
 def _deep() -> Iterator[None]:
     """A few calls for each statement on a packet's way."""
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, MOST_CALLS))
+    sys.setrecursionlimit(max(before, MAX_CALLS))
     try:
         yield
     finally:

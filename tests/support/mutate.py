@@ -57,12 +57,12 @@ from tests.support.mutate_asked import (
     swap_fields,
 )
 
-MOST_TRIES = 10  # for a mutant, on average
+MAX_TRIES = 10  # for a mutant, on average
 
 
 def mutants(table: Table, chance: random.Random, count: int, kinds: Sequence[Change] | None = None) -> Iterator[Mutant]:
     """So many, each one change away from the table; these kinds of change, or all, in turn."""
-    for change in islice(cycle(kinds or CHANGES), MOST_TRIES * count):
+    for change in islice(cycle(kinds or CHANGES), MAX_TRIES * count):
         try:
             mutant = change(table, chance)
         except Unfit:
@@ -125,8 +125,8 @@ def add_element(table: Table, chance: random.Random) -> Mutant:
 
 
 def retarget_element(table: Table, chance: random.Random) -> Mutant:
-    """A member with the kin of another one, a kin with another rank, a number beside it; or a key that leads to any
-    chain."""
+    """A member with the group set of another one, a group set with another rank, a number beside it; or a key that
+    leads to any chain."""
     entry = chance.choice(maps(table))
     elements = dict(entry.elements)
     key = chance.choice(list(elements))

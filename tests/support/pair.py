@@ -15,8 +15,8 @@ from typing import Self
 from sgdataplane.enforce import Desired
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links, Route
-from sgdataplane.lab.patience import patient
 from sgdataplane.lab.topology import EVERYWHERE, GATEWAYS, LENGTHS
+from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Prefix
@@ -25,7 +25,7 @@ from tests.support.links import wait_carried
 
 HERE = {"peer": ("10.0.0.1", "2001:db8::1"), "instance": ("10.0.0.2", "2001:db8::2")}
 LINKS = {"peer": "out", "instance": "eni-a"}  # a router's, where there is one
-ARRIVAL = patient(60.0)
+ARRIVAL = scale_timeout(60.0)
 Pair = Mapping[str, str]  # role -> namespace
 
 

@@ -16,16 +16,16 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.nft.validation import Visits
 from sgdataplane.policy.resolve import HostPolicy
 
-MOST_CHAINS = 1_000  # to count larger ones takes a third of their compile; tests/property/test_paths.py has some
-MOST_TIMES = 6  # of what a kernel with memory visits; today at most twice as many
+MAX_CHAINS = 1_000  # to count larger ones takes a third of their compile; tests/property/test_paths.py has some
+MAX_TIMES = 6  # of what a kernel with memory visits; today at most twice as many
 
 
 def check_paths(table: Table) -> None:
     """AssertionError if a kernel without memory would walk more than is bearable."""
-    if len(table.chains) > MOST_CHAINS:
+    if len(table.chains) > MAX_CHAINS:
         return
     visits = Visits.of(table)
-    most = visits.remembered * MOST_TIMES
+    most = visits.remembered * MAX_TIMES
     assert visits.every_path <= most, f"{visits.every_path:,} paths, {most:,} were expected at most"
 
 

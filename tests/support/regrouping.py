@@ -22,23 +22,23 @@ RULES = [
     f"ingress udp {DENIED}/{DENIED} from 0.0.0.0/0 50",
 ]
 # The groups in turn. The peer sends the flood.
-KINS = ("sg-x", "sg-x sg-z")
+GROUP_SETS = ("sg-x", "sg-x sg-z")
 
 
 def regrouped(turn: int, members: int = MEMBERS) -> CloudState:
     """The state in which all members are in the groups of that turn."""
     groups = [make_group("sg-web", RULES), make_group("sg-x", []), make_group("sg-z", [])]
     mine = make_eni("eni-a", HERE["instance"][0], "sg-web")
-    return make_state(groups, [mine, make_eni("eni-peer", HERE["peer"][0], KINS[turn]), *_others(turn, members)])
+    return make_state(groups, [mine, make_eni("eni-peer", HERE["peer"][0], GROUP_SETS[turn]), *_others(turn, members)])
 
 
 def _others(turn: int, members: int) -> list[Eni]:
-    return [make_eni(f"eni-{n}", f"10.9.{n >> 8}.{n & 255}", KINS[turn]) for n in range(1, members)]
+    return [make_eni(f"eni-{n}", f"10.9.{n >> 8}.{n & 255}", GROUP_SETS[turn]) for n in range(1, members)]
 
 
 def both_turns(pair: Pair, members: int = MEMBERS) -> tuple[Desired, Desired]:
     """The same two objects serve all changes, so that each is built once."""
-    first, second = (desired_at(pair, regrouped(turn, members)) for turn in range(len(KINS)))
+    first, second = (desired_at(pair, regrouped(turn, members)) for turn in range(len(GROUP_SETS)))
     return first, second
 
 

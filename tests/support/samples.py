@@ -28,7 +28,7 @@ BLOCK = re.compile(
 )
 USER, SUPERUSER, ANYTHING = "$ ", "# ", "..."
 CACHES = {"__pycache__", ".pytest_cache"}
-PATIENCE_S = 60.0 * float(os.environ.get("SGDP_PATIENCE", "1"))
+DEADLINE_S = 60.0 * float(os.environ.get("SGDP_TIMEOUT_FACTOR", "1"))
 AUTHOR = {f"GIT_{who}_{what}": "reader@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "COLUMNS": "100", **AUTHOR}
 # What is another in each run, and what stands for it. Columns are as wide as what is in them.
@@ -151,7 +151,7 @@ class Scene:
 
     def run(self, command: str) -> str:
         with self._start(command) as process:
-            return process.communicate(timeout=PATIENCE_S)[0]
+            return process.communicate(timeout=DEADLINE_S)[0]
 
     def watch(self, command: str, meanwhile: str, shown: str) -> str:
         """What a command prints that goes on until it is interrupted: when it has printed as many lines as are shown.
@@ -184,7 +184,7 @@ def _is_same(file: Path, folder: Path) -> bool:
 @contextmanager
 def bounded(process: subprocess.Popen[str]) -> Iterator[None]:
     """Ends the process if the block takes too long."""
-    timer = Timer(PATIENCE_S, process.kill)
+    timer = Timer(DEADLINE_S, process.kill)
     timer.start()
     try:
         yield

@@ -30,14 +30,14 @@ from sgdataplane.host import netns
 from sgdataplane.host.identity import held, identity_of
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import read_some
 from tests.support import assault
 from tests.support.agentbench import ROOT, AgentBench, agent_in
 from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
 
-DEADLINE_S, POLL_S = patient(120.0), 0.001
+DEADLINE_S, POLL_S = scale_timeout(120.0), 0.001
 FIRST_PORT = 1000
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sgdataplane.lab.hosts.door import open_door
 from sgdataplane.lab.hosts.hostslab import hosts_lab, started
+from sgdataplane.lab.hosts.portforwarder import forward_port
 from sgdataplane.model.options import Placement
 from tests.support.hostscloud import Cloud
 from tests.support.hostsscene import PLACES, Scene
@@ -39,7 +39,7 @@ def sdk(scene: Scene) -> Iterator[Driver]:
     """The cloud's official Python SDK, at the one address behind which all APIs are."""
     lab = scene.lab
     with (
-        open_door("127.0.0.1", 0, lab.capsule.room.netns, lab.api_targets) as port,
+        forward_port("127.0.0.1", 0, lab.sandbox.namespace.netns, lab.api_targets) as port,
         driver("drive_today.py", f"127.0.0.1:{port}", *lab.key, lab.authority_file) as made,
     ):
         yield made

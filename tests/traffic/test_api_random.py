@@ -33,7 +33,7 @@ pytestmark = pytest.mark.traffic
 SEED = os.environ.get("SGDP_TEST_SEED", "1")
 STEPS = (5, 25)  # calls in a sequence
 WORLD = 20  # sequences on one store
-MOST_INSTANCES, MOST_VPCS = 7, 3
+MAX_INSTANCES, MAX_VPCS = 7, 3
 SAMPLE = 48  # probes after each sequence
 
 
@@ -60,9 +60,9 @@ class World:
         """Delete some of the instances, and VPCs without any, so that the lab stays small."""
         there, chance = self.engine.documents.of_kind, self.chance
         instances, vpcs = sorted(there[ResourceKind.INSTANCE]), sorted(there[ResourceKind.VPC])
-        if len(instances) > MOST_INSTANCES:
+        if len(instances) > MAX_INSTANCES:
             self.caller.client("DeleteInstances", InstanceId=[*chance.sample(instances, len(instances) // 2)])
-        for vpc_id in vpcs if len(vpcs) > MOST_VPCS else ():
+        for vpc_id in vpcs if len(vpcs) > MAX_VPCS else ():
             self.remove(vpc_id)
 
     def remove(self, vpc_id: str) -> None:

@@ -133,7 +133,7 @@ def test_a_workload_that_cannot_be_made_is_tried_again() -> None:
         keeper.client.ask("RunInstances", **made)
         (eni,) = keeper.client.all_of("DescribeNetworkInterfaces", "NetworkInterfaceSets", "NetworkInterfaceSet")
         name = eni["NetworkInterfaceId"]
-        with Links(host.room.netns) as links:
+        with Links(host.namespace.netns) as links:
             links.add_bridge(router_ifname(name))
             with pytest.raises(HostError, match="exists"):
                 keeper.turn()

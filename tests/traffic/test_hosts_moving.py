@@ -9,8 +9,8 @@ from socket import SOCK_DGRAM, SOCK_STREAM
 
 import pytest
 
-from sgdataplane.lab.hosts.capsule import sgdp
 from sgdataplane.lab.hosts.hostslab import AGENT_CONFIG, Host, started
+from sgdataplane.lab.hosts.sandbox import sgdp
 from tests.support.flood import wait_until
 from tests.support.hostscloud import HOST_TAG, Cloud, rule
 from tests.support.hostsmoving import bring, plugged_in, talk, unplug
@@ -44,7 +44,7 @@ def remove(cloud: Cloud, name: str) -> None:
     guest = cloud.workloads.pop(name)
     unplug_and_forget = (["ip", "netns", "delete", guest.name], sgdp("detach", "--eni", guest.eni_id))
     for command in unplug_and_forget:
-        cloud.lab.capsule.run(command, guest.host.room)
+        cloud.lab.sandbox.run(command, guest.host.namespace)
     cloud.ask("DeleteInstance", InstanceId=instance_of(cloud, name))
     cloud.settle()
 
@@ -68,7 +68,7 @@ def named(cloud: Cloud, eni: str, host: Host) -> None:
 def with_choice(scene: Scene, name: str, line: str) -> Iterator[None]:
     """Meanwhile, that host's agent has one more line of configuration."""
     host = scene.host(name)
-    file = host.room.path(AGENT_CONFIG)
+    file = host.namespace.path(AGENT_CONFIG)
     before = file.read_text("utf-8")
 
     def restart(text: str) -> None:
@@ -201,7 +201,7 @@ def test_what_was_detached_and_forgotten_is_whoever_claims_it_next(scene: Scene,
     cloud.settle()
     assert new.outcomes()[eni] == "closed"
     assert not scene.reaches("db", "mover", IN)
-    cloud.lab.capsule.run(sgdp("hosts", "forget", old.name, eni, "--store", cloud.lab.store("api")))
+    cloud.lab.sandbox.run(sgdp("hosts", "forget", old.name, eni, "--store", cloud.lab.store("api")))
     wait_until(lambda: new.outcomes().get(eni) == "in force")
     cloud.settle()
     comes_through(scene)

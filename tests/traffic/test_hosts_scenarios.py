@@ -71,7 +71,7 @@ def answer_as_gateways(lab: HostsLab) -> None:
     """A probe's tap proves its wire by asking the gateway. In instance placement hosts have none; their bridges are to
     answer."""
     for host in lab.hosts:
-        with Links(host.room.netns) as links:
+        with Links(host.namespace.netns) as links:
             for family, address in GATEWAYS.items():
                 links.add_address(InterfaceAddress(wires.segment_ifname(1), address, LENGTHS[family]))
 
@@ -82,7 +82,7 @@ def as_seen(keeper: Housekeeper, state: CloudState) -> Lab:
     nodes = tuple(_node(keeper, node) for node in planned.nodes if node.interfaces)
     lab = keeper.lab
     routers = tuple(
-        Router(vpc.vpc_id, host.room.named(f"{PREFIX}{vpc.vpc_id}"), host.number)
+        Router(vpc.vpc_id, host.namespace.named(f"{PREFIX}{vpc.vpc_id}"), host.number)
         for vpc in state.vpcs
         for host in lab.hosts
     )

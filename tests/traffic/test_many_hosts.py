@@ -13,8 +13,8 @@ from sgdataplane.control.http.client import RefusedError
 from sgdataplane.errors import HostError
 from sgdataplane.lab.hosts import guests
 from sgdataplane.lab.hosts.authority import Authority
-from sgdataplane.lab.hosts.capsule import sgdp
 from sgdataplane.lab.hosts.hostslab import CLIENT_PORT, FIRST_HOST, FIRST_MEMBER, started
+from sgdataplane.lab.hosts.sandbox import sgdp
 from sgdataplane.lab.hosts.wires import management_address
 from tests.support.flood import PacedFlood, wait_until
 from tests.support.hostscloud import Cloud, rule
@@ -97,7 +97,7 @@ def test_an_eni_moves_from_host_to_host_with_its_policy(scene: Scene) -> None:
     cloud.settle()
     wait_until(lambda: scene.host("web").outcomes()[eni] == "closed")
     assert not scene.reaches("db", "moving", SQL)
-    guests.end(scene.lab.capsule, first)
+    guests.end(scene.lab.sandbox, first)
     cloud.place("moving", found, scene.host("far"))
     cloud.start(["moving"])
     cloud.settle()
@@ -195,7 +195,7 @@ def test_a_host_s_certificate_opens_nothing_at_etcd(scene: Scene) -> None:
         at = f"https://{management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
         words = ["etcdctl", "--endpoints", at, "--command-timeout", "5s", *map(str, files), "compaction", "1"]
         try:
-            return lab.capsule.run(words)
+            return lab.sandbox.run(words)
         except HostError as error:
             return str(error)
 
@@ -235,7 +235,7 @@ def test_hosts_keep_what_is_newer_than_a_restored_store_until_an_operator_says_s
     wait_until(lambda: "accept-epoch" in scene.sync_log("db")[heard:])
     assert scene.generation("db") == generation
     assert scene.reaches("web", "db", WEB)
-    lab.capsule.run(sgdp("api", "restored", "--store", lab.store("api")))
+    lab.sandbox.run(sgdp("api", "restored", "--store", lab.store("api")))
     started(lab.components)
     cloud.settle()
     assert not scene.reaches("web", "db", WEB)

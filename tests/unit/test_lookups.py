@@ -118,11 +118,11 @@ def test_a_map_that_only_the_kernel_knows_may_hold_what_it_can_hold_and_counts_l
 
 
 def test_a_map_of_priorities_is_a_look_up_and_the_rule_goes_on_or_not() -> None:
-    kins = (rule(MapPriority(Field.IP_SADDR, "kins"), goto("port")), rule(MapPriority(Field.IP6_SADDR, "kins6")))
+    group_sets = (rule(MapPriority(Field.IP_SADDR, "kins"), goto("port")), rule(MapPriority(Field.IP6_SADDR, "kins6")))
     ranks = (rule(MapPriority(Field.PACKET_PRIORITY, "ranks")), TO_MEMBERS, rule(DROP))
-    assert counted(table(*kins, *ranks, port=(rule(DROP),), proto=())) == 3  # kins, ranks, members
-    assert counted(table(*kins, *ranks, port=(rule(BY_PORT), rule(TYPES)), proto=())) == 4
-    assert counted(table(*kins, *ranks[:1], port=(rule(DROP),), proto=())) == 2  # of IPv4 or of IPv6
+    assert counted(table(*group_sets, *ranks, port=(rule(DROP),), proto=())) == 3  # group sets, ranks, members
+    assert counted(table(*group_sets, *ranks, port=(rule(BY_PORT), rule(TYPES)), proto=())) == 4
+    assert counted(table(*group_sets, *ranks[:1], port=(rule(DROP),), proto=())) == 2  # of IPv4 or of IPv6
 
 
 def test_the_worst_of_all_base_chains_counts() -> None:

@@ -34,7 +34,7 @@ CONSOLE, LOG, EXIT = "console.log", "log", "exit"
 ALIVE_S = 60.0  # a machine that is told to end
 # A user-mode kernel maps pages of its processes one by one in the host. With the default, 65,530 mappings, 6.1's kernel
 # kills a child of a process of 400 MB that forks, as it then maps all pages at once.
-MAPPINGS, MOST_MAPPINGS = Path("/proc/sys/vm/max_map_count"), 1 << 20
+MAPPINGS, MAX_MAPPINGS = Path("/proc/sys/vm/max_map_count"), 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def many_mappings() -> Iterator[None]:
     """User-mode kernels that run meanwhile may have large processes. Nothing changes where the host doesn't let us."""
     before = MAPPINGS.read_text("ascii")
     with suppress(OSError):
-        MAPPINGS.write_text(str(max(MOST_MAPPINGS, int(before))), "ascii")
+        MAPPINGS.write_text(str(max(MAX_MAPPINGS, int(before))), "ascii")
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ SYMBOLS = ("nft_rhash_deactivate", "nft_rhash_lookup", "nft_rhash_activate")
 BEGIN, END = "racing: begin ", "racing: end "
 ANSWER_S = 30.0
 ACTIVATE_S = 5.0  # a commit that adds nothing never comes there, and then waits for the processor that is held
-MOST_LOOKUPS = 500  # of others, until the one that is wanted comes
+MAX_LOOKUPS = 500  # of others, until the one that is wanted comes
 # How many instructions a look-up goes on until it is held: it must have read the generation, and not yet the hash.
 STEPS = range(6, 78, 6)
 WAYS = ("in-place", "as-it-is")  # how keys get other values: in place, which is the control, and as the product does it
@@ -127,7 +127,7 @@ def _race(debugger: Debugger, places: Places, tally: Tally) -> None:
 
 def _come_to_lookup(debugger: Debugger, places: Places, cpu: int) -> int:
     """Let that processor go on until it looks the key up; where the look-up returns to."""
-    for _ in range(MOST_LOOKUPS):
+    for _ in range(MAX_LOOKUPS):
         with debugger.stopping_at(places.lookup):
             if debugger.go(cpu) != cpu:
                 raise LostError("the other processor goes on")

@@ -95,14 +95,14 @@ def _job(parts: Iterable[str]) -> str:
     million packets there in 20 s without any change of ours, and no test knows of these. What tests wait for takes
     several times as long as elsewhere, and more where the host is busy.
     """
-    patience = "export SGDP_PATIENCE=4"
+    waiting = "export SGDP_TIMEOUT_FACTOR=4"
     queue = "sysctl -q -w net.core.netdev_max_backlog=100000"
-    return "\n".join(["uname -r > /job/results/kernel", patience, queue, "failed=0", *parts, "exit $failed", ""])
+    return "\n".join(["uname -r > /job/results/kernel", waiting, queue, "failed=0", *parts, "exit $failed", ""])
 
 
 def on_stock_debian(package: str) -> str:
     """The job of Debian's own kernel, over three boots; `package`: the file in /job that holds the product."""
-    variables = f"export SGDP_VM=1 SGDP_DEB=/job/{shlex.quote(package)} SGDP_PATIENCE=10"
+    variables = f"export SGDP_VM=1 SGDP_DEB=/job/{shlex.quote(package)} SGDP_TIMEOUT_FACTOR=10"
     first = [NO_MODULES, "make demo > /job/results/demo 2>&1 || exit 2", f"exit {BOOT_AGAIN}"]
     second = [NO_MODULES, _pytest(STOCK[0]), f"[ $failed = 0 ] || exit $failed; exit {BOOT_AGAIN}"]
     third = [*map(_pytest, STOCK[1:]), "exit $failed"]
@@ -124,7 +124,7 @@ def under_a_debugger(ways: Iterable[str]) -> str:
         " || failed=$((failed | 2))"
         for way in ways
     )
-    lines = ["uname -r > /job/results/kernel", "export SGDP_PATIENCE=10", "failed=0", *racing, _pytest(FLOODS)]
+    lines = ["uname -r > /job/results/kernel", "export SGDP_TIMEOUT_FACTOR=10", "failed=0", *racing, _pytest(FLOODS)]
     return "\n".join([*lines, "exit $failed", ""])
 
 

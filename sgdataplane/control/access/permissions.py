@@ -27,7 +27,7 @@ from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.store.call import Call
 from sgdataplane.store.interface import Json
 
-MOST_SHOWN = 80  # characters of a value that is refused
+MAX_SHOWN = 80  # characters of a value that is refused
 LARGEST = 64 << 10  # bytes of a policy; the cloud's own limit is 6 KB
 ACTION = re.compile(rf"\*|({'|'.join(PRODUCT_SERVICES)}):[A-Za-z0-9*]+", re.IGNORECASE)
 RESOURCE = re.compile(r"acs:(?P<service>ecs|vpc|\*):\*:\*:(?P<kind>\*|[a-z]+/)(?P<name>[^:]*)")
@@ -246,7 +246,7 @@ class _Reader:
     def _refuse(self, at: str, code: str, message: str, value: Json, expected: str) -> None:
         shown = "" if value is None else value if isinstance(value, str) else json.dumps(value)
         where = Where(self.file, pointer=at)
-        self.problems.append(Problem(where, f"InvalidPolicy.{code}", message, shown[:MOST_SHOWN], expected))
+        self.problems.append(Problem(where, f"InvalidPolicy.{code}", message, shown[:MAX_SHOWN], expected))
 
 
 def _services_of(kind: str) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ from sgdataplane.store.interface import (
 
 TRIES = 20  # a call is decided anew so often if others commit meanwhile
 TOKEN_S = 24 * 3600
-MOST_TOKEN = 64  # characters, as the cloud's
+MAX_TOKEN = 64  # characters, as the cloud's
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 SUFFIX = 17  # characters of an id after its prefix: 88 bits
 
@@ -233,8 +233,8 @@ def _token_of(call: Call) -> Token | None:
     given = str(call.parameters.get("ClientToken") or "")
     if not given:
         return None
-    if len(given) > MOST_TOKEN or not given.isascii():
-        raise ApiError("InvalidClientToken.Malformed", f"ClientToken has at most {MOST_TOKEN} ASCII characters")
+    if len(given) > MAX_TOKEN or not given.isascii():
+        raise ApiError("InvalidClientToken.Malformed", f"ClientToken has at most {MAX_TOKEN} ASCII characters")
     said = {"action": call.action, "parameters": dict(call.parameters), "extensions": dict(call.extensions)}
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     return Token(f"{call.key}/{given}", digest, {}, call.now + TOKEN_S)

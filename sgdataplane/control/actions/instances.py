@@ -30,7 +30,7 @@ from sgdataplane.store.hosts import FIELD
 from sgdataplane.store.interface import Body, Json
 
 RUNNING, STOPPED = "Running", "Stopped"
-MOST_AT_ONCE = 100
+MAX_AT_ONCE = 100
 OWN = ("private_ip_addresses", "ipv6_addresses")
 BY_ENIS = (
     "SecurityGroupId",
@@ -57,8 +57,8 @@ def create(scope: Scope) -> Body:
 def run(scope: Scope) -> Body:
     """Answer RunInstances: make Amount instances, or none if one of them can't be made."""
     amount = scope.number("Amount", 1)
-    if not 1 <= amount <= MOST_AT_ONCE:
-        raise ApiError("InvalidAmount.ValueNotSupported", f"Amount is 1 to {MOST_AT_ONCE}")
+    if not 1 <= amount <= MAX_AT_ONCE:
+        raise ApiError("InvalidAmount.ValueNotSupported", f"Amount is 1 to {MAX_AT_ONCE}")
     ids = [_make(scope, number, RUNNING) for number in range(amount)]
     return {"InstanceIdSets": {"InstanceIdSet": cast(Json, ids)}, "OrderId": ""}
 

@@ -21,7 +21,7 @@ from sgdataplane.store.documents import Fields, ResourceKind, about, rules_in, s
 from sgdataplane.store.interface import Body, Json
 
 DONE: Body = {}
-MOST_AT_ONCE = 100
+MAX_AT_ONCE = 100
 BLOCKS = tuple(dict.fromkeys(name for of in ecs_names.RULE.values() for name in of if name.endswith("cidr_ip")))
 REMOTES = {  # a rule has the strongest remote that it is given; the cloud ignores the others
     direction: tuple(ecs_names.RULE[direction][name] for name in ("cidr_ip", "ipv6_cidr_ip", group, "prefix_list_id"))
@@ -114,8 +114,8 @@ def asked_rules(direction: Direction, scope: Scope) -> list[Fields]:
         ApiError: There are too many, or one can't be read.
     """
     permissions = scope.objects("Permissions")
-    if len(permissions) > MOST_AT_ONCE:
-        raise ApiError("InvalidParameter.Permissions", f"{MOST_AT_ONCE} permissions fit into one call")
+    if len(permissions) > MAX_AT_ONCE:
+        raise ApiError("InvalidParameter.Permissions", f"{MAX_AT_ONCE} permissions fit into one call")
     rules = [native_rule(one, direction) for one in permissions or [dict(scope.call.parameters)]]
     group = state_in(scope.find(ResourceKind.GROUP, scope.required("SecurityGroupId")))
     if group["vpc_id"] == ecs_names.CLASSIC_VPC:  # there, an address is an internet one unless it's said otherwise

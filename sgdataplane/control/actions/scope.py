@@ -21,7 +21,7 @@ from sgdataplane.store.hosts import TAG
 from sgdataplane.store.interface import Body, Json
 
 T = TypeVar("T")
-MOST_A_PAGE, A_PAGE = 100, 10
+MAX_A_PAGE, A_PAGE = 100, 10
 MAX_TEXTS = 100  # of a list of ids, as in the cloud
 MAX_TOKEN = 32  # characters of a NextToken
 REGION = "cn-sgdataplane"  # of calls that name none
@@ -255,7 +255,7 @@ class Scope:
         if self.is_tokened:
             start, size, more["NextToken"] = self.next_page(len(everything))
         else:
-            size = min(max(self.number("PageSize", A_PAGE), 1), MOST_A_PAGE)
+            size = min(max(self.number("PageSize", A_PAGE), 1), MAX_A_PAGE)
             number = max(self.number("PageNumber", 1), 1)
             start, more = (number - 1) * size, {"NextToken": "", "PageNumber": number, "PageSize": size}
         shown = [shape(entry) for entry in everything[start : start + size]]

@@ -19,7 +19,7 @@ from sgdataplane.store.documents import Documents
 from sgdataplane.store.history import Version
 from sgdataplane.store.hosts import hosts_in
 
-MOST_VERSIONS = 60  # that are remembered with their times
+MAX_VERSIONS = 60  # that are remembered with their times
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class HostLags:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._documents, self._board, self._clock = documents, board, clock
-        self._versions: deque[tuple[float, Version]] = deque(maxlen=MOST_VERSIONS)
+        self._versions: deque[tuple[float, Version]] = deque(maxlen=MAX_VERSIONS)
         self._settled: dict[str, float] = {}  # host -> the time of the last version that it has settled
 
     def look(self) -> HostCounts:

@@ -29,7 +29,7 @@ from sgdataplane.store.history import Version
 from sgdataplane.store.interface import SUMMARY_S, Body, Json, Store, StoreError
 
 SILENT_S = 15.0  # after which nobody knows what is in force at a host
-MOST_TOLD = 3  # failures in one line
+MAX_TOLD = 3  # failures in one line
 # What is believed of one summary: a relay of ours writes less.
 MAX_HOSTS, MAX_FAILURES, MAX_CLAIMS, MAX_TEXT, MAX_NAME = 20_000, 20, 1_000, 1_000, 253
 MAX_NUMBER = 1 << 62
@@ -92,8 +92,8 @@ class HostWord:
     @property
     def why(self) -> str:
         """What is wrong there, in one line; "" if nothing is."""
-        told = [f"{eni}: {why}" if eni else why for eni, why in self.failed[:MOST_TOLD]]
-        more = [f"and {count} more"] if (count := len(self.failed) - MOST_TOLD) > 0 else []
+        told = [f"{eni}: {why}" if eni else why for eni, why in self.failed[:MAX_TOLD]]
+        more = [f"and {count} more"] if (count := len(self.failed) - MAX_TOLD) > 0 else []
         return "; ".join(filter(None, (self.error, *told, *more)))
 
 

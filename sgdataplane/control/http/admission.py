@@ -20,7 +20,7 @@ from sgdataplane.control.access.signature import SignedParts, Signer, Verifier, 
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.parameters import read_pairs, tables, together, typed, unknown_action
 from sgdataplane.control.calls.products import ECS_VERSION, qualified
-from sgdataplane.control.http.throttle import Throttle
+from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from sgdataplane.store.call import Call
 
 FORM = "application/x-www-form-urlencoded"
@@ -68,11 +68,11 @@ class Admission:
         self,
         verifier: Verifier,
         permits: Permits = lambda _: True,
-        throttle: Throttle | None = None,
+        throttle: TokenBuckets | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._verifier, self._permits, self._clock = verifier, permits, clock
-        self._throttle = throttle or Throttle()
+        self._throttle = throttle or TokenBuckets()
         self._key_throttle = self._throttle.times(KEY_ACTIONS)
 
     def admit(self, incoming: Incoming, asker: Asker) -> Call:

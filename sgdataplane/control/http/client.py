@@ -81,19 +81,19 @@ class ApiClient:
         split = urlsplit(self.url)
         query = dict(flat(parameters))
         try:
-            door = self._door(split)
+            connection = self._connection(split)
         except OSError as error:  # of the authority's file
             raise EndpointError(str(self.authority), error.strerror or str(error)) from error
         try:
-            door.request("POST", f"/?{encoded(query)}", b"", self._headers(action, query, split.netloc))
-            answer = door.getresponse()
+            connection.request("POST", f"/?{encoded(query)}", b"", self._headers(action, query, split.netloc))
+            answer = connection.getresponse()
             return _read(answer.read(LARGEST), answer.getheader("x-sgdp-revision"), is_done=answer.status == 200)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise EndpointError(self.url, f"no answer: {error}") from error
         finally:
-            door.close()
+            connection.close()
 
-    def _door(self, url: SplitResult) -> http.client.HTTPConnection:
+    def _connection(self, url: SplitResult) -> http.client.HTTPConnection:
         if url.scheme == "http":
             return http.client.HTTPConnection(url.netloc, timeout=ANSWER_S)
         context = ssl.create_default_context(cafile=self.authority)

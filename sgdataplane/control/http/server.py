@@ -208,8 +208,8 @@ class ApiServer(uvicorn.Server):
     def __init__(self, api: Api, at: ListenAt) -> None:
         super().__init__(_config(api, at))
         self._api = api
-        self._door = _listening(at)
-        self.url = _url(at, self._door.getsockname()[1])
+        self._listener = _listening(at)
+        self.url = _url(at, self._listener.getsockname()[1])
 
     def serve_forever(self) -> None:
         """Serve until the end, and close the socket and the API's threads."""
@@ -219,7 +219,7 @@ class ApiServer(uvicorn.Server):
             with asyncio.Runner() as runner:
                 runner.run(self.serve())
         finally:
-            self._door.close()
+            self._listener.close()
             self._api.close()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:  # noqa: ARG002  # we have our own
@@ -227,7 +227,7 @@ class ApiServer(uvicorn.Server):
         tls = self.config.ssl
         handshake_s = HANDSHAKE_S if tls else None
         server = await asyncio.get_running_loop().create_server(
-            self._connection, sock=self._door, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s
+            self._connection, sock=self._listener, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s
         )
         self.servers, self.started = [server], True
 
@@ -283,15 +283,15 @@ def _config(api: Api, at: ListenAt) -> uvicorn.Config:
 
 def _listening(at: ListenAt) -> socket:
     family = AF_INET6 if ":" in at.host else AF_INET
-    door = socket(family, SOCK_STREAM, IPPROTO_TCP)  # asyncio turns Nagle off only where the protocol is named
+    listener = socket(family, SOCK_STREAM, IPPROTO_TCP)  # asyncio turns Nagle off only where the protocol is named
     try:
-        door.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        door.bind((at.host, at.port))
-        door.listen(BACKLOG)
+        listener.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        listener.bind((at.host, at.port))
+        listener.listen(BACKLOG)
     except OSError as error:
-        door.close()
+        listener.close()
         raise EndpointError(f"{at.host}:{at.port}", f"can't listen there: {error.strerror}") from error
-    return door
+    return listener
 
 
 def _url(at: ListenAt, port: int) -> str:

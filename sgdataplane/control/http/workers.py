@@ -25,7 +25,7 @@ from threading import Event
 from typing import TypeVar
 
 from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
-from sgdataplane.control.http.throttle import refused
+from sgdataplane.control.http.tokenbuckets import refused
 from sgdataplane.control.service.heavy import HEAVY_S
 
 T = TypeVar("T")

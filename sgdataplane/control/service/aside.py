@@ -27,13 +27,13 @@ from sgdataplane.store.documents import SECTIONS, Documents, ResourceKind, path_
 from sgdataplane.store.interface import Body, Path, Revision
 
 STEP_S = 0.1  # so often it is looked whether an answer is still wanted
-CHUNK, MOST_ANSWER = 1 << 16, 32 << 20  # bytes
+CHUNK, MAX_ANSWER = 1 << 16, 32 << 20  # bytes
 MODULE = "sgdataplane.control.service.forkserver"
 KINDS = (*SECTIONS, ResourceKind.VSWITCH, ResourceKind.STORE)
 GIVEN_UP = "The answer was given up before it was there. Nothing was changed."
 DIED = "The process that computed the answer has ended before it was done. Nothing was changed."
 BUSY = "The service has no room for another answer of this kind now. Nothing was changed."
-TOO_LONG = f"The answer has more than {MOST_ANSWER >> 20} MB."
+TOO_LONG = f"The answer has more than {MAX_ANSWER >> 20} MB."
 
 
 class Aside:
@@ -180,7 +180,7 @@ def _parts(answer: socket, is_ended: Event) -> Iterator[bytes]:
         if not part:
             return
         size += len(part)
-        if size > MOST_ANSWER:
+        if size > MAX_ANSWER:
             raise _unavailable(TOO_LONG)
         yield part
 

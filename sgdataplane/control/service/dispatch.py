@@ -27,7 +27,7 @@ from sgdataplane.store.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Body, Json, Store, UnavailableError
 
-WAIT_S, MOST_WAIT_S = 60, 3_600
+WAIT_S, MAX_WAIT_S = 60, 3_600
 STEP_S = 0.25  # a wait looks so often whether the service stops
 
 
@@ -85,8 +85,8 @@ class ApiService:
             raise ApiError("InvalidAction.NotFound", f"The action {call.action} doesn't wait.", NOT_FOUND)
         version = self._version(call)
         timeout = _number(call, "Timeout", WAIT_S)
-        if not 0 <= timeout <= MOST_WAIT_S:
-            raise ApiError("InvalidParameter", f"Timeout is 0 to {MOST_WAIT_S} seconds")
+        if not 0 <= timeout <= MAX_WAIT_S:
+            raise ApiError("InvalidParameter", f"Timeout is 0 to {MAX_WAIT_S} seconds")
         deadline = time.monotonic() + timeout
         vpc_id = str(call.parameters.get("VpcId", ""))
         hosts = HostWait(self._board, waits.awaited(self._engine.documents, vpc_id), version)

@@ -26,8 +26,8 @@ from sgdataplane.store.documents import Fields, ResourceKind, about, rules_in, s
 from sgdataplane.store.history import PRUNED, pruned_in
 from sgdataplane.store.interface import Body, Json, Store
 
-MOST_CHANGES = 1_000  # rows of a kind in one answer; the others are only counted
-MOST_EVENTS = 1_000
+MAX_CHANGES = 1_000  # rows of a kind in one answer; the others are only counted
+MAX_EVENTS = 1_000
 MAX_REVISION = 1 << 62
 # What `sgdp diff --json` tells of one group's change, by its key there: as the API names the rows, and their number.
 TOLD_OF_DIFF = {
@@ -63,7 +63,7 @@ def diff(scope: Scope, profile: str, last: LastState) -> Body:
     found = difference_as_json(compare(StateDiff(before, last.proposed(scope.workspace))))
     answer: dict[str, Json] = {}
     for key, (rows, total) in TOLD_OF_DIFF.items():
-        answer[rows], answer[total] = cast(Json, found[key][:MOST_CHANGES]), len(found[key])
+        answer[rows], answer[total] = cast(Json, found[key][:MAX_CHANGES]), len(found[key])
     return answer
 
 
@@ -119,7 +119,7 @@ def describe_events(scope: Scope, store: Store) -> Body:
     if token.isascii() and token.isdecimal() and len(token) <= MAX_TOKEN:
         after = int(token)
     after = min(after, MAX_REVISION)
-    size = min(max(scope.number("MaxResults", 100), 1), MOST_EVENTS)
+    size = min(max(scope.number("MaxResults", 100), 1), MAX_EVENTS)
     events = store.events(after, size)
     shown: list[Json] = [{key: told(event).get(name, "") for name, key in EVENT.items()} for event in events]
     documents = scope.workspace.documents

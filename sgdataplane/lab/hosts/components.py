@@ -1,4 +1,4 @@
-"""The components of a lab of hosts: each is one command in a room, with a log, and can be started again.
+"""The components of a lab of hosts: each is one command in a host namespace, with a log, and can be started again.
 
 Owns their processes, and whether they are well. Must not know which component needs which other.
 """
@@ -19,11 +19,11 @@ from typing import Any
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
-from sgdataplane.lab.hosts.capsule import SHARED, Capsule, Room
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.hosts.sandbox import SHARED, HostNamespace, Sandbox
+from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.visible import visible
 
-WELL_S, POLL_S = patient(60.0), 0.02
+WELL_S, POLL_S = scale_timeout(60.0), 0.02
 TAIL = 2000  # bytes of a log that an error shows
 
 Health = Callable[["Component"], bool]
@@ -36,11 +36,11 @@ def runs(_program: Component) -> bool:
 
 @dataclass
 class Component:
-    """One command in a room, with a log."""
+    """One command in a host namespace, with a log."""
 
     name: str
-    capsule: Capsule
-    room: Room
+    sandbox: Sandbox
+    namespace: HostNamespace
     command: Sequence[str]
     is_well: Health = runs
     """Tells whether it does its work."""
@@ -51,8 +51,8 @@ class Component:
 
     @property
     def log(self) -> Path:
-        """Its log, as a path outside the capsule."""
-        return self.capsule.room.path(SHARED / f"{self.name}.log")
+        """Its log, as a path outside the sandbox."""
+        return self.sandbox.namespace.path(SHARED / f"{self.name}.log")
 
     @property
     def has_ended(self) -> bool:
@@ -63,7 +63,7 @@ class Component:
         """Start it, unless it runs already; return at once."""
         if self.has_ended:
             with open(self.log, "ab") as log:
-                self.process = self.capsule.start(self.command, self.room, stdout=log, stderr=log)
+                self.process = self.sandbox.start(self.command, self.namespace, stdout=log, stderr=log)
             self.starts += 1
 
     def kill(self) -> None:
@@ -103,7 +103,11 @@ def health_page(url: str) -> Health:
     """Make a check for a component that says on a page at its own loopback that it is well, as etcd does."""
 
     def is_well(component: Component) -> bool:
-        with suppress(OSError), netns.inside(component.room.netns), urllib.request.urlopen(url, timeout=1) as answer:
+        with (
+            suppress(OSError),
+            netns.inside(component.namespace.netns),
+            urllib.request.urlopen(url, timeout=1) as answer,
+        ):
             return b"true" in answer.read()
         return False
 
@@ -116,7 +120,7 @@ def accepts_tls(address: str, port: int, authority: Path) -> Health:
     def is_well(component: Component) -> bool:
         context = ssl.create_default_context(cafile=str(authority))
         try:
-            with netns.inside(component.room.netns):
+            with netns.inside(component.namespace.netns):
                 plain = socket.create_connection((address, port), timeout=1)
             with plain, context.wrap_socket(plain, server_hostname=address):
                 return True

@@ -18,9 +18,9 @@ from sgdataplane.host.links import Links
 from sgdataplane.host.routing import router_ifname
 from sgdataplane.lab.build import VETH
 from sgdataplane.lab.hosts import wires
-from sgdataplane.lab.hosts.capsule import Capsule, sgdp
 from sgdataplane.lab.hosts.components import wait_for
 from sgdataplane.lab.hosts.hostslab import Host
+from sgdataplane.lab.hosts.sandbox import Sandbox, sgdp
 from sgdataplane.lab.hosts.wires import Plug
 
 OBEYS = ("in force", "auditing", "closed")
@@ -42,7 +42,7 @@ class Guest:
     @property
     def netns(self) -> str:
         """The path of its namespace, from outside."""
-        return self.host.room.named(self.name)
+        return self.host.namespace.named(self.name)
 
     @property
     def port(self) -> str:
@@ -52,10 +52,10 @@ class Guest:
     @property
     def router(self) -> str:
         """The path of its VPC's router on its host, in host placement, from outside."""
-        return self.host.room.named(f"{PREFIX}{self.vpc_id}")
+        return self.host.namespace.named(f"{PREFIX}{self.vpc_id}")
 
 
-def start_all(capsule: Capsule, found: Iterable[Guest]) -> None:
+def start_all(sandbox: Sandbox, found: Iterable[Guest]) -> None:
     """Make workloads and bind them, on all hosts at once.
 
     No packet reaches one before the agent says that its policy is in force.
@@ -66,55 +66,55 @@ def start_all(capsule: Capsule, found: Iterable[Guest]) -> None:
     of_host: dict[str, list[Guest]] = {}
     for guest in found:
         of_host.setdefault(guest.host.name, []).append(guest)
-        _make(capsule, guest)
+        _make(sandbox, guest)
 
     def bind_all(on_one: list[Guest]) -> None:
         for guest in on_one:
-            _bind(capsule, guest)
+            _bind(sandbox, guest)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(bind_all, of_host.values()))
 
 
-def _make(capsule: Capsule, guest: Guest) -> None:
+def _make(sandbox: Sandbox, guest: Guest) -> None:
     """Make the workload's namespace, if it is the first ENI there, and its link."""
-    room = guest.host.room
+    namespace = guest.host.namespace
     if not Path(guest.netns).exists():
-        capsule.run(["ip", "netns", "add", guest.name], room)
+        sandbox.run(["ip", "netns", "add", guest.name], namespace)
     bridge = 0 if guest.host.placement.is_outside else guest.segment
-    wires.plug_in(room, guest.netns, guest.plug, bridge, guest.port)
+    wires.plug_in(namespace, guest.netns, guest.plug, bridge, guest.port)
 
 
-def _bind(capsule: Capsule, guest: Guest) -> None:
+def _bind(sandbox: Sandbox, guest: Guest) -> None:
     """Bind a workload, and set its link up only once the agent enforces its policy.
 
     That policy lets nothing pass (closed) while the host doesn't know the ENI. In host placement, the agent itself sets
     the link up.
     """
     named = ("--netns", guest.name, "--ifname", guest.plug.ifname)
-    capsule.run(sgdp("attach", "--eni", guest.eni_id, *named), guest.host.room)
+    sandbox.run(sgdp("attach", "--eni", guest.eni_id, *named), guest.host.namespace)
     said = f"the agent doesn't say that its policy is in force: {guest.host.agent.name}.log"
     wait_for(lambda: guest.host.outcomes().get(guest.eni_id) in OBEYS, lambda: HostError(guest.eni_id, said))
     if not guest.host.placement.is_outside:
-        with Links(guest.host.room.netns) as links:
+        with Links(guest.host.namespace.netns) as links:
             links.set_up(guest.port)
 
 
-def end(capsule: Capsule, guest: Guest) -> None:
+def end(sandbox: Sandbox, guest: Guest) -> None:
     """Unbind a workload, and remove it with its link; the namespace, too, with its last ENI."""
     with Links(guest.netns) as links:
         links.delete_link(guest.plug.ifname)
-    capsule.run(sgdp("detach", "--eni", guest.eni_id), guest.host.room)
+    sandbox.run(sgdp("detach", "--eni", guest.eni_id), guest.host.namespace)
     with Links(guest.netns) as links:
         is_last = not any(link.kind == VETH for link in links.links())
     if is_last:
-        capsule.run(["ip", "netns", "delete", guest.name], guest.host.room)
+        sandbox.run(["ip", "netns", "delete", guest.name], guest.host.namespace)
 
 
-def discard(capsule: Capsule, guest: Guest) -> None:
+def discard(sandbox: Sandbox, guest: Guest) -> None:
     """Remove what there is of a workload that couldn't be made."""
-    for namespace, ifname in ((guest.netns, guest.plug.ifname), (guest.host.room.netns, guest.port)):
+    for namespace, ifname in ((guest.netns, guest.plug.ifname), (guest.host.namespace.netns, guest.port)):
         with suppress(HostError), Links(namespace) as links:
             links.delete_link(ifname)
     with suppress(HostError):
-        capsule.run(sgdp("detach", "--eni", guest.eni_id), guest.host.room)
+        sandbox.run(sgdp("detach", "--eni", guest.eni_id), guest.host.namespace)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from sgdataplane.lab.hosts import components, wires
 from sgdataplane.lab.hosts.authority import Authority, Signed
-from sgdataplane.lab.hosts.capsule import SHARED, Capsule, Room, sgdp
 from sgdataplane.lab.hosts.components import Component
+from sgdataplane.lab.hosts.sandbox import SHARED, HostNamespace, Sandbox, sgdp
 from sgdataplane.model.options import Placement
 
 MEMBERS, APIS, RELAYS = 3, 2, 2
 IMPORT_S = 120.0
-FIRST_MEMBER, FIRST_API, FIRST_RELAY, FIRST_HOST = 11, 21, 31, 101  # numbers of their rooms
+FIRST_MEMBER, FIRST_API, FIRST_RELAY, FIRST_HOST = 11, 21, 31, 101  # numbers of their host namespaces
 CLIENT_PORT, PEER_PORT, HEALTH_PORT, API_PORT, RELAY_PORT = 2379, 2380, 2381, 8443, 8444
 LOOPBACK = ("127.0.0.1", "::1")
 TLS, ETCD_TLS, KEY_FILE = SHARED / "tls", SHARED / "etcd-tls", SHARED / "api.key"
@@ -65,7 +65,7 @@ class Host:
 
     number: int
     """Counts from 1."""
-    room: Room
+    namespace: HostNamespace
     agent: Component
     sync: Component | None
     """None in a lab without relays."""
@@ -74,13 +74,13 @@ class Host:
 
     @property
     def name(self) -> str:
-        """The name of its room, which is its host name too."""
-        return self.room.name
+        """The name of its host namespace, which is its host name too."""
+        return self.namespace.name
 
     @property
     def agent_socket(self) -> Path:
-        """Its agent's socket, as a path outside the capsule."""
-        return self.room.path(AGENT_SOCKET)
+        """Its agent's socket, as a path outside the sandbox."""
+        return self.namespace.path(AGENT_SOCKET)
 
     def outcomes(self) -> dict[str, str]:
         """Return the agent's outcome for each ENI, by ENI; {} if the agent doesn't answer."""
@@ -88,21 +88,21 @@ class Host:
 
     @property
     def folder(self) -> Path:
-        """The folder where its policy is written, as a path outside the capsule."""
-        return self.room.path(FOLDER)
+        """The folder where its policy is written, as a path outside the sandbox."""
+        return self.namespace.path(FOLDER)
 
 
 @dataclass
 class HostsLab:
     """A lab of hosts with all its components."""
 
-    capsule: Capsule
+    sandbox: Sandbox
     authority: Authority
     """Signs for APIs, relays and hosts."""
     etcd_authority: Authority
     """Signs for etcd's members and users alone, so that a host's certificate opens nothing there."""
-    fabric: Room
-    """The room of the networks between the hosts."""
+    fabric: HostNamespace
+    """The host namespace of the networks between the hosts."""
     placement: Placement = Placement.INSTANCE
     """Where all hosts enforce policies."""
     members: list[Component] = field(default_factory=list)
@@ -127,13 +127,13 @@ class HostsLab:
 
     @property
     def api_urls(self) -> tuple[str, ...]:
-        """The URL of each API; the capsule itself can reach them."""
+        """The URL of each API; the sandbox itself can reach them."""
         return tuple(f"https://{address}:{port}" for address, port in self.api_targets)
 
     @property
     def authority_file(self) -> Path:
-        """The authority's certificate, as a path outside the capsule."""
-        return self.capsule.room.path(self.authority.certificate)
+        """The authority's certificate, as a path outside the sandbox."""
+        return self.sandbox.namespace.path(self.authority.certificate)
 
     def store(self, user: str) -> str:
         """Return the value of `--store` for that user of etcd."""
@@ -150,13 +150,13 @@ class HostsLab:
 
     def import_state(self, file: Path) -> None:
         """Put all of a state into the store. HostError, with what `sgdp api import` says, if it is refused."""
-        self.capsule.run(sgdp("api", "import", str(file), "--store", self.store("api")), seconds=IMPORT_S)
+        self.sandbox.run(sgdp("api", "import", str(file), "--store", self.store("api")), seconds=IMPORT_S)
 
     def run_etcdctl(self, *words: str, user: str = "root") -> str:
         """Run `etcdctl` as a user of etcd, at its first member. HostError if it fails."""
         own, at = self.certificate(user), f"https://{wires.management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
         files = ("--cacert", self.etcd_authority.certificate, "--cert", own.certificate, "--key", own.key)
-        return self.capsule.run(["etcdctl", "--endpoints", at, *map(str, files), *words])
+        return self.sandbox.run(["etcdctl", "--endpoints", at, *map(str, files), *words])
 
     def host(self, name: str) -> Host:
         """Return the host of that name."""
@@ -175,10 +175,10 @@ def hosts_lab(
         HostError: A component isn't well in time; the message has the end of its log.
     """
     with ExitStack() as stack:
-        capsule = stack.enter_context(Capsule())
-        wires.make_management(capsule.room)
-        tls, etcd_tls = (Authority(capsule.room.path(folder), folder) for folder in (TLS, ETCD_TLS))
-        lab = HostsLab(capsule, tls, etcd_tls, capsule.make_room("fabric"), placement)
+        sandbox = stack.enter_context(Sandbox())
+        wires.make_management(sandbox.namespace)
+        tls, etcd_tls = (Authority(sandbox.namespace.path(folder), folder) for folder in (TLS, ETCD_TLS))
+        lab = HostsLab(sandbox, tls, etcd_tls, sandbox.make_namespace("fabric"), placement)
         _add_members(lab)
         started(lab.members)
         _give_roles(lab, ROLES)
@@ -201,24 +201,24 @@ def started(found: Sequence[Component]) -> None:
         component.wait_well()
 
 
-def _room(
+def _namespace(
     lab: HostsLab, name: str, number: int, *more: str, authority: Authority | None = None
-) -> tuple[Room, str, Signed]:
-    """Make a room on the management network.
+) -> tuple[HostNamespace, str, Signed]:
+    """Make a host namespace on the management network.
 
     Returns:
-        The room, its address, and a certificate of its name that is valid at that address and at `more` addresses.
+        The host namespace, its address, and a certificate of its name that is valid there and at `more` addresses.
     """
-    room, address = lab.capsule.make_room(name), wires.management_address(number)
-    wires.join_management(lab.capsule.room, room, number)
-    return room, address, (authority or lab.authority).sign(name, address, *more)
+    namespace, address = lab.sandbox.make_namespace(name), wires.management_address(number)
+    wires.join_management(lab.sandbox.namespace, namespace, number)
+    return namespace, address, (authority or lab.authority).sign(name, address, *more)
 
 
 def _add_members(lab: HostsLab) -> None:
     numbers = range(FIRST_MEMBER, FIRST_MEMBER + MEMBERS)
     peers = {f"etcd{index}": wires.management_address(number) for index, number in enumerate(numbers, 1)}
     for number, name in zip(numbers, peers, strict=True):
-        room, address, own = _room(lab, name, number, authority=lab.etcd_authority)
+        namespace, address, own = _namespace(lab, name, number, authority=lab.etcd_authority)
         health = f"http://127.0.0.1:{HEALTH_PORT}"
         trusted = lab.etcd_authority.certificate
         files = ("cert-file", own.certificate), ("key-file", own.key), ("trusted-ca-file", trusted)
@@ -232,7 +232,7 @@ def _add_members(lab: HostsLab) -> None:
             *("--listen-metrics-urls", health, "--log-level", "warn"),
             *(*tls, "--client-cert-auth", "--peer-client-cert-auth"),
         ]
-        lab.members.append(Component(name, lab.capsule, room, command, components.health_page(f"{health}/health")))
+        lab.members.append(Component(name, lab.sandbox, namespace, command, components.health_page(f"{health}/health")))
 
 
 def _give_roles(lab: HostsLab, roles: str) -> None:
@@ -244,58 +244,62 @@ def _give_roles(lab: HostsLab, roles: str) -> None:
 def _make_key(lab: HostsLab) -> tuple[str, str]:
     """Create an access key in the store; return its id and secret."""
     command = sgdp("api", "keys", "create", "--store", lab.store("api"), "--key-file", str(KEY_FILE), "--json")
-    made = json.loads(lab.capsule.run(command))
+    made = json.loads(lab.sandbox.run(command))
     return made["access_key_id"], made["access_key_secret"]
 
 
 def _add_apis(lab: HostsLab, count: int) -> None:
     for index in range(count):
         name = f"api{index + 1}"
-        room, address, own = _room(lab, name, FIRST_API + index, *LOOPBACK)  # through the door, too (door.py)
+        namespace, address, own = _namespace(lab, name, FIRST_API + index, *LOOPBACK)  # through the door, too (door.py)
         where = ("--store", lab.store("api"), "--key-file", str(KEY_FILE), "--listen", f"{address}:{API_PORT}")
         command = sgdp("api", *where, "--tls-cert", str(own.certificate), "--tls-key", str(own.key))
         lab.apis.append(
-            Component(name, lab.capsule, room, command, components.accepts_tls(address, API_PORT, lab.authority_file))
+            Component(
+                name, lab.sandbox, namespace, command, components.accepts_tls(address, API_PORT, lab.authority_file)
+            )
         )
 
 
 def _add_relays(lab: HostsLab, count: int) -> None:
     for index in range(count):
         name = f"relay{index + 1}"
-        room, address, own = _room(lab, name, FIRST_RELAY + index)
+        namespace, address, own = _namespace(lab, name, FIRST_RELAY + index)
         _give_roles(lab, ROLES_OF_RELAY.format(relay=name))
         where = ("--name", name, "--store", lab.store(name), "--listen", f"{address}:{RELAY_PORT}")
         command = sgdp("relay", *where, *_tls(lab, own))
         lab.relays.append(
-            Component(name, lab.capsule, room, command, components.accepts_tls(address, RELAY_PORT, lab.authority_file))
+            Component(
+                name, lab.sandbox, namespace, command, components.accepts_tls(address, RELAY_PORT, lab.authority_file)
+            )
         )
 
 
 def _make_host(lab: HostsLab, number: int) -> Host:
     name = f"host{number}"
-    room, _, own = _room(lab, name, FIRST_HOST + number - 1)
-    room.path(AGENT_CONFIG).write_text(AGENT + (IN_ROUTERS if lab.placement.is_outside else ""), "utf-8")
+    namespace, _, own = _namespace(lab, name, FIRST_HOST + number - 1)
+    namespace.path(AGENT_CONFIG).write_text(AGENT + (IN_ROUTERS if lab.placement.is_outside else ""), "utf-8")
     agent = Component(
         f"{name}.agent",
-        lab.capsule,
-        room,
+        lab.sandbox,
+        namespace,
         sgdp("agent", "--config", str(AGENT_CONFIG)),
-        components.agent_answers(room.path(AGENT_SOCKET)),
+        components.agent_answers(namespace.path(AGENT_SOCKET)),
     )
-    return Host(number, room, agent, _sync(lab, name, room, own) if lab.relays else None, lab.placement)
+    return Host(number, namespace, agent, _sync(lab, name, namespace, own) if lab.relays else None, lab.placement)
 
 
 def _add_to_store(lab: HostsLab) -> None:
     """Add the hosts to the store: before that, relays refuse them."""
     for host in lab.hosts if lab.relays else ():
-        lab.capsule.run(sgdp("hosts", "add", host.name, "--store", lab.store("api")))
+        lab.sandbox.run(sgdp("hosts", "add", host.name, "--store", lab.store("api")))
 
 
-def _sync(lab: HostsLab, name: str, room: Room, own: Signed) -> Component:
+def _sync(lab: HostsLab, name: str, namespace: HostNamespace, own: Signed) -> Component:
     numbers = range(FIRST_RELAY, FIRST_RELAY + len(lab.relays))
     urls = [word for n in numbers for word in ("--relay", f"wss://{wires.management_address(n)}:{RELAY_PORT}")]
     command = sgdp("sync", *urls, "--folder", str(FOLDER), *_tls(lab, own))
-    return Component(f"{name}.sync", lab.capsule, room, command)
+    return Component(f"{name}.sync", lab.sandbox, namespace, command)
 
 
 def _tls(lab: HostsLab, own: Signed) -> tuple[str, ...]:

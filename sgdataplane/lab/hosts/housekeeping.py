@@ -28,7 +28,7 @@ class LabClient:
     """A client that calls the lab's APIs in turn."""
 
     def __init__(self, lab: HostsLab) -> None:
-        self._namespace = lab.capsule.room.netns
+        self._namespace = lab.sandbox.namespace.netns
         self._clients = itertools.cycle([ApiClient(url, *lab.key, lab.authority_file) for url in lab.api_urls])
 
     def ask(self, action: str, **parameters: object) -> dict[str, Any]:
@@ -80,14 +80,14 @@ class Housekeeper:
             return [], []
         gone = [guest for eni, guest in self.guests.items() if wanted.get(eni) != guest]
         for guest in gone:
-            guests.end(self.lab.capsule, guest)
+            guests.end(self.lab.sandbox, guest)
             del self.guests[guest.eni_id]
         come = [guest for eni, guest in wanted.items() if eni not in self.guests]
         try:
-            guests.start_all(self.lab.capsule, come)
+            guests.start_all(self.lab.sandbox, come)
         except HostError:
             for guest in come:
-                guests.discard(self.lab.capsule, guest)
+                guests.discard(self.lab.sandbox, guest)
             raise
         self.guests |= {guest.eni_id: guest for guest in come}
         routers.join_all(self.lab.fabric, self.guests.values())
@@ -139,7 +139,7 @@ class Housekeeper:
         if vpc_id not in self._segments:
             number = len(self._segments) + 1
             for host in () if self.lab.placement.is_outside else self.lab.hosts:
-                wires.join_segment(self.lab.fabric, host.room, host.number, number)
+                wires.join_segment(self.lab.fabric, host.namespace, host.number, number)
             self._segments[vpc_id] = number
         return self._segments[vpc_id]
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from sgdataplane.host.links import RTPROT_STATIC, InterfaceAddress, Links, Route, sync
 from sgdataplane.lab.hosts import wires
-from sgdataplane.lab.hosts.capsule import Room
 from sgdataplane.lab.hosts.guests import Guest
+from sgdataplane.lab.hosts.sandbox import HostNamespace
 from sgdataplane.lab.hosts.wires import UPLINK
 from sgdataplane.lab.topology import LENGTHS, host_addresses
 from sgdataplane.net.values import Prefix
 
 
-def join_all(fabric: Room, guests: Iterable[Guest]) -> None:
+def join_all(fabric: HostNamespace, guests: Iterable[Guest]) -> None:
     """Join the routers that exist on these workloads' hosts, and route each workload's addresses to its host.
 
     Only what differs is changed.
@@ -37,7 +37,7 @@ def join_all(fabric: Room, guests: Iterable[Guest]) -> None:
         _join(fabric, guest, frozenset(route for one in away for route in _routes_to(one)))
 
 
-def _join(fabric: Room, guest: Guest, wanted: frozenset[Route]) -> None:
+def _join(fabric: HostNamespace, guest: Guest, wanted: frozenset[Route]) -> None:
     """Give a router its uplink, if it has none, and exactly these routes."""
     with Links(guest.router, RTPROT_STATIC) as links:
         if links.link(UPLINK) is None:

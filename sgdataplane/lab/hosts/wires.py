@@ -2,8 +2,8 @@
 
 Owns addresses and links. Must not know what is said on them, or policy.
 
-    management   a bridge in the capsule; each room has one address there, and no route to anything else
-    data         a bridge for each VPC in the room `fabric`. In instance placement there is one on each host, too,
+    management   a bridge in the sandbox; each host namespace has one address there, and no route to anything else
+    data         a bridge for each VPC in the host namespace `fabric`. In instance placement, each host has one, too,
                  joined by a link; the host ends of workloads' links are ports of their host's bridge, so that a VPC is
                  one segment over all hosts. In host placement, routers are joined to the fabric's bridge (routers.py)
 """
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import RT_TABLE_MAIN, InterfaceAddress, Links, Route, RoutingRule
 from sgdataplane.host.routing import QUIET
-from sgdataplane.lab.hosts.capsule import Room
+from sgdataplane.lab.hosts.sandbox import HostNamespace
 from sgdataplane.lab.topology import EVERYWHERE, FIRST_TABLE, GATEWAYS
 from sgdataplane.net.values import Address, Prefix
 
 MANAGEMENT = "mgmt"  # the bridge, and every interface that leads to it
 UPLINK = "uplink"  # of a router, in host placement
 NETWORK = Prefix.parse("198.18.0.0/16")  # reserved for tests of networks (RFC 2544)
-CAPSULE_NUMBER = 1
+SANDBOX_NUMBER = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +41,27 @@ class Plug:
 
 
 def management_address(number: int) -> str:
-    """Return the address of the room with that number, which is 1 to 65534."""
+    """Return the address of the host namespace with that number, which is 1 to 65534."""
     return str(Address(NETWORK.family_bits, NETWORK.first + number))
 
 
 def management_port(number: int) -> str:
-    """Return the name of the capsule's end of that room's link, which can be set down to cut the room off."""
+    """Return the name of the sandbox's end of that host namespace's link. Setting it down cuts that off."""
     return f"m{number}"
 
 
-def make_management(capsule: Room) -> None:
-    """Make the bridge, which is also how the capsule itself takes part."""
-    with Links(capsule.netns) as links:
+def make_management(sandbox: HostNamespace) -> None:
+    """Make the bridge, which is also how the sandbox itself takes part."""
+    with Links(sandbox.netns) as links:
         links.add_bridge(MANAGEMENT)
-        links.add_address(_at(MANAGEMENT, CAPSULE_NUMBER))
+        links.add_address(_at(MANAGEMENT, SANDBOX_NUMBER))
 
 
-def join_management(capsule: Room, room: Room, number: int) -> None:
-    """Link a room to the bridge, and give it its address there."""
+def join_management(sandbox: HostNamespace, namespace: HostNamespace, number: int) -> None:
+    """Link a host namespace to the bridge, and give it its address there."""
     port = management_port(number)
-    with Links(capsule.netns) as links, Links(room.netns) as inside:
-        links.add_veth(port, room.netns, MANAGEMENT, "")
+    with Links(sandbox.netns) as links, Links(namespace.netns) as inside:
+        links.add_veth(port, namespace.netns, MANAGEMENT, "")
         links.put_into(port, MANAGEMENT)
         links.set_up(port)
         inside.add_address(_at(MANAGEMENT, number))
@@ -77,7 +77,7 @@ def segment_ifname(number: int) -> str:
     return f"vpc{number}"
 
 
-def join_segment(fabric: Room, host: Room, host_number: int, number: int) -> None:
+def join_segment(fabric: HostNamespace, host: HostNamespace, host_number: int, number: int) -> None:
     """Make a bridge of that VPC on the host, and link it to the fabric."""
     bridge, ifname = segment_ifname(number), f"up{number}"
     with Links(host.netns) as inside:
@@ -87,7 +87,7 @@ def join_segment(fabric: Room, host: Room, host_number: int, number: int) -> Non
         inside.set_up(ifname)
 
 
-def add_port(fabric: Room, number: int, port: str, namespace: str, ifname: str) -> None:
+def add_port(fabric: HostNamespace, number: int, port: str, namespace: str, ifname: str) -> None:
     """Link a namespace to the fabric's bridge of that VPC, which is made with the first link.
 
     The end in `namespace` is still down.
@@ -101,13 +101,13 @@ def add_port(fabric: Room, number: int, port: str, namespace: str, ifname: str) 
         links.set_up(port)
 
 
-def plug_in(host: Room, namespace: str, plug: Plug, number: int, port: str) -> None:
+def plug_in(host: HostNamespace, namespace: str, plug: Plug, number: int, port: str) -> None:
     """Link a workload's namespace to its host, and give it its addresses and routes.
 
     The host's end, `port`, is still down.
 
     Args:
-        host: The host's room.
+        host: The host's namespace.
         namespace: The path of the workload's namespace, from outside.
         plug: The workload's interface.
         number: The VPC whose bridge on the host the link is put into; 0 for none.

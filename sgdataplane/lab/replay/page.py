@@ -14,7 +14,7 @@ from sgdataplane.model import words
 from sgdataplane.model.words import counted
 from sgdataplane.report import content
 
-MOST_FLOWS, MOST_CHANGES, MOST_ADDRESSES = 500, 500, 200
+MAX_ROWS, MAX_CHANGES, MAX_ADDRESSES = 500, 500, 200
 
 Told = tuple[str, Report]  # the policy's name for people, and the report of the replay under it
 
@@ -55,11 +55,11 @@ def _run(key: str, policy: str, report: Report) -> content.ReplayRun:
         key=key,
         policy=policy,
         summary=_summary(report),
-        rows=tuple(map(_row, report.ordered()[:MOST_FLOWS])),
+        rows=tuple(map(_row, report.ordered()[:MAX_ROWS])),
         problems=tuple(_problems(report)),
         notes=tuple(_notes(report)),
         left_out=tuple((entry.reason, entry.packets, entry.first) for entry in report.left_out.values()),
-        addresses=tuple((address, *end) for address, end in list(report.mapped.items())[:MOST_ADDRESSES]),
+        addresses=tuple((address, *end) for address, end in list(report.mapped.items())[:MAX_ADDRESSES]),
         addresses_notes=tuple(_addresses_notes(report)),
     )
 
@@ -85,8 +85,8 @@ def _notes(report: Report) -> Iterator[str]:
         yield f"{report.cut}; what came before it was replayed."
     if report.filled:
         yield f"{counted(report.filled, 'packet')} captured in part and filled up with zeros."
-    if len(report.flows) > MOST_FLOWS:
-        yield f"{len(report.flows):,} flows are too many for a page: it shows {MOST_FLOWS}, those that disagree first."
+    if len(report.flows) > MAX_ROWS:
+        yield f"{len(report.flows):,} flows are too many for a page: it shows {MAX_ROWS}, those that disagree first."
     if report.rest.packets:
         rest = report.rest
         counts = f"{counted(rest.packets, 'packet')}, {rest.delivered:,} delivered, {rest.expected:,} expected"
@@ -94,8 +94,8 @@ def _notes(report: Report) -> Iterator[str]:
 
 
 def _addresses_notes(report: Report) -> Iterator[str]:
-    if len(report.mapped) > MOST_ADDRESSES:
-        yield f"{len(report.mapped):,} addresses are too many for a page: it shows {MOST_ADDRESSES}."
+    if len(report.mapped) > MAX_ADDRESSES:
+        yield f"{len(report.mapped):,} addresses are too many for a page: it shows {MAX_ADDRESSES}."
     if report.outside:
         yield f"{counted(report.outside, 'address', 'es')} outside every VPC, unchanged."
 
@@ -116,11 +116,11 @@ def _fate(flow: ReplayedFlow) -> content.FlowFate:
 def _changes(told: Sequence[Told], found: Sequence[FlowChange]) -> content.Changes:
     (before, first), (after, second) = told
     notes = []
-    if len(found) > MOST_CHANGES:
-        notes.append(f"{len(found):,} flows are too many for a page: it shows {MOST_CHANGES}.")
+    if len(found) > MAX_CHANGES:
+        notes.append(f"{len(found):,} flows are too many for a page: it shows {MAX_CHANGES}.")
     if first.rest.packets or second.rest.packets:
         notes.append(f"Flows beyond the first {MAX_FLOWS:,} are not compared.")
-    return content.Changes(before, after, tuple(_change_rows(found[:MOST_CHANGES])), tuple(notes))
+    return content.Changes(before, after, tuple(_change_rows(found[:MAX_CHANGES])), tuple(notes))
 
 
 def _change_rows(found: Sequence[FlowChange]) -> Iterator[content.ChangeRow]:

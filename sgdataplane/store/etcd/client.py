@@ -102,7 +102,7 @@ class Cluster:
             EtcdError: etcd refuses the call.
             UnavailableError: No member answers in time.
         """
-        deadline = time.monotonic() + self._patience()
+        deadline = time.monotonic() + self._timeout_s()
         try_s = max(TRY_S, IN_ALL_S / len(self.members))
         why = ""
         while (left := deadline - time.monotonic()) > 0:
@@ -119,7 +119,7 @@ class Cluster:
         self._failed_at = time.monotonic()
         raise UnavailableError(f"etcd doesn't answer: {why}")
 
-    def _patience(self) -> float:
+    def _timeout_s(self) -> float:
         """Return how many seconds a call may take.
 
         While no member answers, calls are refused at once, but for one now and then. So the waits of calls that queue
@@ -243,7 +243,7 @@ class _Pulse:
         self._stopped.set()
 
 
-class Bell:
+class WatchNotifier:
     """A notifier of watches: it rings when the head may have moved.
 
     That is when etcd says so, or doesn't say anything any more. Its thread begins with the first `wait`.

@@ -10,9 +10,9 @@ Owns the layout. Must not know how etcd is called, or in which order things are 
     audit/R             the audit record of a revision
     log/R               what a revision changed, and who wrote it: a LogEntry. The last ones only
     private/log/R       what it put of private documents, if it did
-    parcel/R/NONCE/I    the text of a change that is too large for one transaction, in pieces
+    parcel/R/NONCE/I    the text of a change that is too large for one transaction, in chunks
     summary/RELAY       what a relay says of its hosts (summaries.py)
-    pending             the parcel whose documents aren't all put yet, though its revision is committed
+    pending             the chunked write whose documents aren't all put yet, though its revision is committed
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from sgdataplane.visible import json_text
 
 FORMAT = 2
 PRIVATE = "access_key/"  # what begins so is kept apart
-MOST_BYTES, MOST_AT_ONCE = 5 << 18, 1 << 20  # of a document, and of a small commit's: etcd takes 1.5 MB a request
-MOST_OPERATIONS = 100  # of documents and guards: etcd takes 128 a transaction
+MAX_BYTES, MAX_AT_ONCE = 5 << 18, 1 << 20  # of a document, and of a small commit's: etcd takes 1.5 MB a request
+MAX_OPERATIONS = 100  # of documents and guards: etcd takes 128 a transaction
 LONG = 1 << 14  # bytes from which a value is compressed
 EQUAL, GREATER, MOD, VALUE = 0, 1, 2, 3  # etcd's numbers in a comparison
 
@@ -84,8 +84,8 @@ class LogEntry:
         about = {"nonce": nonce, "deletes": sorted(write.deletes), "guards": sorted(write.guards)}
         puts = {path: packed(body) for path, body in write.puts.items()}
         for path, value in puts.items():
-            if len(value) > MOST_BYTES:
-                raise LimitError(f"the document {path} (bytes in etcd)", MOST_BYTES, len(value))
+            if len(value) > MAX_BYTES:
+                raise LimitError(f"the document {path} (bytes in etcd)", MAX_BYTES, len(value))
         private = {path: body for path, body in write.puts.items() if path.startswith(PRIVATE)}
         log = packed({"puts": {path: body for path, body in write.puts.items() if path not in private}, **about})
         private_log = packed({"puts": private}) if private else b""
@@ -104,7 +104,7 @@ class LogEntry:
         names = sum(len(path.encode()) for path in (*self.puts, *self.deletes))
         size = len(self.log) + sum(map(len, self.puts.values())) + names
         count = len(self.puts) + len(self.deletes) + len(self.guards)
-        return count <= MOST_OPERATIONS and size <= MOST_AT_ONCE
+        return count <= MAX_OPERATIONS and size <= MAX_AT_ONCE
 
     def operations(self, keys: Keys, revision: int) -> Iterator[Message]:
         """Yield the operations that put and delete the documents, and move the guards."""
@@ -113,7 +113,7 @@ class LogEntry:
         yield from (delete(keys.document(path)) for path in self.deletes)
 
     def private_operations(self, keys: Keys) -> Iterator[Message]:
-        """Yield the operations that put private documents, which are in no parcel."""
+        """Yield the operations that put private documents, which are in no chunked write."""
         private = ((path, value) for path, value in self.puts.items() if path.startswith(PRIVATE))
         yield from (put(keys.document(path), value) for path, value in private)
 
@@ -122,7 +122,7 @@ class LogEntry:
         batch: list[Message] = []
         size = 0
         for operation in self.operations(keys, revision):
-            if batch and (len(batch) == MOST_OPERATIONS or size + operation.ByteSize() > MOST_BYTES):
+            if batch and (len(batch) == MAX_OPERATIONS or size + operation.ByteSize() > MAX_BYTES):
                 yield batch
                 batch, size = [], 0
             batch.append(operation)
@@ -156,9 +156,9 @@ def place_of(value: bytes) -> str:
     return value[1:].decode() if value.startswith(b"@") else ""
 
 
-def pending_value(parcel: str, revision: int) -> bytes:
-    """Return the value of `pending` for a parcel."""
-    return json.dumps({"parcel": parcel, "revision": revision}).encode()
+def pending_value(chunked_at: str, revision: int) -> bytes:
+    """Return the value of `pending` for a chunked write."""
+    return json.dumps({"parcel": chunked_at, "revision": revision}).encode()
 
 
 def nonce_of(log: bytes) -> str:

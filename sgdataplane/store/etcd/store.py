@@ -8,9 +8,9 @@ recognized, and none is made twice. A watch reads the log by revision; etcd's ow
 there may be news. So nothing that a watch of etcd's may do to its events (lose, split, or compact them) changes what is
 read.
 
-A commit that is too large for one transaction is written as a parcel first, which nobody reads. Then one transaction
+A commit that is too large for one transaction is written in chunks first, which nobody reads. Then one transaction
 commits it and marks it as pending, and further ones put its documents. Processes that read meanwhile take them from the
-parcel; the one that commits next puts what is missing, if we can't any more.
+chunks; the one that commits next puts what is missing, if we can't any more.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from sgdataplane.errors import LimitError
 from sgdataplane.store.encoded import Decoded
 from sgdataplane.store.etcd import keys as layout
 from sgdataplane.store.etcd.access import EtcdAccess
-from sgdataplane.store.etcd.client import Bell, Cluster, EtcdError, pages, pairs
+from sgdataplane.store.etcd.chunks import PIECE, ChunkedWrites
+from sgdataplane.store.etcd.client import Cluster, EtcdError, WatchNotifier, pages, pairs
 from sgdataplane.store.etcd.keys import Keys, LogEntry, delete, get, is_of, is_there, is_value, packed, put, read_value
 from sgdataplane.store.etcd.messages import Message, make
-from sgdataplane.store.etcd.parcels import PIECE, Parcels
 from sgdataplane.store.etcd.summaries import Summaries, compact
 from sgdataplane.store.interface import (
     KEPT,
@@ -77,7 +77,7 @@ class Proposal:
     write: Write
     entry: LogEntry
     audit: bytes  # the value of its record
-    parcel: str = ""  # where its log is, if that is too large for one transaction
+    chunked_at: str = ""  # where its log is, if that is too large for one transaction
     token_at: int = 0  # etcd's revision of an older token of that name, whose time is over; 0: none
 
 
@@ -102,12 +102,12 @@ class EtcdStore:
         self._private = private
         self._keys, self._kept, self._clock = Keys(access.name), kept, clock
         self._cluster = Cluster(access)
-        self._parcels = Parcels(self._cluster, self._keys)
+        self._chunks = ChunkedWrites(self._cluster, self._keys)
         self._summaries = Summaries(self._cluster, self._keys, clock)
         self._writing = threading.Lock()
         self._leases: dict[int, int] = {}  # the hour in which tokens end -> lease
         self._is_restored = False
-        self._bell = Bell(self._cluster, self._keys.of("head"))
+        self._notifier = WatchNotifier(self._cluster, self._keys.of("head"))
         try:
             self._head = self._read_head()  # the last one that we know
         except BaseException:
@@ -124,11 +124,11 @@ class EtcdStore:
     def reading(self) -> Iterator[Reading]:
         """Read the documents at one revision of etcd's, page by page."""
         revision, pending, at = self._look()
-        values = self._values(at, self._parcels.pending(pending, at).entry)
+        values = self._values(at, self._chunks.pending(pending, at).entry)
         yield Reading(revision, ((path, read_value(value)) for path, value in values))
 
     def commit(self, write: Write) -> int:
-        """Commit by one transaction, or by a parcel if it is too large for one."""
+        """Commit by one transaction, or by a chunked write if it is too large for one."""
         require_writable(write)
         entry = LogEntry.of(write, secrets.token_hex(8))
         with self._writing:
@@ -151,7 +151,7 @@ class EtcdStore:
         first, (_, end) = self._keys.of("audit", after + 1), self._keys.folder("audit")
         records = []
         for pair in pages(self._cluster.call, first, end, min(limit, A_PAGE), 0):
-            record = read_value(self._parcels.whole(pair.value))
+            record = read_value(self._chunks.whole(pair.value))
             records.append(AuditRecord(int(self._keys.name_in(pair.key, "audit")), record))
             if len(records) == limit:
                 break
@@ -171,9 +171,9 @@ class EtcdStore:
 
     def close(self) -> None:
         """End all watches and calls, and close the connections."""
-        self._bell.is_closed = True
+        self._notifier.is_closed = True
         self._cluster.close()
-        self._bell.close()
+        self._notifier.close()
 
     def _get(self, *operations: Message) -> list[list[Message]]:
         """Return the keys and values that each operation finds, all at one revision."""
@@ -199,7 +199,7 @@ class EtcdStore:
 
     def _snapshot(self) -> Snapshot:
         revision, pending, at = self._look()
-        number, entry = self._parcels.pending(pending, at)
+        number, entry = self._chunks.pending(pending, at)
         guards = self._guards(at) | dict.fromkeys(entry.guards, number)
         return Snapshot(revision, Decoded(dict(self._values(at, entry)), read_value), guards)
 
@@ -207,7 +207,7 @@ class EtcdStore:
         """Yield path and value of all documents, at a revision of etcd's and with what is pending there."""
         changed = {*pending.puts, *pending.deletes}
         for folder in ("doc", "private/doc") if self._private else ("doc",):
-            for pair in self._parcels.folder(at, folder):
+            for pair in self._chunks.folder(at, folder):
                 path = self._keys.name_in(pair.key, folder)
                 if path not in changed:
                     yield path, pair.value
@@ -225,14 +225,14 @@ class EtcdStore:
 
     def _guards(self, at: int) -> dict[str, int]:
         """Return the guards at a revision of etcd's."""
-        return {self._keys.name_in(pair.key, "guard"): int(pair.value) for pair in self._parcels.folder(at, "guard")}
+        return {self._keys.name_in(pair.key, "guard"): int(pair.value) for pair in self._chunks.folder(at, "guard")}
 
     # commits
 
     def _commit(self, write: Write, entry: LogEntry) -> int:
         known, deadline = self._head, time.monotonic() + BUSY_S
         if len(audit := packed(write.audit)) > PIECE:
-            audit = layout.placed(self._parcels.post(audit, "record", known + 1, entry.nonce))
+            audit = layout.placed(self._chunks.post(audit, "record", known + 1, entry.nonce))
         proposal = Proposal(write, entry, audit)
         while True:
             if not entry.is_small:
@@ -249,21 +249,21 @@ class EtcdStore:
         return known + 1
 
     def _prepare(self, proposal: Proposal) -> int:
-        """Post the parcel if needed, and compare the guards. Return the revision at which they were as read.
+        """Write the chunks if needed, and compare the guards. Return the revision at which they were as read.
 
         A transaction can't compare so many guards. As long as the head is the same, the guards are, too.
         """
         while True:
             revision, pending, at = self._look()
             if pending:
-                self._parcels.unpack(pending)
+                self._chunks.unpack(pending)
                 continue
             with suppress(GoneError):
                 _require_unmoved(proposal.write, self._guards(at))
                 break
-        if not proposal.parcel:
+        if not proposal.chunked_at:
             entry = proposal.entry
-            proposal.parcel = self._parcels.post(entry.log, "parcel", revision + 1, entry.nonce)
+            proposal.chunked_at = self._chunks.post(entry.log, "parcel", revision + 1, entry.nonce)
         return revision
 
     def _learn(self, proposal: Proposal, found: Found, known: int) -> None:
@@ -274,14 +274,14 @@ class EtcdStore:
         """
         self._noted(found.head, known)
         if found.pending:  # its guards aren't moved yet
-            self._parcels.unpack(found.pending)
+            self._chunks.unpack(found.pending)
             return
-        if not proposal.parcel:
+        if not proposal.chunked_at:
             _require_unmoved(proposal.write, found.guards)
         if found.token is not None:
             raise ConflictError("the token was used meanwhile")
         if (known, proposal.token_at) == (found.head, found.token_at):  # somebody has cleared it away
-            proposal.parcel = ""
+            proposal.chunked_at = ""
         proposal.token_at = found.token_at
 
     def _try(self, proposal: Proposal, revision: int) -> Found | None:
@@ -309,15 +309,15 @@ class EtcdStore:
         yield is_of(self._keys.of("pending"), 0)
         if token:
             yield is_of(self._keys.of("token", token.name), proposal.token_at)
-        if proposal.parcel:
-            yield is_there(self._keys.of(proposal.parcel, 0))
+        if proposal.chunked_at:
+            yield is_there(self._keys.of(proposal.chunked_at, 0))
             return
         for name, read in proposal.write.guards.items():
             key = self._keys.of("guard", name)
             yield is_value(key, b"%d" % read) if read else is_of(key, 0)
 
     def _operations(self, proposal: Proposal, revision: int) -> Iterator[Message]:
-        keys, entry, token, parcel = self._keys, proposal.entry, proposal.write.token, proposal.parcel
+        keys, entry, token, chunked_at = self._keys, proposal.entry, proposal.write.token, proposal.chunked_at
         yield put(keys.of("head"), layout.head_value(revision))
         yield put(keys.of("audit", revision), proposal.audit)
         if forgotten := min(proposal.write.forget_audit, revision - 1):
@@ -325,9 +325,9 @@ class EtcdStore:
                 yield delete(keys.of(folder), keys.of(folder, forgotten + 1))
         if token:
             yield put(keys.of("token", token.name), layout.token_value(token, revision), self._lease(token))
-        if parcel:
-            yield put(keys.of("log", revision), layout.placed(parcel))
-            yield put(keys.of("pending"), layout.pending_value(parcel, revision))
+        if chunked_at:
+            yield put(keys.of("log", revision), layout.placed(chunked_at))
+            yield put(keys.of("pending"), layout.pending_value(chunked_at, revision))
             yield from entry.private_operations(keys)
         else:
             yield put(keys.of("log", revision), entry.log)
@@ -342,7 +342,7 @@ class EtcdStore:
         yield from (get(self._keys.of(key)) for key in ("head", "pending"))
         yield get(self._keys.of("log", revision))
         yield get(self._keys.of("token", token.name if token else ""))
-        if not proposal.parcel:
+        if not proposal.chunked_at:
             yield from (get(self._keys.of("guard", name)) for name in proposal.write.guards)
 
     def _found(self, proposal: Proposal, found: list[list[Message]]) -> Found:
@@ -368,8 +368,8 @@ class EtcdStore:
     def _finish(self, proposal: Proposal, revision: int) -> None:
         """Do what follows a commit. If it fails, that is logged, as the commit is made."""
         try:
-            if proposal.parcel:
-                self._parcels.unpack(layout.pending_value(proposal.parcel, revision))
+            if proposal.chunked_at:
+                self._chunks.unpack(layout.pending_value(proposal.chunked_at, revision))
             if revision % self._kept == 0:
                 self._compact()
         except UnavailableError as error:
@@ -388,13 +388,13 @@ class EtcdStore:
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while True:
-                rung = self._bell.rung
+                rung = self._notifier.rung
                 if found := self._changes(after):
                     return found
-                if not self._bell.wait(rung, None if deadline is None else deadline - time.monotonic()):
+                if not self._notifier.wait(rung, None if deadline is None else deadline - time.monotonic()):
                     return []
         except UnavailableError:
-            if self._bell.is_closed:
+            if self._notifier.is_closed:
                 return []
             raise
 
@@ -419,7 +419,7 @@ class EtcdStore:
         return [self._change(number, log, apart.get(number, b"")) for number, log in values]
 
     def _change(self, number: int, log: bytes, private: bytes) -> Revision:
-        whole = self._parcels.whole(log)
+        whole = self._chunks.whole(log)
         if not whole:
             raise GoneError(f"what changed in revision {number} isn't kept any more")
         return layout.revision_of(number, whole, private)

@@ -46,8 +46,8 @@ class Summaries:
         """
         now = self._clock()
         value = keys.packed({"until": now + SUMMARY_S, "body": dict(body)})
-        if len(value) > keys.MOST_BYTES:
-            raise LimitError(f"the summary of {relay} (bytes in etcd)", keys.MOST_BYTES, len(value))
+        if len(value) > keys.MAX_BYTES:
+            raise LimitError(f"the summary of {relay} (bytes in etcd)", keys.MAX_BYTES, len(value))
         answer = self._cluster.call(make("PutRequest", key=self._keys.of("summary", relay), value=value))
         if time.monotonic() >= self._compacted_at + COMPACT_S:
             compact(self._cluster, self._revision)

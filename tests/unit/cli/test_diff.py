@@ -184,7 +184,7 @@ def test_markdown_says_when_nothing_changes(paths: tuple[Path, Path], capsys: py
 def test_markdown_is_never_longer_than_a_comment(
     paths: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgdataplane.cli.diff.MOST_MARKDOWN", 100)
+    monkeypatch.setattr("sgdataplane.cli.diff.MAX_MARKDOWN", 100)
     paths[1].write_text(NARROWER, encoding="utf-8")
     assert run(*paths, "--markdown") == 0
     assert "1 more row would make this too long; `sgdp diff` prints them." in capsys.readouterr().out

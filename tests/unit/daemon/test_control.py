@@ -221,7 +221,7 @@ def test_without_descriptors_it_does_not_ask_again_at_once(bench: Bench, monkeyp
         client.send(spell_request(Request.RELOAD))
         with monkeypatch.context() as patched:
             door = SimpleNamespace(accept=refuse, fileno=bench.server._listening.fileno, close=lambda: None)
-            patched.setattr(bench.server, "_door", door)
+            patched.setattr(bench.server, "_listener", door)
             bench.serve()
             bench.serve()
             assert (len(tries), bench.server.wait_s) == (1, NO_ROOM_S)

@@ -11,7 +11,7 @@ import pytest
 from sgdataplane.contract.sites import HOST
 from sgdataplane.contract.stamp import Stamp
 from sgdataplane.enforce import Ageing, Clearance, ClearedEpochs, Clearing, Epochs
-from sgdataplane.enforce.clearing import MOST_PASSES, at
+from sgdataplane.enforce.clearing import MAX_PASSES, at
 
 EPOCHS = Epochs(HOST.marks.last_epoch)
 STAMP = Stamp(5, "1" * 32, 100, 7)
@@ -61,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[int]], tuple[Clearing
         pytest.param([0], 1, True, id="nothing"),
         pytest.param([5, 0], 2, True, id="some"),
         pytest.param([5, 1, 0], 3, True, id="one-that-a-packet-put-back"),
-        pytest.param([5] * MOST_PASSES, MOST_PASSES, False, id="somebody-puts-them-back-without-end"),
+        pytest.param([5] * MAX_PASSES, MAX_PASSES, False, id="somebody-puts-them-back-without-end"),
         pytest.param([5, -1], 2, False, id="a-list-without-an-end"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from sgdataplane.cli.main import EXIT_CODES
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings, hold
-from sgdataplane.enforce.hold import MOST_S, WARN_S, Burden, judge
+from sgdataplane.enforce.hold import MAX_S, WARN_S, Burden, judge
 from sgdataplane.errors import HeldError, HostError
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.options import Placement
@@ -40,7 +40,7 @@ def test_nothing_is_said_of_what_is_short(seconds: float) -> None:
     assert judge(burden(seconds), OLD) == ""
 
 
-@pytest.mark.parametrize("seconds", [WARN_S + 0.1, MOST_S])
+@pytest.mark.parametrize("seconds", [WARN_S + 0.1, MAX_S])
 def test_warning_says_how_long_why_and_what_helps(seconds: float) -> None:
     words = judge(burden(seconds), OLD)
     for part in (f"about {seconds:.1f} s", "1,000,000 paths", "Linux 6.12.66", "instance placement", "fewer ENIs"):

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 
-from sgdataplane.host.nfsocket import MOST_PENDING, call_aside
+from sgdataplane.host.nfsocket import MAX_PENDING, call_aside
 from tests.support.flood import wait_until
 
 ENDING = """
@@ -32,21 +32,21 @@ def test_no_more_than_so_many_are_pending() -> None:
     goes, asked = threading.Event(), []
 
     def ask() -> None:
-        for number in range(MOST_PENDING + 1):
+        for number in range(MAX_PENDING + 1):
             call_aside(goes.wait)
             asked.append(number)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    wait_until(lambda: len(asked) == MOST_PENDING)
+    wait_until(lambda: len(asked) == MAX_PENDING)
     assert thread.is_alive()
     goes.set()
     thread.join()
-    assert len(asked) == MOST_PENDING + 1
+    assert len(asked) == MAX_PENDING + 1
 
 
 def test_a_call_that_fails_makes_room_again() -> None:
-    for _ in range(2 * MOST_PENDING):
+    for _ in range(2 * MAX_PENDING):
         call_aside(lambda: 1 / 0)
 
 

@@ -19,8 +19,12 @@ def whole(members: Members) -> object:
     """Everything that an index says."""
     return [
         (
-            {address: kin for page in members.pages(family).values() for address, kin in page.kin.items()},
-            members.kins(family),
+            {
+                address: group_set
+                for page in members.pages(family).values()
+                for address, group_set in page.group_set.items()
+            },
+            members.group_sets(family),
             {number: page.addresses for number, page in members.pages(family).items()},
             [sorted(members.delegated(group, family)) for group in ("sg-a", "sg-b", "sg-none")],
         )
@@ -32,7 +36,7 @@ def test_an_address_is_a_member_of_all_groups_of_whoever_has_it() -> None:
     twin = replace(eni(2, "sg-b"), private_ip_addresses=eni(1).private_ip_addresses)
     outside = replace(eni(3), nic_type=NicType.INTERNET)
     (page,) = (p for p in Members((eni(1), twin, outside)).pages(Family.IPV4).values())
-    assert page.kin == {Address.parse("10.0.0.1").value: ("sg-a", "sg-b")}
+    assert page.group_set == {Address.parse("10.0.0.1").value: ("sg-a", "sg-b")}
 
 
 def test_delegated_prefixes_are_their_groups() -> None:
@@ -46,7 +50,7 @@ def test_index_that_follows_another_is_the_one_made_from_nothing() -> None:
     chance = random.Random(1)
     enis = tuple(eni(n, chance.choice(("sg-a", "sg-b", "sg-a sg-b"))) for n in range(700))
     before = Members(enis)
-    before.kins(Family.IPV4)
+    before.group_sets(Family.IPV4)
     for _ in range(30):
         some = list(before._enis)
         for _ in range(chance.randint(1, 3)):

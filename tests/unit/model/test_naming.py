@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.errors import StateFileError
-from sgdataplane.model.naming import MOST_GUESSED, Named, listed, look_up
+from sgdataplane.model.naming import MAX_GUESSED, Named, listed, look_up
 
 THINGS = {"eni-a": ("i-a", "web"), "eni-b": ("i-b", "batch"), "eni-c": ("i-c", "batch"), "eni-d": ("", ""), "web": ()}
 
@@ -28,7 +28,7 @@ def test_a_name_stands_for_what_is_called_so(name: str, ids: tuple[str, ...]) ->
 def test_near_misses_are_ids_and_names_or_else_the_first_ids() -> None:
     assert look_up("bach", THINGS).near == ("batch",)
     assert look_up("zzz", THINGS).near == ("eni-a", "eni-b", "eni-c")
-    many = {f"eni-{number:04}": () for number in range(MOST_GUESSED + 1)}
+    many = {f"eni-{number:04}": () for number in range(MAX_GUESSED + 1)}
     assert look_up("eni-0007x", many).near == ("eni-0000", "eni-0001", "eni-0002")
 
 

@@ -26,7 +26,7 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.nft.outline import stamp_of
-from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, with_generation
+from sgdataplane.nft.snapshot import MAX_FOREIGN_OBJECTS, Inventory, MapShape, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.fakekernel import FakeKernel
 from tests.support.kernel_contract import HOOK, LEAF, MEMBERS, NAME, TABLE
@@ -221,9 +221,9 @@ def test_whatever_somebody_changed_is_put_right(meddling: list[Operation], desir
         pytest.param({"maps": {"members": MapShape(None, KeyType.NOTHING)}}, id="a-set-of-that-name"),
         pytest.param({"has_flags": True}, id="dormant"),
         pytest.param({"stamp": None, "is_crowded": True}, id="more-than-was-read"),
-        pytest.param({"stamp": None, "odd": MAX_STRANGERS + 1}, id="too-many-to-be-removed-one-by-one"),
+        pytest.param({"stamp": None, "odd": MAX_FOREIGN_OBJECTS + 1}, id="too-many-to-be-removed-one-by-one"),
         pytest.param(
-            {"stamp": None, "counters": frozenset(f"c{number}" for number in range(MAX_STRANGERS + 9))},
+            {"stamp": None, "counters": frozenset(f"c{number}" for number in range(MAX_FOREIGN_OBJECTS + 9))},
             id="too-many-named-as-ours-are",
         ),
     ],
@@ -243,7 +243,7 @@ def test_what_can_not_be_changed_is_replaced_whole(odd: dict[str, object]) -> No
 
 def test_strangers_that_do_nothing_are_no_misfits() -> None:
     found = Inventory(
-        3, chains={"ingress": HOOK}, maps={"theirs": MapShape(None, KeyType.NOTHING)}, odd=MAX_STRANGERS // 2
+        3, chains={"ingress": HOOK}, maps={"theirs": MapShape(None, KeyType.NOTHING)}, odd=MAX_FOREIGN_OBJECTS // 2
     )
     assert len(plan(None, found, FIRST).changes) == 2
 
@@ -303,20 +303,22 @@ def test_apply_that_dies_between_two_commits_is_put_right_by_the_next(held: Tabl
             assert kernel.table(NAME) == with_generation(ALL_NEW, kernel.generation)
 
 
-BY_KIN = Chain("ingress", (rule(SetPriority(0)), rule(MapPriority(Field.IP_SADDR, "members")), rule(goto("kin"))), HOOK)
-KIN = Chain("kin", (rule(VerdictMap(Field.PACKET_PRIORITY, name="leaves")), rule(DROP)))
+BY_GROUP_SET = Chain(
+    "ingress", (rule(SetPriority(0)), rule(MapPriority(Field.IP_SADDR, "members")), rule(goto("kin"))), HOOK
+)
+GROUP_SET = Chain("kin", (rule(VerdictMap(Field.PACKET_PRIORITY, name="leaves")), rule(DROP)))
 OLD_LEAF, NEXT_LEAF = Chain("leaf-7", (rule(ACCEPT),)), Chain("leaf-8", (rule(DROP),))
 
 
-def kin_table(digest: int, kins: dict[int, int], *leaves: Chain) -> Table:
+def group_set_table(digest: int, group_sets: dict[int, int], *leaves: Chain) -> Table:
     """An address has a number, and by that a leaf."""
-    members = Map("members", KeyType.IPV4, tuple(kins.items()), holds=KeyType.CLASSID)
-    by_kin = Map("leaves", KeyType.CLASSID, tuple((int(leaf.name[-1]), goto(leaf.name)) for leaf in leaves))
-    chains = (BY_KIN, KIN, *leaves)
-    return stamped(replace(TABLE, chains=chains, maps=(TABLE.maps[0], by_kin, members), timeouts=()), 1, digest)
+    members = Map("members", KeyType.IPV4, tuple(group_sets.items()), holds=KeyType.CLASSID)
+    by_group_set = Map("leaves", KeyType.CLASSID, tuple((int(leaf.name[-1]), goto(leaf.name)) for leaf in leaves))
+    chains = (BY_GROUP_SET, GROUP_SET, *leaves)
+    return stamped(replace(TABLE, chains=chains, maps=(TABLE.maps[0], by_group_set, members), timeouts=()), 1, digest)
 
 
-KINS, OTHER_KINS = kin_table(1, {5: 7}, OLD_LEAF), kin_table(2, {5: 8}, NEXT_LEAF)
+GROUP_SETS, OTHER_GROUP_SETS = group_set_table(1, {5: 7}, OLD_LEAF), group_set_table(2, {5: 8}, NEXT_LEAF)
 
 
 def elements(transaction: Transaction) -> dict[str, list[tuple[Verb, object]]]:
@@ -328,8 +330,8 @@ def elements(transaction: Transaction) -> dict[str, list[tuple[Verb, object]]]:
 
 
 def test_an_element_by_priority_comes_with_its_chain_and_goes_with_it() -> None:
-    kernel = loaded(KINS)
-    (change,) = plan(KINS, kernel.inventory(NAME), OTHER_KINS, may_miss=False).changes
+    kernel = loaded(GROUP_SETS)
+    (change,) = plan(GROUP_SETS, kernel.inventory(NAME), OTHER_GROUP_SETS, may_miss=False).changes
     assert elements(change.stage) == {"leaves": [(Verb.ADD, ((8, goto("leaf-8")),))]}
     assert elements(change.switch) == {"members": [(Verb.DELETE, ((5, 7),)), (Verb.ADD, ((5, 8),))]}
     assert elements(change.sweep) == {"leaves": [(Verb.DELETE, ((7, goto("leaf-7")),))]}
@@ -337,13 +339,13 @@ def test_an_element_by_priority_comes_with_its_chain_and_goes_with_it() -> None:
     kernel.run(change.switch)
     assert kernel.table(NAME).elements_of("leaves") == {7: goto("leaf-7"), 8: goto("leaf-8")}
     kernel.run(change.sweep)
-    assert kernel.table(NAME) == with_generation(OTHER_KINS, kernel.generation)
+    assert kernel.table(NAME) == with_generation(OTHER_GROUP_SETS, kernel.generation)
 
 
 def test_undone_stage_takes_elements_out_of_maps_that_stay() -> None:
-    kernel = loaded(KINS)
+    kernel = loaded(GROUP_SETS)
     before = kernel.table(NAME)
-    stage = plan(KINS, kernel.inventory(NAME), OTHER_KINS).changes[0].stage
+    stage = plan(GROUP_SETS, kernel.inventory(NAME), OTHER_GROUP_SETS).changes[0].stage
     kernel.run(stage)
     kernel.run(undo(stage))
     assert kernel.table(NAME) == before

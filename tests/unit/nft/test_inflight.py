@@ -135,11 +135,11 @@ DIFFERENT: tuple[tuple[Key, Verdict], ...] = ((1, goto("other")), (20, goto("kin
 ASKING = rule(VerdictMap(Field.IP_SADDR, name="members"))
 
 
-def asking_table(members: tuple[tuple[Key, Verdict], ...], kin: Verdict, rest: tuple[Rule, ...]) -> Table:
+def asking_table(members: tuple[tuple[Key, Verdict], ...], group_set: Verdict, rest: tuple[Rule, ...]) -> Table:
     chains = (
         Chain("far", (ASKING, *rest)),
         Chain("ingress", (rule(VerdictMap(Field.IIFNAME, name="enis")), rule(DROP)), Hook("prerouting", 0)),
-        Chain("kin", (rule(kin),)),
+        Chain("kin", (rule(group_set),)),
         Chain("other", (rule(DROP),)),
         Chain("others", (rule(ACCEPT),)),
     )
@@ -204,7 +204,7 @@ def test_verdict_that_not_every_asking_rule_has_stands_for_nothing() -> None:
     assert between.map["members.7"].elements == NEW
 
 
-def kin_table(
+def group_set_table(
     members: dict[Key, int],
     ranks: dict[Key, int],
     winners: dict[Key, Verdict],
@@ -237,30 +237,30 @@ def kin_table(
 
 K1, K2, K6, R1, R2 = 0x80000001, 0x80000002, 0x80000006, 1, 2
 LEAF = goto("leaf")
-KINS = kin_table({1: K1}, {K1: R1}, {R1: LEAF})
+GROUP_SETS = group_set_table({1: K1}, {K1: R1}, {R1: LEAF})
 NONE: tuple[object, ...] = ()
 
 
 @pytest.mark.parametrize(
     ("desired", "expected"),
     [
-        pytest.param(kin_table({1: K1, 2: K1}, {K1: R1}, {R1: LEAF}), True, id="a-member-joins"),
-        pytest.param(kin_table({1: K1, 2: K2}, {K1: R1, K2: R1}, {R1: LEAF}), True, id="with-a-new-number"),
-        pytest.param(kin_table({2: K2}, {K2: R2}, {R2: LEAF}), True, id="all-numbers-are-others"),
-        pytest.param(kin_table({2: K1}, {K1: R1}, {R1: LEAF}, six={2: K1}), True, id="members-of-both-families"),
-        pytest.param(kin_table({1: K1}, {K1: R1}, {R1: LEAF, R2: LEAF}, ACCEPT), True, id="a-new-rank-and-rules"),
-        pytest.param(kin_table({1: K1}, {K1: R1}, {R1: DROP}), True, id="another-winner"),
-        pytest.param(kin_table({1: K1}, {K1: R2}, {R1: LEAF}), True, id="another-rank"),
-        pytest.param(kin_table({1: K1, 2: K1}, {K1: R1}, {R1: LEAF}, ACCEPT), False, id="a-member-and-rules"),
-        pytest.param(kin_table({2: K1}, {K1: R1}, {R1: DROP}), False, id="a-member-and-another-winner"),
-        pytest.param(kin_table({1: K1}, {K1: R2}, {R2: LEAF}), True, id="another-rank-that-is-new"),
-        pytest.param(kin_table({2: K1}, {}, {R1: LEAF}), False, id="a-member-and-a-number-without-rank"),
-        pytest.param(kin_table({1: K1}, {K1: R1}, {R1: DROP}, ACCEPT), False, id="another-winner-and-rules"),
+        pytest.param(group_set_table({1: K1, 2: K1}, {K1: R1}, {R1: LEAF}), True, id="a-member-joins"),
+        pytest.param(group_set_table({1: K1, 2: K2}, {K1: R1, K2: R1}, {R1: LEAF}), True, id="with-a-new-number"),
+        pytest.param(group_set_table({2: K2}, {K2: R2}, {R2: LEAF}), True, id="all-numbers-are-others"),
+        pytest.param(group_set_table({2: K1}, {K1: R1}, {R1: LEAF}, six={2: K1}), True, id="members-of-both-families"),
+        pytest.param(group_set_table({1: K1}, {K1: R1}, {R1: LEAF, R2: LEAF}, ACCEPT), True, id="a-new-rank-and-rules"),
+        pytest.param(group_set_table({1: K1}, {K1: R1}, {R1: DROP}), True, id="another-winner"),
+        pytest.param(group_set_table({1: K1}, {K1: R2}, {R1: LEAF}), True, id="another-rank"),
+        pytest.param(group_set_table({1: K1, 2: K1}, {K1: R1}, {R1: LEAF}, ACCEPT), False, id="a-member-and-rules"),
+        pytest.param(group_set_table({2: K1}, {K1: R1}, {R1: DROP}), False, id="a-member-and-another-winner"),
+        pytest.param(group_set_table({1: K1}, {K1: R2}, {R2: LEAF}), True, id="another-rank-that-is-new"),
+        pytest.param(group_set_table({2: K1}, {}, {R1: LEAF}), False, id="a-member-and-a-number-without-rank"),
+        pytest.param(group_set_table({1: K1}, {K1: R1}, {R1: DROP}, ACCEPT), False, id="another-winner-and-rules"),
     ],
 )
 def test_what_changes_in_one_switch_where_priorities_are_carried(desired: Table, expected: bool) -> None:
-    assert can_switch_at_once(KINS, desired, may_miss=False) is expected
-    assert can_switch_at_once(desired, KINS, may_miss=False) is expected
+    assert can_switch_at_once(GROUP_SETS, desired, may_miss=False) is expected
+    assert can_switch_at_once(desired, GROUP_SETS, may_miss=False) is expected
 
 
 def parts(held: Table, desired: Table, name: str) -> tuple[object, ...]:
@@ -269,17 +269,17 @@ def parts(held: Table, desired: Table, name: str) -> tuple[object, ...]:
 
 
 def test_elements_by_priority_come_before_any_packet_has_it_and_go_when_none_can() -> None:
-    desired = kin_table({1: K1, 2: K2}, {K1: R1, K2: R2}, {R1: LEAF, R2: DROP})
-    assert parts(KINS, desired, "winners") == (((R2, DROP),), NONE, NONE, NONE)
-    assert parts(desired, KINS, "winners") == (NONE, NONE, NONE, ((R2, DROP),))
-    assert parts(KINS, desired, "ranks") == (((K2, R2),), NONE, NONE, NONE)
-    assert parts(KINS, desired, "members") == (NONE, NONE, ((2, K2),), NONE)
-    assert parts(desired, KINS, "members") == (NONE, ((2, K2),), NONE, NONE)
+    desired = group_set_table({1: K1, 2: K2}, {K1: R1, K2: R2}, {R1: LEAF, R2: DROP})
+    assert parts(GROUP_SETS, desired, "winners") == (((R2, DROP),), NONE, NONE, NONE)
+    assert parts(desired, GROUP_SETS, "winners") == (NONE, NONE, NONE, ((R2, DROP),))
+    assert parts(GROUP_SETS, desired, "ranks") == (((K2, R2),), NONE, NONE, NONE)
+    assert parts(GROUP_SETS, desired, "members") == (NONE, NONE, ((2, K2),), NONE)
+    assert parts(desired, GROUP_SETS, "members") == (NONE, ((2, K2),), NONE, NONE)
 
 
 def test_elements_that_some_packet_may_ask_for_change_with_the_switch() -> None:
-    known = kin_table({1: K1, 3: K2}, {K1: R1}, {R1: LEAF})
-    desired = kin_table({1: K1, 3: K2}, {K1: R1, K2: R1}, {R1: DROP})
+    known = group_set_table({1: K1, 3: K2}, {K1: R1}, {R1: LEAF})
+    desired = group_set_table({1: K1, 3: K2}, {K1: R1, K2: R1}, {R1: DROP})
     assert parts(known, desired, "ranks") == (NONE, NONE, ((K2, R1),), NONE)
     assert parts(desired, known, "ranks") == (NONE, ((K2, R1),), NONE, NONE)
     assert parts(known, desired, "winners") == (NONE, ((R1, LEAF),), ((R1, DROP),), NONE)
@@ -287,14 +287,14 @@ def test_elements_that_some_packet_may_ask_for_change_with_the_switch() -> None:
 
 def test_a_priority_that_a_rule_writes_is_one_that_packets_have() -> None:
     writing = (Chain("writes", (rule(SetPriority(K2)),)),)
-    held, desired = KINS, kin_table({1: K1, 2: K2}, {K1: R1, K2: R1}, {R1: LEAF})
+    held, desired = GROUP_SETS, group_set_table({1: K1, 2: K2}, {K1: R1, K2: R1}, {R1: LEAF})
     held, desired = (Table("t", (*table.chains, *writing), table.maps) for table in (held, desired))
     assert parts(held, desired, "ranks") == (NONE, NONE, ((K2, R1),), NONE)
 
 
 def test_members_under_another_name_are_asked_last_and_hold_only_what_differs() -> None:
-    held = kin_table({1: K1, 2: K2, 3: K1}, {K1: R1, K2: R2}, {R1: LEAF, R2: LEAF})
-    desired = kin_table({1: K1, 3: K2, 4: K1}, {K1: R1, K2: R2}, {R1: LEAF, R2: LEAF}, ACCEPT)
+    held = group_set_table({1: K1, 2: K2, 3: K1}, {K1: R1, K2: R2}, {R1: LEAF, R2: LEAF})
+    desired = group_set_table({1: K1, 3: K2, 4: K1}, {K1: R1, K2: R2}, {R1: LEAF, R2: LEAF}, ACCEPT)
     between = detour(held, desired, ".7")
     assert can_switch_at_once(held, between, may_miss=False)
     assert between.elements_of("members.7") == {2: 0, 3: K2, 4: K1}
@@ -305,8 +305,8 @@ def test_members_under_another_name_are_asked_last_and_hold_only_what_differs() 
 
 
 def test_members_that_are_asked_without_a_certain_priority_are_made_twice() -> None:
-    held = kin_table({1: K1, 2: K2}, {K1: R1, K2: R2}, {R1: LEAF})
-    desired = kin_table({1: K1}, {K1: R1, K2: R2}, {R1: LEAF}, ACCEPT)
+    held = group_set_table({1: K1, 2: K2}, {K1: R1, K2: R2}, {R1: LEAF})
+    desired = group_set_table({1: K1}, {K1: R1, K2: R2}, {R1: LEAF}, ACCEPT)
     desired = Table("t", (Chain("ingress", desired.chain["ingress"].rules[1:]), *desired.chains[1:]), desired.maps)
     between = detour(held, desired, ".7")
     assert between.elements_of("members.7") == {1: K1}
@@ -314,14 +314,14 @@ def test_members_that_are_asked_without_a_certain_priority_are_made_twice() -> N
 
 
 def test_maps_by_priority_hold_the_elements_of_both_tables_on_the_way() -> None:
-    held = kin_table({1: K1}, {K1: R1}, {R1: LEAF})
-    desired = kin_table({1: K2}, {K2: R2}, {R2: LEAF}, ACCEPT)
+    held = group_set_table({1: K1}, {K1: R1}, {R1: LEAF})
+    desired = group_set_table({1: K2}, {K2: R2}, {R2: LEAF}, ACCEPT)
     between = detour(held, desired, ".7")
     assert between.elements_of("ranks") == {K1: R1, K2: R2}
     assert between.elements_of("winners") == {R1: LEAF, R2: LEAF}
 
 
 def test_a_copy_asks_copied_maps_for_priorities() -> None:
-    copy = copied(KINS, ".9")
+    copy = copied(GROUP_SETS, ".9")
     assert copy.chain["ingress"].ways.maps == ("members.9", "members6.9", "ranks.9", "winners.9")
     assert copy.elements_of("ranks.9") == {K1: R1}

@@ -143,7 +143,7 @@ def test_mark_of_a_packet_without_conntrack_entry_stays() -> None:
     assert run(make_table(rule(SetMark(0, 7), ACCEPT)), "in", packet).mark == 0
 
 
-KIN = Map("kin", KeyType.IPV4, ((80, 7), (81, 0)), holds=KeyType.CLASSID)
+GROUP_SET = Map("kin", KeyType.IPV4, ((80, 7), (81, 0)), holds=KeyType.CLASSID)
 RANKS = Map("ranks", KeyType.CLASSID, ((7, 3),), holds=KeyType.CLASSID)
 WINNERS = Map("winners", KeyType.CLASSID, ((3, ACCEPT), (5, DROP)))
 
@@ -162,7 +162,7 @@ def test_priority_is_what_maps_hold_or_stays(source: int, before: int, after: in
     rules += [rule(MapPriority(Field.PACKET_PRIORITY, "ranks"))]
     rules += [rule(VerdictMap(Field.PACKET_PRIORITY, name="winners"))]
     packet = {**TCP80, Field.IP_SADDR: source, Field.PACKET_PRIORITY: before}
-    outcome = run(make_table(*rules, rule(DROP), maps=(KIN, RANKS, WINNERS)), "in", packet)
+    outcome = run(make_table(*rules, rule(DROP), maps=(GROUP_SET, RANKS, WINNERS)), "in", packet)
     assert (outcome.priority, outcome.verdict.value, outcome.lookups) == (after, expected, 3)
     assert outcome.counters == (["c"] if source < 82 else [])
 

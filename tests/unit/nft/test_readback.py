@@ -34,7 +34,7 @@ FLAGS = Match(Field.TCP_FLAGS, (Range.of(2),), mask=0x17)
 FROM = Match(Field.IP_SADDR, (Range(1, 4),))
 PARTS = Match(Field.IP_SADDR, (Range(1, 2), Range(3, 4)))
 MARK = SetMark(0xFFFF, 0x10000)
-KIN = MapPriority(Field.IP_SADDR, "kin")
+GROUP_SET = MapPriority(Field.IP_SADDR, "kin")
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ KIN = MapPriority(Field.IP_SADDR, "kin")
         pytest.param(rule(TCP, MARK, DROP), rule(MARK, TCP, DROP), False, id="an_act_before_a_condition"),
         pytest.param(rule(Count("a"), MARK), rule(MARK, Count("a")), False, id="acts_have_an_order"),
         pytest.param(rule(TCP, DROP), rule(TCP, ACCEPT), False, id="another_verdict"),
-        pytest.param(rule(KIN), rule(V4, KIN), True, id="what_a_look_up_takes_is_said_or_not"),
-        pytest.param(rule(KIN), rule(replace(KIN, name="members")), False, id="another_map"),
+        pytest.param(rule(GROUP_SET), rule(V4, GROUP_SET), True, id="what_a_look_up_takes_is_said_or_not"),
+        pytest.param(rule(GROUP_SET), rule(replace(GROUP_SET, name="members")), False, id="another_map"),
         pytest.param(rule(SetPriority(0)), rule(SetPriority(1)), False, id="another_priority"),
         pytest.param(
             rule(VerdictMap(Field.TH_DPORT, ((Range(1, 2), DROP), (Range.of(3), DROP)))),

@@ -1,4 +1,4 @@
-"""Far addresses: gaps between members, numbers of kins, and pages that stay."""
+"""Far addresses: gaps between members, numbers of group sets, and pages that stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.ir import Key, Map
 from sgdataplane.policy.resolve import resolve
-from sgdataplane.proof.far import NO_MEMBER, KinAtoms, Kinships
+from sgdataplane.proof.far import NO_MEMBER, GroupSetAtoms, Kinships
 from sgdataplane.proof.lookups import Lookup
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.specification import Specification
@@ -55,8 +55,8 @@ def test_atoms_of_pages_that_stay_are_the_same_objects() -> None:
     before = Kinships.read(state)
     joined = make_eni("eni-z", "10.0.9.9", "sg-1")
     after = Kinships.read(replace(state, network_interfaces=(*ENIS, MEMBER, joined)), before)
-    one = KinAtoms.read(before.pages[Family.IPV4], Lookup({}))
-    other = KinAtoms.read(after.pages[Family.IPV4], Lookup({}), one)
+    one = GroupSetAtoms.read(before.pages[Family.IPV4], Lookup({}))
+    other = GroupSetAtoms.read(after.pages[Family.IPV4], Lookup({}), one)
     kept = [number for number, page in one.pages.items() if other.pages[number] is page]
     assert len(kept) == len(one.pages)
     assert len(other.pages) == len(one.pages) + 1

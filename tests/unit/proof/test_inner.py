@@ -59,7 +59,7 @@ def inner_map() -> Map:
 
 
 def asked_in(name: str) -> list[Map]:
-    """The maps from kins to ranks that chains of such names ask."""
+    """The maps from group sets to ranks that chains of such names ask."""
     statements = (s for c in TABLE.chains if c.name.startswith(name) for rule in c.rules for s in rule.statements)
     asked = (s.name for s in statements if isinstance(s, MapPriority) and s.field is Field.PACKET_PRIORITY)
     return [TABLE.map[name] for name in asked]
@@ -74,10 +74,10 @@ def told(table: Table) -> str:
 
 
 def test_members_that_a_port_ranks_are_in_no_other_map() -> None:
-    (kin,) = (key for key, _ in inner_map().elements)
+    (group_set,) = (key for key, _ in inner_map().elements)
     of_ports = [key for entry in asked_in("rank-") for key, _ in entry.elements]
     assert of_ports
-    assert kin not in of_ports
+    assert group_set not in of_ports
 
 
 def test_as_it_is_it_is_proven_so_each_of_the_others_is_wrong() -> None:

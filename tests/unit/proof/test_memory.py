@@ -112,7 +112,7 @@ def test_what_is_forgotten_of_an_axis_is_found_again(monkeypatch: pytest.MonkeyP
     cells = [(chance.randrange(1, 256), chance.randrange(1, 256)) for _ in range(60)]
     known, forgetful = (BoxOrder(full, [*cells[:20], full], range(21)) for _ in range(2))
     expected = [known.relevant(cell, known.all) for cell in cells]
-    monkeypatch.setattr(order, "MOST_KNOWN", most)
+    monkeypatch.setattr(order, "MAX_KNOWN", most)
     assert [forgetful.relevant(cell, forgetful.all) for cell in cells] == expected
     assert len(set(expected)) > most
     assert [forgetful.relevant(cell, forgetful.all) for cell in cells] == expected

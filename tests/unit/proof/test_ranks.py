@@ -25,7 +25,7 @@ from sgdataplane.nft.ir import (
     is_value,
     jump,
 )
-from sgdataplane.proof.far import KinNumbers
+from sgdataplane.proof.far import GroupSetNumbers
 from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, RankOrder, Winners, WrongRanksError
 from sgdataplane.proof.step import Outcome
 
@@ -117,7 +117,7 @@ def test_outcome_that_has_two_ranks_is_noted() -> None:
     ids=["right", "another-rank", "missing", "too-many"],
 )
 def test_map_gives_each_kin_the_rank_of_its_strongest_group(held: dict[int, int], is_right: bool) -> None:
-    numbers = KinNumbers({"sg-a": (5, 7), "sg-b": (6, 7)}, is_clear=True)
+    numbers = GroupSetNumbers({"sg-a": (5, 7), "sg-b": (6, 7)}, is_clear=True)
     assert RankMaps(numbers, with_ranks(ranks=held)).are_right(["ranks"], (("sg-a", 1), ("sg-b", 2))) is is_right
 
 
@@ -134,18 +134,18 @@ def test_map_gives_each_kin_the_rank_of_its_strongest_group(held: dict[int, int]
 )
 def test_two_maps_one_after_the_other(rules: dict[int, int], inner: dict[int, int], is_right: bool) -> None:
     """The map that is asked last is about the strongest group."""
-    numbers = KinNumbers({"sg-a": (5, 7), "sg-b": (6, 7)}, is_clear=True)
+    numbers = GroupSetNumbers({"sg-a": (5, 7), "sg-b": (6, 7)}, is_clear=True)
     maps = RankMaps(numbers, with_ranks(rules=rules, inner=inner))
     assert maps.are_right(["rules", "inner"], (("sg-a", 1), ("sg-b", 2))) is is_right
 
 
 def test_nothing_is_right_if_a_number_stands_for_two_kins() -> None:
     for is_clear in (True, False):
-        maps = RankMaps(KinNumbers({"sg-a": (5,)}, is_clear), with_ranks(ranks={5: 1}))
+        maps = RankMaps(GroupSetNumbers({"sg-a": (5,)}, is_clear), with_ranks(ranks={5: 1}))
         assert maps.are_right(["ranks"], (("sg-a", 1),)) is is_clear
 
 
 def with_ranks(**maps: dict[int, int]) -> Table:
-    """A table with maps from kins to ranks."""
+    """A table with maps from group sets to ranks."""
     entries = (Map(name, KeyType.CLASSID, tuple(held.items()), holds=KeyType.CLASSID) for name, held in maps.items())
     return Table("t", maps=tuple(entries))

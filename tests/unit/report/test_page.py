@@ -12,7 +12,7 @@ from sgdataplane.lab.report import matrix_page, matrix_picture
 from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import CloudState
 from sgdataplane.report.content import GridCell, Network, Observed
-from sgdataplane.report.page import MOST_RULES, Subject, report_page
+from sgdataplane.report.page import MAX_RULES, Subject, report_page
 from sgdataplane.report.render import render_page, render_picture
 from tests.support import pages
 from tests.support.builders import make_eni, make_group, make_rule, make_state
@@ -106,7 +106,7 @@ def test_rules_that_are_left_out_are_counted() -> None:
         for n in range(3)
     ]
     page = report_page(Subject("x", make_state(groups, [make_eni("eni-a", "10.0.0.1", "sg-0")]), (), pages.NOT_HERE))
-    assert sum(len(group.rules) for group in page.groups) <= MOST_RULES
+    assert sum(len(group.rules) for group in page.groups) <= MAX_RULES
     assert page.groups_note == "2 groups with 800 rules more: this page shows up to 600 rules."
 
 

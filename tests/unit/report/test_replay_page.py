@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgdataplane.lab.replay.flows import MAX_FLOWS, Delivery
-from sgdataplane.lab.replay.page import MOST_ADDRESSES, MOST_CHANGES, MOST_FLOWS, replay_page
+from sgdataplane.lab.replay.page import MAX_ADDRESSES, MAX_CHANGES, MAX_ROWS, replay_page
 from tests.support.pages import HOSTILE
 from tests.support.replays import replay_text, report_of
 
@@ -45,13 +45,13 @@ def test_changes_stand_before_and_after() -> None:
 
 
 def test_the_size_is_bounded_and_what_is_left_out_is_said() -> None:
-    count = 3 * MOST_FLOWS
+    count = 3 * MAX_ROWS
     before, after = report_of(count, wrong=1), report_of(count, verdict="drop")
     before.rest.packets = 1
     page = replay_page("c.pcap", [("old.yaml", before), ("new.yaml", after)])
     assert page.changes is not None
     run = page.runs[0]
-    assert (len(run.rows), len(run.addresses), len(page.changes.rows)) == (MOST_FLOWS, MOST_ADDRESSES, MOST_CHANGES)
+    assert (len(run.rows), len(run.addresses), len(page.changes.rows)) == (MAX_ROWS, MAX_ADDRESSES, MAX_CHANGES)
     assert run.rows[0].problem
     assert "1,500 flows are too many for a page: it shows 500, those that disagree first." in run.notes
     assert "1,500 addresses are too many for a page: it shows 200." in run.addresses_notes

@@ -14,7 +14,7 @@ import pytest
 
 from sgdataplane.cli import main
 from sgdataplane.terminal.output import (
-    MOST_FITTED,
+    MAX_FITTED,
     Columns,
     Exit,
     Guard,
@@ -92,7 +92,7 @@ def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
 
 def test_a_row_of_very_many_stays_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    assert render_table(("A", "B"), [("x " * 40, "y " * 40)] * (MOST_FITTED + 1)).count("\n") == MOST_FITTED + 1
+    assert render_table(("A", "B"), [("x " * 40, "y " * 40)] * (MAX_FITTED + 1)).count("\n") == MAX_FITTED + 1
     assert render_table(("A", "B"), [("x " * 40, "y " * 40)] * 3).count("\n") > 4
 
 

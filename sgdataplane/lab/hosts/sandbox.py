@@ -1,15 +1,16 @@
 """A process sandbox: namespaces of processes, mounts and network that end with the process that made them.
 
-Owns these namespaces, the host namespaces ("rooms") in a sandbox ("capsule"), and starting processes there. Must not
+Owns these namespaces, the host namespaces in a sandbox, and starting processes there. Must not
 know what runs in them.
 
-    capsule  a PID namespace, a mount namespace with a /run of its own, and a network namespace. Its first process waits
+    sandbox  a PID namespace, a mount namespace with a /run of its own, and a network namespace. Its first process waits
              until our end of a pipe closes; so the kernel kills everything there once we are gone, by kill -9 too
-    room     a network and a mount namespace in it, with a /run/netns, a /run/sgdataplane and a host name of its own; a
+    host namespace
+             a network and a mount namespace in it, with a /run/netns, a /run/sgdataplane and a host name of its own; a
              process that does nothing keeps it
 
-Nothing of a capsule has a name outside. From outside, a namespace is a path below /proc, and files are below
-`Room.path`.
+Nothing of a sandbox has a name outside. From outside, a namespace is a path below /proc, and files are below
+`HostNamespace.path`.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from typing import IO, Self
 
 import sgdataplane
 from sgdataplane.errors import HostError
-from sgdataplane.lab.patience import patient
+from sgdataplane.lab.waiting import scale_timeout
 
 CLONE_NEWPID = 0x20000000  # linux/sched.h
-END_S = patient(20.0)
-SHARED = Path("/run/lab")  # a folder that all rooms of a capsule see, and nobody else
+END_S = scale_timeout(20.0)
+SHARED = Path("/run/lab")  # a folder that all host namespaces of a sandbox see, and nobody else
 READY = b"ready\n"
-KINDS = {"mount": "mnt", "net": "net", "uts": "uts"}  # namespaces of a room, and how /proc calls them
+KINDS = {"mount": "mnt", "net": "net", "uts": "uts"}  # namespaces of a host namespace, and how /proc calls them
 # The first process reaps whatever is left to it, as it ignores its children's ends.
-CAPSULE = f"""
+SANDBOX = f"""
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -45,7 +46,7 @@ echo ready
 trap '' CHLD
 exec cat > /dev/null
 """
-ROOM = """
+HOST_NAMESPACE = """
 hostname "$0"
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run/netns
@@ -57,8 +58,8 @@ exec sleep infinity
 
 
 @dataclass(frozen=True)
-class Room:
-    """The namespaces of one host in a capsule, or of the capsule itself."""
+class HostNamespace:
+    """The namespaces of one host in a sandbox, or of the sandbox itself."""
 
     name: str
     pid: int
@@ -83,11 +84,11 @@ class Room:
         return ["nsenter", *kinds, "--wd=/"]
 
 
-class Capsule:
+class Sandbox:
     """A sandbox that exists while the block of its `with` runs. Several threads may start processes in it.
 
     Attributes:
-        room: The capsule itself, as a room; with pid 0 before it is made.
+        namespace: The sandbox itself, as a host namespace; with pid 0 before it is made.
     """
 
     def __init__(self) -> None:
@@ -95,22 +96,22 @@ class Capsule:
         self._started: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._own = self._theirs = -1
-        self.room = Room("capsule", 0)
+        self.namespace = HostNamespace("sandbox", 0)
 
     def __enter__(self) -> Self:
         alone = ("unshare", "--pid", "--mount", "--net", "--fork", "--kill-child", "--propagation", "private")
         self._keeper = subprocess.Popen(
-            [*alone, "sh", "-euc", CAPSULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [*alone, "sh", "-euc", SANDBOX], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         try:
-            _wait_ready(self._keeper, "capsule")
+            _wait_ready(self._keeper, "sandbox")
             pid = int(Path(f"/proc/{self._keeper.pid}/task/{self._keeper.pid}/children").read_text("ascii"))
             self._own, self._theirs = (os.open(f"/proc/{who}/ns/pid", os.O_RDONLY) for who in ("thread-self", pid))
         except BaseException:
             self._keeper.kill()
             self._keeper.wait()
             raise
-        self.room = Room("capsule", pid)
+        self.namespace = HostNamespace("sandbox", pid)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,25 +130,25 @@ class Capsule:
         for handle in (self._own, self._theirs):
             os.close(handle)
 
-    def make_room(self, name: str) -> Room:
-        """Make a room. HostError if the kernel refuses."""
+    def make_namespace(self, name: str) -> HostNamespace:
+        """Make a host namespace. HostError if the kernel refuses."""
         alone = ("unshare", "--mount", "--net", "--uts", "--propagation", "private")
-        process = self.start([*alone, "sh", "-euc", ROOM, name], stdout=subprocess.PIPE)
-        _wait_ready(process, f"room {name}")
-        return Room(name, process.pid)
+        process = self.start([*alone, "sh", "-euc", HOST_NAMESPACE, name], stdout=subprocess.PIPE)
+        _wait_ready(process, f"host namespace {name}")
+        return HostNamespace(name, process.pid)
 
     def start(
         self,
         command: Sequence[str],
-        room: Room | None = None,
+        namespace: HostNamespace | None = None,
         *,
         stdout: int | IO[bytes] = subprocess.DEVNULL,
         stderr: int | IO[bytes] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a process in a room, or else in the capsule itself. Ctrl-C doesn't reach it."""
+        """Start a process in a host namespace, or else in the sandbox itself. Ctrl-C doesn't reach it."""
         with self._inside_pids():
             process = subprocess.Popen(
-                [*(room or self.room).enter(), *command],
+                [*(namespace or self.namespace).enter(), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -158,15 +159,15 @@ class Capsule:
             self._started = [*(one for one in self._started if one.poll() is None), process]
         return process
 
-    def run(self, command: Sequence[str], room: Room | None = None, seconds: float = END_S) -> str:
+    def run(self, command: Sequence[str], namespace: HostNamespace | None = None, seconds: float = END_S) -> str:
         """Run a command, and return what it prints.
 
         Raises:
             HostError: It fails, or isn't done in that time; the message has what it said.
         """
-        process = self.start(command, room, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = self.start(command, namespace, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            output, said = process.communicate(timeout=patient(seconds))
+            output, said = process.communicate(timeout=scale_timeout(seconds))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -177,7 +178,7 @@ class Capsule:
 
     @contextmanager
     def _inside_pids(self) -> Iterator[None]:
-        """Put what the calling thread starts in the block into the capsule's PID namespace.
+        """Put what the calling thread starts in the block into the sandbox's PID namespace.
 
         It can't start threads there.
         """

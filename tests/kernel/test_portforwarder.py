@@ -11,8 +11,8 @@ import pytest
 
 from sgdataplane.errors import EndpointError
 from sgdataplane.host import netns
-from sgdataplane.lab.hosts.capsule import Capsule
-from sgdataplane.lab.hosts.door import open_door
+from sgdataplane.lab.hosts.portforwarder import forward_port
+from sgdataplane.lab.hosts.sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 HERE = "127.0.0.1"
@@ -22,8 +22,8 @@ LARGE = 1 << 20
 @pytest.fixture
 def inside() -> Iterator[str]:
     """A namespace with a loopback of its own."""
-    with Capsule() as capsule:
-        yield capsule.room.netns
+    with Sandbox() as sandbox:
+        yield sandbox.namespace.netns
 
 
 @contextmanager
@@ -64,21 +64,21 @@ def asked(port: int, data: bytes) -> bytes:
 
 
 def test_bytes_pass_both_ways_and_the_end_does_too(inside: str) -> None:
-    with echoing(inside) as port, open_door(HERE, 0, inside, [(HERE, port)]) as door:
+    with echoing(inside) as port, forward_port(HERE, 0, inside, [(HERE, port)]) as door:
         assert asked(door, b"hello") == b"hello"
         assert asked(door, b"x" * LARGE) == b"x" * LARGE
 
 
 def test_the_next_target_is_tried_and_without_any_the_connection_ends(inside: str) -> None:
     with echoing(inside) as port:
-        with open_door(HERE, 0, inside, [(HERE, 1), (HERE, port)]) as door:
+        with forward_port(HERE, 0, inside, [(HERE, 1), (HERE, port)]) as door:
             assert [asked(door, b"hello") for _ in range(3)] == [b"hello"] * 3
-        with open_door(HERE, 0, inside, [(HERE, 1)]) as door:
+        with forward_port(HERE, 0, inside, [(HERE, 1)]) as door:
             assert asked(door, b"") == b""
 
 
 def test_it_closes_with_the_block(inside: str) -> None:
-    with echoing(inside) as port, open_door(HERE, 0, inside, [(HERE, port)]) as door:
+    with echoing(inside) as port, forward_port(HERE, 0, inside, [(HERE, port)]) as door:
         client = socket.create_connection((HERE, door), timeout=20)
         client.sendall(b"hello")
         assert client.recv(100) == b"hello"
@@ -90,6 +90,6 @@ def test_it_closes_with_the_block(inside: str) -> None:
 
 def test_a_port_that_is_taken_is_refused(inside: str) -> None:
     with socket.create_server((HERE, 0)) as taken:
-        door = open_door(HERE, taken.getsockname()[1], inside, [(HERE, 1)])
+        door = forward_port(HERE, taken.getsockname()[1], inside, [(HERE, 1)])
         with pytest.raises(EndpointError, match="in use"):
             door.__enter__()

@@ -29,7 +29,7 @@ NOTHING_PENDING = Pending(0, LogEntry("", {}, frozenset(), frozenset(), b""))
 
 
 @dataclass(frozen=True, slots=True)
-class Parcels:
+class ChunkedWrites:
     """The parcels of the store with these keys."""
 
     cluster: Cluster

@@ -1,18 +1,18 @@
 """The timeout factor of a lab on a machine that is slow for a reason, such as an emulated one.
 
-Owns the factor: SGDP_PATIENCE in the environment, 1 unless set. The processes that a lab starts inherit it. Must not
-know what is waited for. It changes no verdict: a wait ends as soon as something is seen.
+Owns the factor: SGDP_TIMEOUT_FACTOR in the environment, 1 unless set. The processes that a lab starts inherit it. It
+must not know what is waited for. It changes no verdict: a wait ends as soon as something is seen.
 """
 
 from __future__ import annotations
 
 import os
 
-VARIABLE = "SGDP_PATIENCE"
-MOST = 100.0
+VARIABLE = "SGDP_TIMEOUT_FACTOR"
+MAX_FACTOR = 100.0
 
 
-def patient(seconds: float) -> float:
+def scale_timeout(seconds: float) -> float:
     """Return the time to wait on this machine: `seconds` times the factor."""
     return seconds * factor(os.environ.get(VARIABLE, ""))
 
@@ -23,4 +23,4 @@ def factor(text: str) -> float:
         found = float(text)
     except ValueError:
         return 1.0
-    return found if 1.0 <= found <= MOST else 1.0
+    return found if 1.0 <= found <= MAX_FACTOR else 1.0

@@ -24,7 +24,7 @@ Places = list[tuple[PoolPolicy, int]]  # the policies that have a rule, and its 
 
 
 @dataclass(frozen=True, slots=True)
-class Needless:
+class RedundantRule:
     """A rule that is shadowed or redundant."""
 
     rule: Decision
@@ -35,7 +35,7 @@ class Needless:
 
 @dataclass
 class Needs:
-    """What the policies show about each rule. Add all policies, then call `needless`."""
+    """What the policies show about each rule. Add all policies, then call `redundant`."""
 
     _places: dict[RuleKey, Places] = field(default_factory=dict)
     _deciding: set[RuleKey] = field(default_factory=set)  # rules that decide some packet
@@ -77,7 +77,7 @@ class Needs:
                 self._opposed |= {key} if rivals & ~policy.inner else set()
                 self._void |= {key} if rivals & policy.inner else set()
 
-    def needless(self) -> Iterator[Needless]:
+    def redundant(self) -> Iterator[RedundantRule]:
         """Yield the shadowed and redundant rules, the strongest first.
 
         Redundant rules that decide no packet leave first, so the weaker one of two equal rules leaves. A rule that
@@ -113,7 +113,7 @@ class Needs:
                 return False
         return True
 
-    def _made(self, key: RuleKey, gone: dict[PoolPolicy, Mask], *, is_shadowed: bool) -> Needless:
+    def _made(self, key: RuleKey, gone: dict[PoolPolicy, Mask], *, is_shadowed: bool) -> RedundantRule:
         instead: dict[Decision, None] = {}
         with suppress(BudgetSpentError):  # then some are not named
             for policy, index in self._places[key]:
@@ -121,7 +121,7 @@ class Needs:
                 found = before(policy, index) if is_shadowed else before(policy, index, gone[policy] | 1 << index)
                 others = ~policy.agreeing(index) if is_shadowed else policy.agreeing(index)
                 instead |= {policy.decision(winner): None for winner in found if others >> winner & 1}
-        return Needless(self._decision(key), is_shadowed, tuple(instead))
+        return RedundantRule(self._decision(key), is_shadowed, tuple(instead))
 
     def _decision(self, key: RuleKey) -> Decision:
         policy, index = self._places[key][0]

@@ -22,7 +22,7 @@ class Bucket:
     at: float
 
 
-class Throttle:
+class TokenBuckets:
     """A limit of `rate` calls a second, and `burst` calls at once, for each key and action."""
 
     def __init__(self, rate: float = 100.0, burst: float = 200.0) -> None:
@@ -30,9 +30,9 @@ class Throttle:
         self._lock = threading.Lock()
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
-    def times(self, count: int) -> Throttle:
+    def times(self, count: int) -> TokenBuckets:
         """Return a throttle of its own with so many times the rate and the burst."""
-        return Throttle(self._rate * count, self._burst * count)
+        return TokenBuckets(self._rate * count, self._burst * count)
 
     def take(self, key: str, action: str, now: float) -> None:
         """Take a token of a key and an action. `now` is in seconds.

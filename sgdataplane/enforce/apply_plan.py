@@ -24,7 +24,7 @@ SOME = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ApplyRequest:
     """What an apply is asked for."""
 
     proven: Proven  # what is to be enforced
@@ -50,7 +50,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ApplyPlan:
     """The way from what the kernel holds to what is wanted."""
 
     inventory: Inventory  # where it starts
@@ -70,46 +70,48 @@ class Course:
         return self.chosen.epoch
 
 
-def next_epoch(inventory: Inventory, wish: Wish, slots: Slots, clear: Clear) -> NextEpoch:
+def next_epoch(inventory: Inventory, request: ApplyRequest, slots: Slots, clear: Clear) -> NextEpoch:
     """Return the epoch that comes. `clear` makes sure that no session carries the epochs that it is given."""
-    epochs = Epochs(wish.proven.desired.site.marks.last_epoch)
-    on_change = "revoke" if slots.all is None else wish.settings.on_change
-    return epochs.next(inventory, wish.proven.summary.digest, on_change, clear, slots)
+    epochs = Epochs(request.proven.desired.site.marks.last_epoch)
+    on_change = "revoke" if slots.all is None else request.settings.on_change
+    return epochs.next(inventory, request.proven.summary.digest, on_change, clear, slots)
 
 
-def slots_of(inventory: Inventory, wish: Wish) -> Slots:
+def slots_of(inventory: Inventory, request: ApplyRequest) -> Slots:
     """Return the slots of the ENIs.
 
     All are narrowed, unless we know what is in force, and only groups, lists and ENIs elsewhere differ from it.
     """
-    if not _is_same_links(inventory, wish):
+    if not _is_same_links(inventory, request):
         return Slots()
-    desired, before = wish.proven.desired, wish.before
+    desired, before = request.proven.desired, request.before
     slots = desired.site.marks.slots(desired.interfaces.values())
     every = frozenset(slots.values())
-    if before is None or not _is_in_force(wish, inventory) or not _is_alike(before, desired):
+    if before is None or not _is_in_force(request, inventory) or not _is_alike(before, desired):
         return Slots(every, every)
     reach = Reach(before.state, desired.state)
     narrowed = frozenset(slots[ifname] for eni_id, ifname in desired.interfaces.items() if reach.narrows([eni_id]))
     return Slots(every, narrowed)
 
 
-def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int, chosen: NextEpoch) -> Course:
+def plan_apply(
+    kernel: Kernel, inventory: Inventory, request: ApplyRequest, secret: int, chosen: NextEpoch
+) -> ApplyPlan:
     """Plan the course from what the kernel holds. `secret` is the mark of packets that may pass the fence."""
-    settings, digest = wish.settings, wish.proven.summary.digest
-    newcomers = _newcomers(inventory, wish.proven.desired)
+    settings, digest = request.settings, request.proven.summary.digest
+    newcomers = _newcomers(inventory, request.proven.desired)
     adopting = newcomers if settings.adoption_window else ()
     after = chosen.stamped(Stamp(chosen.epoch, digest, inventory.generation, secret))
     if inventory.stamp == after and not settings.resync:
         steps = Plan()  # nothing to do; interfaces that the table knows aren't adopted again
     else:
-        wanted = with_stamp(wish.proven.table, after)
+        wanted = with_stamp(request.proven.table, after)
         if adopting:
             wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
-        held = _held(chosen.stamp, wish)
+        held = _held(chosen.stamp, request)
         known = None if held is None else fitted(kernel, held)
         steps = plan(known, inventory, fitted(kernel, wanted), may_miss=kernel.may_miss())
-    return Course(inventory, chosen, newcomers, adopting, steps)
+    return ApplyPlan(inventory, chosen, newcomers, adopting, steps)
 
 
 def _newcomers(inventory: Inventory, desired: Desired) -> tuple[str, ...]:
@@ -117,20 +119,20 @@ def _newcomers(inventory: Inventory, desired: Desired) -> tuple[str, ...]:
     return tuple(sorted(ifname for ifname in desired.interfaces.values() if ifname not in inventory.ifnames))
 
 
-def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
+def _is_same_links(inventory: Inventory, request: ApplyRequest) -> bool:
     """Whether each slot of the mark still stands for the same ENI.
 
     A session may only stay with the ENI that accepted it.
     """
-    is_known = wish.previous is None or wish.previous.desired.interfaces == wish.proven.desired.interfaces
-    return is_known and inventory.ifnames == frozenset(wish.proven.desired.interfaces.values())
+    is_known = request.previous is None or request.previous.desired.interfaces == request.proven.desired.interfaces
+    return is_known and inventory.ifnames == frozenset(request.proven.desired.interfaces.values())
 
 
-def _is_in_force(wish: Wish, inventory: Inventory) -> bool:
+def _is_in_force(request: ApplyRequest, inventory: Inventory) -> bool:
     """Whether the kernel certainly has what was enforced before."""
-    stamp, previous = inventory.stamp, wish.previous
+    stamp, previous = inventory.stamp, request.previous
     is_known = previous is not None and stamp is not None and stamp.digest == previous.summary.digest
-    return is_known and inventory.is_untouched and not wish.settings.resync
+    return is_known and inventory.is_untouched and not request.settings.resync
 
 
 def _is_alike(before: Desired, desired: Desired) -> bool:
@@ -141,13 +143,13 @@ def _is_alike(before: Desired, desired: Desired) -> bool:
     return all(new[eni_id].is_same_but_mode(old[eni_id]) for eni_id in desired.interfaces)
 
 
-def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
+def _held(stamp: Stamp | None, request: ApplyRequest) -> Table | None:
     """Return the table that the kernel should hold; None if that isn't known.
 
     The same policy has the same table but for the epoch.
     """
-    if stamp is None or wish.settings.resync:
+    if stamp is None or request.settings.resync:
         return None
-    if stamp.digest == wish.proven.summary.digest:
-        return with_stamp(wish.proven.table, stamp)
-    return None if wish.previous is None else with_stamp(wish.previous.table, stamp)
+    if stamp.digest == request.proven.summary.digest:
+        return with_stamp(request.proven.table, stamp)
+    return None if request.previous is None else with_stamp(request.previous.table, stamp)

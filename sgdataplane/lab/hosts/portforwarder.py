@@ -22,7 +22,7 @@ Target = tuple[str, int]
 
 
 @contextmanager
-def open_door(address: str, port: int, namespace: str, targets: Sequence[Target]) -> Iterator[int]:
+def forward_port(address: str, port: int, namespace: str, targets: Sequence[Target]) -> Iterator[int]:
     """Forward connections to the next target that answers, in that namespace, while the block runs.
 
     Yields the port, which the kernel chooses for 0.
@@ -36,8 +36,8 @@ def open_door(address: str, port: int, namespace: str, targets: Sequence[Target]
         raise EndpointError(f"{address}:{port}", error.strerror or str(error)) from error
     chosen: int = listener.getsockname()[1]
     loop = asyncio.new_event_loop()
-    door = Doorway(namespace, targets)
-    thread = threading.Thread(target=_run, args=(loop, door, listener), daemon=True)
+    forwarder = PortForwarder(namespace, targets)
+    thread = threading.Thread(target=_run, args=(loop, forwarder, listener), daemon=True)
     thread.start()
     try:
         yield chosen
@@ -46,19 +46,19 @@ def open_door(address: str, port: int, namespace: str, targets: Sequence[Target]
         thread.join()
 
 
-def _run(loop: asyncio.AbstractEventLoop, door: Doorway, listener: socket.socket) -> None:
+def _run(loop: asyncio.AbstractEventLoop, forwarder: PortForwarder, listener: socket.socket) -> None:
     """Serve until the loop is stopped.
 
     This is all in one thread, which goes into the namespace and back whenever it makes a socket.
     """
-    server = loop.run_until_complete(asyncio.start_server(door.serve, sock=listener))
+    server = loop.run_until_complete(asyncio.start_server(forwarder.serve, sock=listener))
     loop.run_forever()
     server.close()
-    loop.run_until_complete(door.end())
+    loop.run_until_complete(forwarder.end())
     loop.close()
 
 
-class Doorway:
+class PortForwarder:
     """A forwarder to several targets in turn; `serve` is called for each connection."""
 
     def __init__(self, namespace: str, targets: Sequence[Target]) -> None:

@@ -7,13 +7,13 @@ import pytest
 from sgdataplane.control.access.nonces import Nonces
 from sgdataplane.control.access.signature import Verifier
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.control.http import throttle as module
+from sgdataplane.control.http import tokenbuckets as module
 from sgdataplane.control.http.admission import Admission, Asker, Incoming
-from sgdataplane.control.http.throttle import Throttle
+from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from tests.http.signing import KEYS, Signed, acs3
 
 
-def taken(throttle: Throttle, now: float, key: str = "a", action: str = "DescribeVpcs") -> str:
+def taken(throttle: TokenBuckets, now: float, key: str = "a", action: str = "DescribeVpcs") -> str:
     """ "" if it may; else the milliseconds after which it may."""
     try:
         throttle.take(key, action, now)
@@ -23,7 +23,7 @@ def taken(throttle: Throttle, now: float, key: str = "a", action: str = "Describ
 
 
 def test_a_burst_then_as_many_as_the_rate() -> None:
-    throttle = Throttle(rate=2, burst=3)
+    throttle = TokenBuckets(rate=2, burst=3)
     assert [taken(throttle, 100.0) for _ in range(4)] == ["", "", "", "500"]
     assert taken(throttle, 100.25) == "250"
     assert [taken(throttle, 100.5), taken(throttle, 100.5)] == ["", "500"]
@@ -31,7 +31,7 @@ def test_a_burst_then_as_many_as_the_rate() -> None:
 
 
 def test_keys_and_actions_have_each_their_own() -> None:
-    throttle = Throttle(rate=1, burst=1)
+    throttle = TokenBuckets(rate=1, burst=1)
     assert taken(throttle, 0.0) == ""
     assert taken(throttle, 0.0) == "1000"
     assert taken(throttle, 0.0, key="b") == ""
@@ -39,17 +39,17 @@ def test_keys_and_actions_have_each_their_own() -> None:
 
 
 def test_a_clock_that_is_set_back_gives_nothing_and_takes_nothing() -> None:
-    throttle = Throttle(rate=1, burst=1)
+    throttle = TokenBuckets(rate=1, burst=1)
     assert [taken(throttle, 100.0), taken(throttle, 50.0), taken(throttle, 51.0)] == ["", "1000", ""]
 
 
 def test_buckets_are_never_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BUCKETS", 10)
-    throttle = Throttle(rate=1, burst=2)
+    throttle = TokenBuckets(rate=1, burst=2)
     for number in range(100):
         assert taken(throttle, 0.0, key=f"k{number}") == ""
         assert len(throttle._buckets) <= 10
-    throttle = Throttle(rate=1, burst=1)
+    throttle = TokenBuckets(rate=1, burst=1)
     assert taken(throttle, 0.0) == ""
     for number in range(100):
         taken(throttle, number * 2.0, key=f"k{number}")
@@ -69,7 +69,7 @@ class Noted(Nonces):
 class Door:
     """What a request passes before anything is done for it."""
 
-    def __init__(self, throttle: Throttle) -> None:
+    def __init__(self, throttle: TokenBuckets) -> None:
         self.nonces = Noted()
         self.admission = Admission(Verifier(KEYS.get, nonces=self.nonces), throttle=throttle)
 
@@ -86,14 +86,14 @@ class Door:
 
 def test_what_a_key_asks_for_too_often_uses_up_no_nonce() -> None:
     """Two keys filled what all keys have of nonces, however few calls each one had. Control: the first two calls."""
-    door = Door(Throttle(rate=0.001, burst=2))
+    door = Door(TokenBuckets(rate=0.001, burst=2))
     requests = [acs3("DescribeVpcs", {}) for _ in range(20)]
     assert [door.refusal(one) for one in requests] == [""] * 2 + ["Throttling.User"] * 18
     assert door.nonces.count == 2
 
 
 def test_actions_that_are_not_known_share_one_bucket_and_use_up_no_nonce() -> None:
-    door = Door(Throttle(rate=0.001, burst=2))
+    door = Door(TokenBuckets(rate=0.001, burst=2))
     found = [door.refusal(acs3(f"Describe{number}", {})) for number in range(5)]
     assert found == ["InvalidAction.NotFound"] * 2 + ["Throttling.User"] * 3
     assert door.nonces.count == 0

@@ -1,10 +1,10 @@
-"""SGDP_PATIENCE makes a lab's deadlines longer, never shorter."""
+"""SGDP_TIMEOUT_FACTOR makes a lab's deadlines longer, never shorter."""
 
 from __future__ import annotations
 
 import pytest
 
-from sgdataplane.lab.patience import VARIABLE, factor, patient
+from sgdataplane.lab.waiting import VARIABLE, factor, scale_timeout
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,6 @@ def test_a_number_from_1_to_100_is_the_factor_and_all_else_is_1(text: str, expec
 
 def test_the_environment_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert patient(2.0) == 2.0
+    assert scale_timeout(2.0) == 2.0
     monkeypatch.setenv(VARIABLE, "10")
-    assert patient(2.0) == 20.0
+    assert scale_timeout(2.0) == 20.0
