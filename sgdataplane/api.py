@@ -88,14 +88,14 @@ def decide(state: StateLike, sender: str, receiver: str, what: str, *, options: 
     Raises:
         LabError: nothing can be sent from one end to the other.
     """
-    return _expected(*_asked(state, sender, receiver, what, options)).decision
+    return _expected(*_find_probe(state, sender, receiver, what, options)).decision
 
 
 def explain(
     state: StateLike, sender: str, receiver: str, what: str, *, options: Options | None = None
 ) -> FlowExplanation:
     """Return why that flow passes or not, at both ends, with what would decide next and rules that nearly match."""
-    lab, probe = _asked(state, sender, receiver, what, options)
+    lab, probe = _find_probe(state, sender, receiver, what, options)
     return explain_flow(lab.state, opening_packet(probe), lab.options, lab.placement)
 
 
@@ -244,7 +244,9 @@ def _record(name: str, options: Options | None, placement: Placement) -> LabReco
     return replace(manage.default_record(name), choices=choices)
 
 
-def _asked(state: StateLike, sender: str, receiver: str, what: str, options: Options | None) -> tuple[KnownLab, Probe]:
+def _find_probe(
+    state: StateLike, sender: str, receiver: str, what: str, options: Options | None
+) -> tuple[KnownLab, Probe]:
     return planned_probe(_record("plan", options, Placement.INSTANCE), _state(state), sender, receiver, what)
 
 

@@ -40,7 +40,7 @@ from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.events import Subscription, number_of
-from sgdataplane.host.identity import held, identity_of
+from sgdataplane.host.identity import hold_namespace, identity_of
 from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.model.state import CloudState, Eni, GroupRef, SecurityGroup, SecurityGroupRule, Vpc
 from sgdataplane.net.values import Address, Direction, PortRange, Prefix, Protocol
@@ -154,7 +154,7 @@ def _make_namespace(number: int, eni: Eni) -> None:
 
 def _binding(number: int, eni: Eni) -> Binding:
     path = str(netns.path_of(f"w{number}"))
-    with held(path) as place:
+    with hold_namespace(path) as place:
         return Binding(eni.network_interface_id, "eth0", f"netns w{number}", path, identity_of(place))
 
 

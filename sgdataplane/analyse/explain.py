@@ -111,7 +111,10 @@ def explain_range(
     """
     found: list[tuple[PortRange, FlowExplanation]] = []
     edges = {
-        edge for first, last in _told_apart(state) for edge in (first, last + 1) if ports.first < edge <= ports.last
+        edge
+        for first, last in _named_port_ranges(state)
+        for edge in (first, last + 1)
+        if ports.first < edge <= ports.last
     }
     starts = sorted({ports.first, *edges})
     for first, after in zip(starts, [*starts[1:], ports.last + 1], strict=True):
@@ -123,7 +126,7 @@ def explain_range(
     return tuple(found)
 
 
-def _told_apart(state: CloudState) -> Iterator[tuple[int, int]]:
+def _named_port_ranges(state: CloudState) -> Iterator[tuple[int, int]]:
     """Yield the ranges of ports that rules, port lists and what is decided before them name."""
     rules = (rule.port_range for group in state.security_groups for rule in group.rules)
     entries = (entry.port_range for ports in state.port_lists for entry in ports.entries)

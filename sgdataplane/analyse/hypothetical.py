@@ -113,7 +113,7 @@ class HypotheticalDiff:
 
     def _at(self, side: _DirectionView, place: EniPlace, keys: Keys) -> Iterator[WouldOpen]:
         """Yield what opens from anybody that no real ENI shows; then from hypothetical members, group by group."""
-        shown = side.shown([eni for eni in self._alike.get(place, []) if not self._is_audited(eni)])
+        shown = side.openings_of([eni for eni in self._alike.get(place, []) if not self._is_audited(eni)])
         changed = self._pairs.changed(*keys, side.direction, side.family)
         found = side.opening(changed, shown)
         if found:
@@ -252,7 +252,7 @@ class _DirectionView:
         left = map(shown.at_other_addresses, opened)
         return self.frame.exposures("", [block for block in left if block is not None])
 
-    def shown(self, enis: Iterable[Eni]) -> _Shown:
+    def openings_of(self, enis: Iterable[Eni]) -> _Shown:
         """Return what these ENIs show. Which traffic of an ENI is judged is worked out when it is needed."""
         options, known = self.options, dict[str, JudgedTraffic]()
 

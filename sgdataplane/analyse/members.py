@@ -80,7 +80,7 @@ class MemberOpenings:
         named = self._named(keys, direction)
         for member in self._members(keys, named):
             found = self._opened(keys, member, direction, family)
-            shown = self._shown(member, named, family) if found and not member.name else ()
+            shown = self._unchanged_addresses(member, named, family) if found and not member.name else ()
             left = [part for part in found if not meet(part.block.far, shown)]
             if left:
                 yield member, left
@@ -118,9 +118,12 @@ class MemberOpenings:
         before, after = self._states
         together = {some & named for group_id in named for some in self._together.get(group_id, ())}
         alone = {frozenset((group_id,)) for group_id in named if group_id in before.group or group_id in after.group}
-        found = {FarMember(_known(before, vpc_id, some), _known(after, vpc_id, some)) for some in together | alone}
+        found = {
+            FarMember(_groups_of_vpc(before, vpc_id, some), _groups_of_vpc(after, vpc_id, some))
+            for some in together | alone
+        }
         for eni in self._pending:
-            groups = _known(after, vpc_id, named & set(eni.security_group_ids))
+            groups = _groups_of_vpc(after, vpc_id, named & set(eni.security_group_ids))
             found |= {FarMember(NONE, groups, eni.name)} if eni.vpc_id == vpc_id and groups else set()
         return sorted(found, key=lambda member: (member.name, member.groups, sorted(member.before)))
 
@@ -145,7 +148,7 @@ class MemberOpenings:
 
     def _unknown_member(self, vpc_id: str, some: Groups) -> FarMember:
         before, after = (state.unknown_groups & some for state in self._states)
-        known_before, known_after = (_known(state, vpc_id, some) for state in self._states)
+        known_before, known_after = (_groups_of_vpc(state, vpc_id, some) for state in self._states)
         return FarMember(before | (known_before - after), after | (known_after - before), unknown=before | after)
 
     def _opened(self, keys: Keys, member: FarMember, direction: Direction, family: Family) -> list[ChangedTraffic]:
@@ -181,7 +184,7 @@ class MemberOpenings:
     def _sides(self, keys: Keys) -> tuple[tuple[Policies, Key | None], tuple[Policies, Key | None]]:
         return (self._pairs.before, keys[0]), (self._pairs.after, keys[1])
 
-    def _shown(self, member: FarMember, named: Groups, family: Family) -> Ranges:
+    def _unchanged_addresses(self, member: FarMember, named: Groups, family: Family) -> Ranges:
         """Return the addresses of real ENIs that are in the same groups before and after."""
         before, after = self._states
         some = next(iter(member.after), None)
@@ -201,6 +204,6 @@ def _groups_of(permissions: Iterable[Permission]) -> Groups:
     return frozenset(p.remote.security_group_id for p in permissions if isinstance(p.remote, GroupRef))
 
 
-def _known(state: CloudState, vpc_id: str, groups: Groups) -> Groups:
+def _groups_of_vpc(state: CloudState, vpc_id: str, groups: Groups) -> Groups:
     """Return the groups that the state has in this VPC."""
     return frozenset(g for g in groups if g in state.group and state.group[g].vpc_id == vpc_id)

@@ -95,7 +95,7 @@ class Needs:
                 leaving.add(key)
         shadowed = hidden & self._opposed
         for key in sorted(leaving | shadowed, key=self._strength):
-            yield self._made(key, gone, is_shadowed=key in shadowed)
+            yield self._describe_rule(key, gone, is_shadowed=key in shadowed)
 
     def _leave(self, key: RuleKey, gone: dict[PoolPolicy, Mask]) -> None:
         for policy, index in self._places[key]:
@@ -113,7 +113,7 @@ class Needs:
                 return False
         return True
 
-    def _made(self, key: RuleKey, gone: dict[PoolPolicy, Mask], *, is_shadowed: bool) -> RedundantRule:
+    def _describe_rule(self, key: RuleKey, gone: dict[PoolPolicy, Mask], *, is_shadowed: bool) -> RedundantRule:
         instead: dict[Decision, None] = {}
         with suppress(BudgetSpentError):  # then some are not named
             for policy, index in self._places[key]:

@@ -77,7 +77,7 @@ class Frame:
             found.setdefault((decisions[0], decisions[1]), []).append(block)
         return sorted(
             (
-                VerdictChange(eni_id, self.direction, self.family, self._told(row), *decisions)
+                VerdictChange(eni_id, self.direction, self.family, self._reported_row(row), *decisions)
                 for decisions, blocks in found.items()
                 for row in self._rows(blocks)
             ),
@@ -86,7 +86,7 @@ class Frame:
 
     def exposures(self, eni_id: str, blocks: list[Block]) -> list[Exposure]:
         """Return what opens to the internet at an ENI, one for each protocol and range of ports."""
-        told = {(at(row, PROTOCOL), self._told(row)[PLACES[PORT]]) for row in self._rows(blocks)}
+        told = {(at(row, PROTOCOL), self._reported_row(row)[PLACES[PORT]]) for row in self._rows(blocks)}
         return [Exposure(eni_id, self.family, protocol, ports) for protocol, ports in sorted(told, key=str)]
 
     def _rows(self, blocks: list[Block]) -> list[Row]:
@@ -96,7 +96,7 @@ class Frame:
         found = rows(blocks, *self._axes)
         return [row for row in found if not is_all_dhcp(row, self.direction, self.family, self.options)]
 
-    def _told(self, row: Row) -> tuple[Interval | None, ...]:
+    def _reported_row(self, row: Row) -> tuple[Interval | None, ...]:
         """Return a row as it is reported: remote and protocol, ports if it has any, and whatever isn't all."""
         first, last = at(row, PROTOCOL)
         has_ports = first == last and first in PORT_PROTOCOLS

@@ -27,12 +27,12 @@ from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import known_eni
 from sgdataplane.attach.containers import STOPPED
 from sgdataplane.attach.registry import Binding, Means, current, is_same_interface
-from sgdataplane.attach.report import Refusal, told
+from sgdataplane.attach.report import Refusal, contain_error
 from sgdataplane.attach.router import move_home
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.errors import BindingError, SgDataplaneError
 from sgdataplane.host import netns
-from sgdataplane.host.identity import found, held, identity_of, is_own, is_there
+from sgdataplane.host.identity import find_namespace, hold_namespace, identity_of, is_own, is_there
 from sgdataplane.host.linkentry import Link
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.state import CloudState
@@ -135,12 +135,12 @@ def _led(binding: Binding, locate: Locate, agenda: Agenda, *, is_gone: bool) -> 
     except (SgDataplaneError, OSError):  # nothing is there now
         return None
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
-        return _refusal(binding, str(told(error)))
+        return _refusal(binding, str(contain_error(error)))
 
 
 def _at(path: str, binding: Binding, workload: Workload) -> Binding | Refusal | None:
     """Return the binding at a path, or why it can't be there; None if it is there already."""
-    with held(path) as place:
+    with hold_namespace(path) as place:
         led = replace(binding, path=path, identity=identity_of(place), host_end=None)
         if led.identity == binding.identity:
             return None
@@ -172,7 +172,7 @@ def _superseded(binding: Binding) -> list[Binding]:
 
     In host placement, its host end moves home and makes room for the new one.
     """
-    with found(binding.identity, binding.path) as place:
+    with find_namespace(binding.identity, binding.path) as place:
         move_home(binding, place)
     return [replace(binding, host_end=None, superseded=True)]
 

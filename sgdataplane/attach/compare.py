@@ -90,7 +90,7 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
     link = next((link for link in there.links if link.ifname == binding.ifname), None)
     eni = known_eni(state, binding.eni_id)
     if eni is None:
-        return EniReport(binding, EniOutcome.CLOSED, _meant(state, binding.eni_id))
+        return EniReport(binding, EniOutcome.CLOSED, _guess_eni(state, binding.eni_id))
     if link is None:
         return absent(there.links, eni, binding)
     warnings = warnings_of(link, there, eni, is_judged_there=binding.host_end is None)
@@ -118,7 +118,7 @@ def _is_misaddressed(link: Link, there: Interfaces, eni: Eni) -> bool:
     return False
 
 
-def _meant(state: CloudState, eni_id: str) -> tuple[str, ...]:
+def _guess_eni(state: CloudState, eni_id: str) -> tuple[str, ...]:
     """Return a warning if that isn't an ENI's id, but an instance's id or name. Else it is empty.
 
     This happens if it was attached before the state was known.

@@ -232,7 +232,7 @@ class _Answer:
 def _ask(engine: str, container: str) -> _Answer:
     status, text = _request(engine, f"/containers/{quote(container, safe='')}/json")
     if status == http.client.OK:
-        return _found(text)
+        return _ask_engine(text)
     return _Answer(words=_complaint(status, text), is_there=status != NOBODY)
 
 
@@ -249,7 +249,7 @@ def _request(engine: str, path: str) -> tuple[int, bytes]:
         return NOBODY, str(error).encode()
 
 
-def _found(text: bytes) -> _Answer:
+def _ask_engine(text: bytes) -> _Answer:
     try:
         state = json.loads(text)["State"]
         pid = state["Pid"]

@@ -21,11 +21,11 @@ from fnmatch import fnmatchcase
 
 from sgdataplane.attach.again import let_go
 from sgdataplane.attach.registry import Binding, Means, Registry, current
-from sgdataplane.attach.report import Refusal, told
+from sgdataplane.attach.report import Refusal, contain_error
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
-from sgdataplane.host.identity import Identity, held, identity_of, is_own, is_there
+from sgdataplane.host.identity import Identity, hold_namespace, identity_of, is_own, is_there
 from sgdataplane.host.rtnetlink import Label, labels_of
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import IFNAME
@@ -95,11 +95,11 @@ def claims_of(state: CloudState, means: Collection[Means], places: Sequence[Labe
     for place in places:
         for label in place.labels:
             is_id = is_alias and (label.alias in state.eni or CLOUD_ID.fullmatch(label.alias))
-            found += _said(place, label, {label.alias} if is_id else set(), by_mac.get(label.mac, set()))
+            found += _read_claims(place, label, {label.alias} if is_id else set(), by_mac.get(label.mac, set()))
     return tuple(found)
 
 
-def _said(place: LabelledNamespace, label: Label, alias: set[str], mac: set[str]) -> Iterator[EniClaim]:
+def _read_claims(place: LabelledNamespace, label: Label, alias: set[str], mac: set[str]) -> Iterator[EniClaim]:
     """Yield one claim if it is unambiguous; else one for each ENI that it might be."""
     both = alias & mac or alias | mac
     doubt = ""
@@ -257,9 +257,9 @@ class Sights:
         if known is not None and known.number in self.quiet and known.identity.inode == inode:
             self._seen[name] = known
             return known
-        with held(str(netns.path_of(name))) as there:
+        with hold_namespace(str(netns.path_of(name))) as there:
             identity = identity_of(there)
-            place = None if self._others.get(name) == identity else _seen(name, there, identity)
+            place = None if self._others.get(name) == identity else _look_at(name, there, identity)
         if place is None:
             self._others[name] = identity
         else:
@@ -286,7 +286,7 @@ def look(patterns: Sequence[str], sights: Sights | None = None) -> tuple[tuple[L
             place = sights.of(name, bound[name])
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
             if netns.is_bound(name):  # else it has gone meanwhile
-                errors.append(f"netns {name}: {error if isinstance(error, OSError) else told(error)}")
+                errors.append(f"netns {name}: {error if isinstance(error, OSError) else contain_error(error)}")
             continue
         if place is not None:
             places.setdefault(place.identity, place)
@@ -298,7 +298,7 @@ def _is_meant(name: str, patterns: Sequence[str]) -> bool:
     return netns.NAME.fullmatch(name) is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _seen(name: str, there: str, identity: Identity) -> LabelledNamespace | None:
+def _look_at(name: str, there: str, identity: Identity) -> LabelledNamespace | None:
     """Look at a namespace; None if it isn't a workload's. `there` is a path that leads to it for certain."""
     if is_own(there):
         return None

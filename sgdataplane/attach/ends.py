@@ -31,7 +31,7 @@ from fnmatch import fnmatchcase
 from sgdataplane.attach.registry import Binding, EndNumbers, HostEnd
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
-from sgdataplane.host.identity import found
+from sgdataplane.host.identity import find_namespace
 from sgdataplane.host.linkentry import NO_NSID, STACKED, Link, LinkChanges
 from sgdataplane.host.links import Links
 
@@ -113,7 +113,7 @@ def numbered(binding: Binding) -> Binding:
     end = binding.host_end
     if end is None or end.numbers is not None:
         return binding
-    with found(binding.identity, binding.path) as workload:
+    with find_namespace(binding.identity, binding.path) as workload:
         if workload is None:
             raise HostError(str(binding), "its namespace has ended")
         return replace(binding, host_end=replace(end, numbers=read_numbers(end, workload)))

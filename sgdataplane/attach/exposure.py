@@ -11,7 +11,7 @@ from contextlib import suppress
 from sgdataplane.attach.registry import Binding
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.capabilities import NetAdmin, belongs_to_machine, find_net_admins
-from sgdataplane.host.identity import found
+from sgdataplane.host.identity import find_namespace
 
 ADVICE = "run the workload in a user namespace of its own, or without CAP_NET_ADMIN"
 
@@ -35,6 +35,6 @@ def describe(admin: NetAdmin) -> str:
 
 def _is_the_machines(binding: Binding) -> bool:
     """Whether its namespace belongs to the machine's user namespace. Then its own links lead such a process on."""
-    with suppress(SgDataplaneError, OSError), found(binding.identity, binding.path) as place:
+    with suppress(SgDataplaneError, OSError), find_namespace(binding.identity, binding.path) as place:
         return place is not None and belongs_to_machine(place)
     return False

@@ -19,13 +19,13 @@ from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import Interfaces, absent, known_eni, look, names_up, obeying, with_closed
 from sgdataplane.attach.ends import Look, Tampering, look_after, numbered
 from sgdataplane.attach.registry import Binding, HostEnd, Registry, current, in_order
-from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, aged, told
+from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, aged, contain_error
 from sgdataplane.attach.router import Ends, Hosted, Present, Where, hosted, move_in, where_is
 from sgdataplane.attach.stacked import remove_stacked
 from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
-from sgdataplane.host.identity import found
+from sgdataplane.host.identity import find_namespace
 from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
@@ -97,7 +97,7 @@ def reconcile_hosted(
             _move_in(group, manner, agenda)
     moved = _record(registry, moving, groups, reports, agenda)
     reports += [
-        rested.get(group.router) or _enforced(group, _waiting(group, groups), state, manner, agenda) for group in groups
+        rested.get(group.router) or _enforce(group, _waiting(group, groups), state, manner, agenda) for group in groups
     ]
     ends = {binding.host_end.ifname for binding in (*bindings, *moving) if binding.host_end is not None}
     for name in sorted(_routers((*bindings, *moving)) - _routers(moved)):
@@ -173,7 +173,7 @@ def _look_after(
         look = Look(manner.uplinks, agenda.uplinks.get(name, {}), only, up)
         looked = look_after(name, here, look)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
-        told(error)
+        contain_error(error)
         return frozenset()
     agenda.uplinks[name] = looked.uplinks
     agenda.tampering += looked.tampering
@@ -187,10 +187,10 @@ def _placed(state: CloudState, binding: Binding, there: Present, agenda: Agenda)
             return _ended(binding, agenda)
         if agenda.is_quiet(binding) and (where := where_is(binding, None, there)) is not None:
             return _hosted(state, binding, where)
-        with found(binding.identity, binding.path) as place:
-            return _found(state, binding, place, there, agenda)
+        with find_namespace(binding.identity, binding.path) as place:
+            return _find_hosted(state, binding, place, there, agenda)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
-        return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.REFUSED),), error=told(error))
+        return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.REFUSED),), error=contain_error(error))
 
 
 def _hosted(state: CloudState, binding: Binding, where: Where) -> Hosted:
@@ -205,7 +205,7 @@ def _with_numbers(entry: Hosted) -> Hosted:
     return replace(entry, binding=binding, end=binding.host_end)
 
 
-def _found(
+def _find_hosted(
     state: CloudState, binding: Binding, place: str | None, there: Present, agenda: Agenda
 ) -> Hosted | NamespaceReport:
     if place is None:
@@ -292,7 +292,7 @@ def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
             if not entry.is_there:
                 group.entries[number] = _moved_in(entry, group)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
-        group.error = told(error)
+        group.error = contain_error(error)
 
 
 def _moved_in(entry: Hosted, group: _Group) -> Hosted:
@@ -301,7 +301,7 @@ def _moved_in(entry: Hosted, group: _Group) -> Hosted:
     try:
         return _with_numbers(moved)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this workload only
-        group.refused[entry.binding.eni_id] = told(error)
+        group.refused[entry.binding.eni_id] = contain_error(error)
         return moved
 
 
@@ -311,7 +311,7 @@ def _waiting(group: _Group, groups: Iterable[_Group]) -> set[str]:
     return {ifname for at, ifname in elsewhere if at == group.router}
 
 
-def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manner, agenda: Agenda) -> NamespaceReport:
+def _enforce(group: _Group, waiting: set[str], state: CloudState, manner: Manner, agenda: Agenda) -> NamespaceReport:
     """Enforce the router's table, and take its host ends up.
 
     The ends that are `waiting` for another router go down, as this policy doesn't know them.
@@ -331,7 +331,7 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         unbound = _names_up(group) - {"lo", *known, *manner.uplinks}
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         refused = tuple(EniReport(entry.binding, EniOutcome.REFUSED) for entry in group.entries)
-        refusal = told(error)
+        refusal = contain_error(error)
         last = aged(refusal, agenda.report.by_key.get(name))
         return NamespaceReport(name, refused, proven=group.previous, error=refusal, aged=last)
     reports = _finished(group, state, agenda)
@@ -369,12 +369,13 @@ def _finished(group: _Group, state: CloudState, agenda: Agenda) -> tuple[EniRepo
     return tuple(
         EniReport(entry.binding, EniOutcome.REFUSED, refusal=refusal)
         if (refusal := group.refused.get(entry.binding.eni_id)) is not None
-        else _kept(known.get(entry.binding), group, before, state, agenda) or _look(state, entry.binding, agenda)
+        else _last_report_of(known.get(entry.binding), group, before, state, agenda)
+        or _look(state, entry.binding, agenda)
         for entry in group.entries
     )
 
 
-def _kept(
+def _last_report_of(
     report: EniReport | None, group: _Group, before: CloudState | None, state: CloudState, agenda: Agenda
 ) -> EniReport | None:
     """Return the last report, if its workload is quiet and still bound to the same ENI. Else None.
@@ -395,7 +396,7 @@ def _look(state: CloudState, binding: Binding, agenda: Agenda) -> EniReport:
     Root of the workload may prevent that, which is only a warning.
     """
     try:
-        with found(binding.identity, binding.path) as place:
+        with find_namespace(binding.identity, binding.path) as place:
             if place is None:
                 return agenda.ended(binding)
             with agenda.noting(place):
@@ -406,4 +407,4 @@ def _look(state: CloudState, binding: Binding, agenda: Agenda) -> EniReport:
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this workload only
         eni = known_eni(state, binding.eni_id)
         outcome = EniOutcome.CLOSED if eni is None else obeying(eni)
-        return EniReport(binding, outcome, (str(told(error)),))
+        return EniReport(binding, outcome, (str(contain_error(error)),))

@@ -17,12 +17,12 @@ from sgdataplane.attach.ends import Look, look_after
 from sgdataplane.attach.exposure import exposed
 from sgdataplane.attach.owncommits import CommitFile
 from sgdataplane.attach.registry import Binding, Means, Registry, current, is_same_interface, refuse, unfit_name
-from sgdataplane.attach.report import told
+from sgdataplane.attach.report import contain_error
 from sgdataplane.attach.router import leave, move_home
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import Desired, build, enforce, is_enforced, remove
 from sgdataplane.errors import HostError
-from sgdataplane.host.identity import Identity, found, held, identity_of, is_own, is_there
+from sgdataplane.host.identity import Identity, find_namespace, hold_namespace, identity_of, is_own, is_there
 from sgdataplane.host.linkentry import Link
 from sgdataplane.host.links import Links
 from sgdataplane.model.choices import ON_HOSTS
@@ -119,7 +119,7 @@ def attach(registry: Registry, request: AttachRequest) -> Attached:
     eni = None if request.state is None else request.state.eni[request.eni_id]
     path, commits = request.workload.locate(), CommitFile(registry.folder)
     with registry.locked(), ExitStack() as stack:
-        place = _held(stack, request.workload, path)
+        place = _hold_namespace(stack, request.workload, path)
         binding = request.binding_at(path, identity_of(place))
         links = stack.enter_context(Links(place))
         link = _link(binding, links.links())
@@ -140,14 +140,14 @@ def attach(registry: Registry, request: AttachRequest) -> Attached:
     return Attached(binding, previous, (*warnings, *reach))
 
 
-def _held(stack: ExitStack, workload: Workload, path: str) -> str:
+def _hold_namespace(stack: ExitStack, workload: Workload, path: str) -> str:
     """Return a path to the namespace that stays valid while we work.
 
     Raises:
         BindingError: There is no such namespace, or it is our own.
     """
     try:
-        place = stack.enter_context(held(path))
+        place = stack.enter_context(hold_namespace(path))
         identity_of(place)
     except HostError as error:
         refuse(str(workload), "InvalidNamespace.NotFound", error.detail, path, workload.wanted)
@@ -263,7 +263,7 @@ def _right_names(bindings: Collection[Binding]) -> None:
         try:
             look_after(router, [binding for binding, _ in here], Look(only=[name for _, name in here]))
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
-            told(error)
+            contain_error(error)
 
 
 def _is_enforced_with(one: Binding, other: Binding) -> bool:
@@ -279,7 +279,7 @@ def _release(binding: Binding, commits: CommitFile, *, is_last: bool) -> tuple[s
     Return where its host end is if it could not go home, and what of ours stays, in words; "" for none.
     """
     end = binding.host_end
-    with found(binding.identity, binding.path) as place:
+    with find_namespace(binding.identity, binding.path) as place:
         if end is not None:
             end_at = move_home(binding, place)
             return end_at, leave(end.router, (end.ifname,)) if is_last else ""
@@ -307,7 +307,7 @@ def clear(registry: Registry) -> Cleared:
                 done += not binding.superseded
             except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
                 kept.append(binding)
-                refused.append((binding.eni_id, str(told(error))))
+                refused.append((binding.eni_id, str(contain_error(error))))
         if kept:
             registry.store(kept)
         else:

@@ -28,14 +28,14 @@ from sgdataplane.attach.report import (
     Manner,
     NamespaceReport,
     aged,
-    told,
+    contain_error,
 )
 from sgdataplane.attach.router import leave
 from sgdataplane.attach.workload import Workload
 from sgdataplane.collection import no_collection
 from sgdataplane.enforce import Desired, TableSummary, enforce, is_in_force
 from sgdataplane.errors import ContainedError, HostError
-from sgdataplane.host.identity import found
+from sgdataplane.host.identity import find_namespace
 from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
@@ -178,12 +178,12 @@ def _reconcile_workload(
 ) -> NamespaceReport:
     key = bindings[0].identity
     try:
-        with found(key, bindings[0].path) as place:
+        with find_namespace(key, bindings[0].path) as place:
             if place is None:
                 return NamespaceReport(key, tuple(agenda.ended(binding) for binding in bindings))
             return _enforced(place, state, bindings, manner, agenda)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
-        refusal = told(error)
+        refusal = contain_error(error)
         kept = None if isinstance(refusal, ContainedError) else agenda.in_force.get(key)  # else we know nothing
         refused = tuple(EniReport(binding, EniOutcome.REFUSED) for binding in bindings)
         known = aged(refusal, agenda.report.by_key.get(key))
@@ -224,11 +224,11 @@ def is_as_reported(report: NamespaceReport) -> bool:
     if isinstance(report.key, str) or report.proven is None or not report.is_settled:
         return False
     try:
-        with found(report.key, report.enis[0].binding.path) as place:
+        with find_namespace(report.key, report.enis[0].binding.path) as place:
             if place is None or not is_in_force(place, report.proven):
                 return False
             with Links(place) as links:
                 return links.links() == report.links
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
-        told(error)
+        contain_error(error)
         return False

@@ -32,7 +32,7 @@ LOGGER = logging.getLogger("sgdataplane.contained")
 Told = SgDataplaneError | InternalError
 
 
-def told(error: Exception) -> Told:
+def contain_error(error: Exception) -> Told:
     """Return the error for its namespace's report. An unforeseen one is logged with its traceback."""
     if isinstance(error, SgDataplaneError):
         return error

@@ -22,7 +22,7 @@ from sgdataplane.attach.registry import Binding, HostEnd
 from sgdataplane.enforce import is_enforced, remove
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
-from sgdataplane.host.identity import found, held, identity_of
+from sgdataplane.host.identity import find_namespace, hold_namespace, identity_of
 from sgdataplane.host.linkentry import Link
 from sgdataplane.host.links import InterfaceAddress, Links, Route, create_marked, sync
 from sgdataplane.host.neighbours import Neighbour, introduce
@@ -246,7 +246,7 @@ def hosted(binding: Binding, where: Where, wanted: str) -> Hosted:
     elif end is not None and end.numbers is not None:  # others have moved it out
         end = replace(end, router=wanted, numbers=None)
     else:
-        with held(str(netns.path_of(at))) as path:
+        with hold_namespace(str(netns.path_of(at))) as path:
             end = HostEnd(wanted, router_ifname(binding.eni_id), ifname, at, identity_of(path))
     entry = Hosted(replace(binding, host_end=end), end, where, wanted)
     if not entry.is_there:
@@ -289,7 +289,7 @@ def move_home(binding: Binding, place: str | None) -> str:
     if end is None or where is None or not where[0].startswith(PREFIX):
         return ""
     at, ifname = where
-    with found(end.home, end.home_path) as home:
+    with find_namespace(end.home, end.home_path) as home:
         if home is not None and not _has(home, end.home_ifname):
             with Links(at) as links:
                 links.move(ifname, home, end.home_ifname)

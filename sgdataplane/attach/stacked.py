@@ -27,7 +27,7 @@ from sgdataplane.attach.ends import Tampering, described
 from sgdataplane.attach.registry import Binding, HostEnd
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.host.events import number_of
-from sgdataplane.host.identity import found
+from sgdataplane.host.identity import find_namespace
 from sgdataplane.host.linkentry import NO_NSID, Link, LinkChanges, link_of
 from sgdataplane.host.rtnetlink import MAX_LINKS, Rtnetlink
 
@@ -127,7 +127,7 @@ class _Remover:
         """The bindings by the numbers of their namespaces. They are read only when something was found."""
         known = dict[Place, Binding]()
         for binding in self.bindings:
-            with suppress(SgDataplaneError, OSError), found(binding.identity, binding.path) as path:
+            with suppress(SgDataplaneError, OSError), find_namespace(binding.identity, binding.path) as path:
                 if path is not None:
                     known[number_of(path)] = binding
         return known

@@ -92,10 +92,10 @@ def audit_tables(records: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
     at, action = whole_seconds(str(record.get("time", ""))), str(record.get("action", "-"))
-    return str(record["revision"]), at, _done_by(record), f"{action} {_changed(record.get('changed', []))}"
+    return str(record["revision"]), at, _author_of(record), f"{action} {_changed(record.get('changed', []))}"
 
 
-def _done_by(record: Mapping[str, Any]) -> str:
+def _author_of(record: Mapping[str, Any]) -> str:
     """Return a key and where it was used, or a user of this host."""
     key, source = str(record.get("key") or ""), str(record.get("source") or "-")
     if key:

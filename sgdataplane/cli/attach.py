@@ -25,7 +25,7 @@ from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.daemon.config import Config
-from sgdataplane.daemon.lookup import attached_eni, meant
+from sgdataplane.daemon.lookup import attached_eni, resolve_eni_id
 from sgdataplane.errors import ConfigError
 from sgdataplane.model.modes import Mode
 from sgdataplane.model.naming import eni_of
@@ -103,7 +103,7 @@ def run_attach(arguments: argparse.Namespace) -> int:
     if state is not None:
         eni, doubts = eni_of(state, arguments.eni), tuple[str, ...]()
     else:
-        eni, doubts = meant(arguments.eni, registry, lambda: config_or_default(arguments))
+        eni, doubts = resolve_eni_id(arguments.eni, registry, lambda: config_or_default(arguments))
     asked = AttachRequest(eni, workload, arguments.ifname, state, arguments.set_mac, mode=Mode(arguments.mode))
     done = attach(registry, asked)
     warnings = (*doubts, *done.warnings)

@@ -35,7 +35,7 @@ from sgdataplane.policy.dimensions import (
 )
 from sgdataplane.policy.findings import KINDS, not_judged
 from sgdataplane.statefile import Loaded, load_plan
-from sgdataplane.statefile.addressed import addressed
+from sgdataplane.statefile.addressed import with_addresses
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.places import Origins
 from sgdataplane.terminal.arguments import Verbs, choices_of, refuse_twice, say_choices, usual_state
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     before, after = load_both(arguments)
     origins = Origins({**before.places.addresses, **after.places.addresses})
     if not arguments.json:
-        before, after = addressed(before, after), addressed(after)
+        before, after = with_addresses(before, after), with_addresses(after)
     result = compared(before, after, choices)
     live = _live(arguments, (before, after), choices, result)
     if arguments.json:

@@ -88,10 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.live:
         return run_live(arguments)
     choices = choices_of(arguments)
-    ports = asked_range(arguments)
+    ports = parse_port_range(arguments)
     if ports is not None:
         return run_range(arguments, choices, ports)
-    state, flow = asked_flow(arguments, choices)
+    state, flow = explain_flow_of(arguments, choices)
     past = _past(arguments, state, flow) if arguments.history else None
     if arguments.json:
         print_json(flow_as_json(flow, [None] * len(flow.ends), choices, past))
@@ -115,7 +115,7 @@ def _say_past(past: Past, flow: FlowExplanation) -> None:
     say_past(past, flow.ends)
 
 
-def asked_range(arguments: argparse.Namespace) -> Traffic | None:
+def parse_port_range(arguments: argparse.Namespace) -> Traffic | None:
     """Return WHAT, if it is a range of ports; else None.
 
     A usage error with --live, --json or --history, which are about one packet.
@@ -157,11 +157,11 @@ def run_live(arguments: argparse.Namespace) -> int:
 
     Exit 1 if the kernel's table says anything else.
     """
-    asked_range(arguments)
+    parse_port_range(arguments)
     from sgdataplane.cli import explainlive
 
     choices = choices_of(arguments, explainlive.choices_there(arguments))
-    state, flow = asked_flow(arguments, choices)
+    state, flow = explain_flow_of(arguments, choices)
     lives = explainlive.look(arguments, state, flow, choices.options)
     if arguments.json:
         print_json(flow_as_json(flow, lives, choices))
@@ -173,7 +173,7 @@ def run_live(arguments: argparse.Namespace) -> int:
     return answer(arguments, flow) if all(live is None or live.is_right for live in lives) else Exit.NO
 
 
-def asked_flow(arguments: argparse.Namespace, choices: Choices) -> tuple[CloudState, FlowExplanation]:
+def explain_flow_of(arguments: argparse.Namespace, choices: Choices) -> tuple[CloudState, FlowExplanation]:
     """Return the state, and the flow that the arguments ask about, explained."""
     state = load_as_asked(arguments, arguments.state).state
     packet = packet_of(state, arguments) if arguments.sender is None else packet_between(state, arguments, choices)

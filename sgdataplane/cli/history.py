@@ -19,7 +19,7 @@ from typing import Any
 
 from sgdataplane.cli.scopes import agent_config, named_lab
 from sgdataplane.cli.times import read_time
-from sgdataplane.daemon.lookup import named_here
+from sgdataplane.daemon.lookup import look_up_here
 from sgdataplane.errors import HostError
 from sgdataplane.history.read import History, HistoryQuery
 from sgdataplane.history.rows import Fate, Gap
@@ -64,7 +64,7 @@ def eni_of(arguments: argparse.Namespace) -> str | None:
     """Return the id of the ENI that --eni names. An id that nobody knows any more may still be in history."""
     if arguments.eni is None:
         return None
-    found = named_here(agent_config(arguments), arguments.eni)
+    found = look_up_here(agent_config(arguments), arguments.eni)
     return found.ids[0] if len(found.ids) == 1 else str(arguments.eni)
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sgdataplane.cli import labhosts
-from sgdataplane.cli.oneprobe import add_probe, asked_probe
+from sgdataplane.cli.oneprobe import add_probe, parse_probe
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import complaint
 from sgdataplane.lab import ends, manage, matrix, report, status
@@ -309,7 +309,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
 def run_probe(arguments: argparse.Namespace) -> int:
     """Send one probe. Exit 1 if what was observed isn't what the policy says."""
     require_root(arguments.verb)
-    asked = asked_probe(arguments)
+    asked = parse_probe(arguments)
     with manage.watch(arguments.name) as lab:
         (cell,) = matrix.probe_all(lab, ends.find_probes(lab, asked)[:1])
     if arguments.json:

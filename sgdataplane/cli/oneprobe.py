@@ -37,7 +37,7 @@ def is_probe(arguments: argparse.Namespace) -> bool:
     return any(getattr(arguments, name) is not None for name in (*ENDS, "from_end", "to_end"))
 
 
-def asked_probe(arguments: argparse.Namespace) -> Asked:
+def parse_probe(arguments: argparse.Namespace) -> Asked:
     """Return the probe that is asked for; a usage error unless it is, in exactly one of both forms."""
     from sgdataplane.lab.ends import Asked
 

@@ -18,7 +18,7 @@ from sgdataplane.attach.registry import APPLIED
 from sgdataplane.cli.diff import print_text
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.cli.times import read_span
-from sgdataplane.daemon.lookup import named_here
+from sgdataplane.daemon.lookup import look_up_here
 from sgdataplane.daemon.pastpolicies import PastPolicies, PastPolicy
 from sgdataplane.daemon.statefolder import POLICIES
 from sgdataplane.errors import HostError
@@ -119,7 +119,7 @@ def run_rollback(arguments: argparse.Namespace) -> int:
 
     answer: Any = control.ask(config.socket, Request.ROLLBACK, policy=arguments.number, for_s=float(arguments.seconds))
     until = "" if answer["until"] is None else f" until {_time(answer['until'])}"
-    return _told(config, answer["cycle"], "held", f"policy {arguments.number} is in force{until}")
+    return _await_cycle(config, answer["cycle"], "held", f"policy {arguments.number} is in force{until}")
 
 
 def run_resume(arguments: argparse.Namespace) -> int:
@@ -136,10 +136,10 @@ def run_resume(arguments: argparse.Namespace) -> int:
     if not answer["held"]:
         say("no earlier policy was held")
         return Exit.DONE
-    return _told(config, answer["cycle"], "state", f"{config.state} is in force")
+    return _await_cycle(config, answer["cycle"], "state", f"{config.state} is in force")
 
 
-def _told(config: Config, cycle: int, origin: str, words: str) -> int:
+def _await_cycle(config: Config, cycle: int, origin: str, words: str) -> int:
     """Wait for the agent's cycle, say how it ended, and return the exit code."""
     from sgdataplane.daemon import control
     from sgdataplane.daemon.control import Request
@@ -177,7 +177,7 @@ def _list(arguments: argparse.Namespace, past: PastPolicies, config: Config) -> 
     """Print the policies, the newest first."""
     found: Sequence[PastPolicy] = past.entries
     if arguments.eni is not None:
-        eni_id = named_here(config, arguments.eni).the_eni("no such ENI here", "an ENI that is known here")
+        eni_id = look_up_here(config, arguments.eni).the_eni("no such ENI here", "an ENI that is known here")
         found = tuple(_about(eni_id, past, config))
     if arguments.json:
         print_json({"policies": [_as_json(entry) for entry in found]})

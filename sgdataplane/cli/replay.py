@@ -140,14 +140,14 @@ def _as_json(reports: list[Report]) -> dict[str, object]:
 
 def _as_text(arguments: argparse.Namespace, reports: list[Report]) -> Iterator[str]:
     first, *others = reports
-    yield from _told(first)
+    yield from _replay_lines(first)
     for other in others:
         yield from ("", f"Under {arguments.against}:")
         yield from _flows(other) if other.disagreements else (_count(other),)
         yield from _changes(changes(first, other))
 
 
-def _told(report: Report) -> Iterator[str]:
+def _replay_lines(report: Report) -> Iterator[str]:
     """Yield the lines about one replay."""
     yield f"{counted(report.read, 'packet')} read, {report.sent:,} sent in {report.seconds:.1f} s"
     if report.cut:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     observed = _observed(loaded.state, arguments, choices.options)
     page = report_page(Subject(str(arguments.state), loaded.state, findings_of(loaded, choices), observed, choices))
     write(render_page(page), arguments.html)
-    say(f"{arguments.html}: {_in_short(loaded.state)}; {_found(page)}")
+    say(f"{arguments.html}: {_in_short(loaded.state)}; {_read_input(page)}")
     say_choices(choices)
     say(observed.told)
     return Exit.DONE
@@ -79,7 +79,7 @@ def _in_short(state: CloudState) -> str:
     return ", ".join(counted(*count) for count in counts)
 
 
-def _found(page: ReportPage) -> str:
+def _read_input(page: ReportPage) -> str:
     return f"findings: {dict(page.facts)['Findings']}"
 
 

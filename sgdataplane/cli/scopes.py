@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sgdataplane.daemon.control import Request
-from sgdataplane.daemon.lookup import agent_state, attached_eni, named_here
+from sgdataplane.daemon.lookup import agent_state, attached_eni, look_up_here
 from sgdataplane.errors import HostError, LabError
 from sgdataplane.model.naming import eni_of, look_up
 from sgdataplane.model.options import Placement
@@ -227,13 +227,13 @@ def _bound(
     bindings: Sequence[Binding], desired_at: Callable[[Mapping[str, str], Placement], Desired | None]
 ) -> PolicyScope:
     """Return the namespace that these bindings share."""
-    from sgdataplane.host.identity import found, is_there
+    from sgdataplane.host.identity import find_namespace, is_there
 
     first = bindings[0]
     if first.host_end is None:
         interfaces = {binding.eni_id: binding.ifname for binding in bindings}
         name, whose = first.named, (first.identity, first.path)
-        hold: tuple[Held, Callable[[], bool]] = partial(found, *whose), partial(is_there, *whose)
+        hold: tuple[Held, Callable[[], bool]] = partial(find_namespace, *whose), partial(is_there, *whose)
     else:
         interfaces = {binding.eni_id: binding.host_end.ifname for binding in bindings if binding.host_end}
         name = first.host_end.router
@@ -296,7 +296,7 @@ def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | Non
             return None
         hint = f"no agent is running, and there is no lab named {USUAL}; on a host, {arguments.verb} needs the agent"
         raise HostError(str(config.socket), hint)
-    eni_id = "" if eni is None else named_here(config, eni).the_eni("no such ENI here", "an ENI that is known here")
+    eni_id = "" if eni is None else look_up_here(config, eni).the_eni("no such ENI here", "an ENI that is known here")
     return control.ask(config.socket, request, eni=eni_id)
 
 

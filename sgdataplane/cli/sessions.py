@@ -139,7 +139,7 @@ def read(there: Scopes, arguments: argparse.Namespace) -> list[Session]:
         why = "it can't be read, so sessions can't be matched to rules; --config FILE names another configuration"
         raise HostError(str(there.config.state), why)
     wanted, log, found = selection(there, there.state, arguments), UseLog(), []
-    asked, deciders = asked_scopes(there, arguments), dict[int, Decider]()
+    asked, deciders = find_scopes(there, arguments), dict[int, Decider]()
     with Progress("reading", len(asked)) as progress, log_shown():
         for scope, enis in asked:
             assert scope.desired is not None
@@ -162,7 +162,7 @@ def _sessions_of(scope: PolicyScope, decider: Decider, log: UseLog) -> list[Sess
         return [replace(one, namespace=scope.namespace) for one in found]
 
 
-def asked_scopes(there: Scopes, arguments: argparse.Namespace) -> list[tuple[PolicyScope, frozenset[str]]]:
+def find_scopes(there: Scopes, arguments: argparse.Namespace) -> list[tuple[PolicyScope, frozenset[str]]]:
     """Return the namespaces to look into, and the ENIs there whose sessions are asked for; "" stands for no ENI.
 
     Errors are those of Scopes.node and Scopes.eni.

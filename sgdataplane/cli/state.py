@@ -19,7 +19,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
 from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile import Loaded, dump_ecs, dump_native, load_placed, near_quotas
-from sgdataplane.statefile.addressed import addressed
+from sgdataplane.statefile.addressed import with_addresses
 from sgdataplane.terminal.arguments import Verbs, choices_of, say_choices
 from sgdataplane.terminal.files import write, write_folder
 from sgdataplane.terminal.output import Exit, complain, paint, print_json, say, say_aside, say_block, say_hanging
@@ -106,7 +106,7 @@ def check(arguments: argparse.Namespace) -> int:
         else:
             complain(error)
         return Exit.NO  # other verbs say INPUT; this one was asked whether the state can be used
-    findings = findings_of(loaded if arguments.json or arguments.sarif else addressed(loaded), choices)
+    findings = findings_of(loaded if arguments.json or arguments.sarif else with_addresses(loaded), choices)
     if arguments.json:
         found = [as_finding(finding) for finding in findings]
         print_json({"ok": True, "errors": [], "findings": found, **loaded.places.as_json()})

@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     state = load_state(state_of(arguments), choices.profile).state
     sources = Sources(arguments, state, choices.options)
     flows = gathered(sources.read())
-    found = made(arguments, state, flows, choices.options)
+    found = make_suggestion(arguments, state, flows, choices.options)
     if arguments.describe:
         found = described(found)
     if arguments.output is not None:
@@ -120,7 +120,9 @@ def state_of(arguments: argparse.Namespace) -> Path:
     return path
 
 
-def made(arguments: argparse.Namespace, state: CloudState, flows: tuple[SeenFlow, ...], options: Options) -> Suggestion:
+def make_suggestion(
+    arguments: argparse.Namespace, state: CloudState, flows: tuple[SeenFlow, ...], options: Options
+) -> Suggestion:
     """Return the suggestion that the arguments ask for. LabError if there is nothing to make one of."""
     judged = {eni.network_interface_id for eni in state.judged_enis}
     if not any(flow.eni_id in judged for flow in flows):

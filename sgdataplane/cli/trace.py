@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.cli.oneprobe import add_probe, asked_probe, is_probe
+from sgdataplane.cli.oneprobe import add_probe, is_probe, parse_probe
 from sgdataplane.cli.scopes import (
     USUAL,
     PolicyScope,
@@ -37,7 +37,7 @@ from sgdataplane.contract.counters import counter_name
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.daemon import control
 from sgdataplane.daemon.control import Request
-from sgdataplane.daemon.lookup import named_here
+from sgdataplane.daemon.lookup import look_up_here
 from sgdataplane.errors import HostError, LabError
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Prefix, Protocol
@@ -90,14 +90,14 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trace packets. Exit 0 if a packet was traced, 1 if none came."""
-    asked = _asked(arguments)
+    asked = _parse_probe(arguments)
     require_root("tracing packets in other namespaces")
     if asked is None:
         return _follow(arguments)
     return _await(arguments, asked) if is_about_this_host(arguments) else _send(arguments, asked)
 
 
-def _asked(arguments: argparse.Namespace) -> Asked | None:
+def _parse_probe(arguments: argparse.Namespace) -> Asked | None:
     """Return what to send in a lab; None to follow packets that come.
 
     A usage error if both or neither is asked for.
@@ -110,7 +110,7 @@ def _asked(arguments: argparse.Namespace) -> Asked | None:
         return None
     if arguments.eni or arguments.direction or arguments.remote:
         error("--eni, --direction and --remote don't go with FROM and TO, which say all of that")
-    return asked_probe(arguments)
+    return parse_probe(arguments)
 
 
 def _settle_wanted(arguments: argparse.Namespace) -> None:
@@ -276,7 +276,7 @@ def _end_here(there: Scopes, name: str) -> _TraceEnd:
     try:
         address = Address.parse(name)
     except ValueError:
-        eni_id = named_here(there.config, name, attached).the_eni(*NO_END)
+        eni_id = look_up_here(there.config, name, attached).the_eni(*NO_END)
         addresses = enis[eni_id].addresses if eni_id in enis else ()
         return _TraceEnd(eni_id if eni_id in attached else None, addresses)
     owners = (eni_id for eni_id in sorted(attached) if eni_id in enis and enis[eni_id].has_private(address))

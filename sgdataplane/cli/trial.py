@@ -207,7 +207,7 @@ def _host(arguments: argparse.Namespace) -> Iterator[tuple[Scopes, TrialHost]]:
         yield there, (AgentTrials(there) if there.lab is None else LabTrials(there))
 
 
-def _asked(arguments: argparse.Namespace, host: TrialHost) -> str:
+def _find_trial(arguments: argparse.Namespace, host: TrialHost) -> str:
     """Return the trial that is named, or the only one there is. TrialError if that is none or several."""
     if arguments.trial is not None:
         return str(arguments.trial)
@@ -255,7 +255,7 @@ def _show(arguments: argparse.Namespace, *, is_last: bool) -> int:
     if arguments.html is not None:
         require_writable(arguments.html)
     with _host(arguments) as (there, host):
-        name = _asked(arguments, host)
+        name = _find_trial(arguments, host)
         report = host.read(name)
         sessions = tuple(ending(live_sessions(there), (seen.line for seen in report.lines)))
         if is_last:

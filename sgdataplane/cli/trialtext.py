@@ -111,7 +111,7 @@ def print_text(shown: ShownTrial) -> None:
         say("no verdict would change at these ENIs")
     EndingSessions(shown.sessions).say()
     for one in report.done[:MAX_DONE]:
-        say(done_sentence(one))
+        say(describe_done(one))
     if len(report.done) > MAX_DONE:
         say(f"{counted(len(report.done) - MAX_DONE, 'more line')} that an apply has made true; --json has all")
     say(summary(shown))
@@ -201,7 +201,7 @@ def _packets(seen: SeenLine) -> str:
     return f"{seen.packets:,}" + (f" (by {seen.sharing:,} lines)" if seen.sharing > 1 else "")
 
 
-def done_sentence(one: DoneLine) -> str:
+def describe_done(one: DoneLine) -> str:
     """Say what an apply has made true."""
     change = one.line.change
     seen = "" if one.packets is None else f"; {counted(one.packets, 'packet')} had been seen"
@@ -246,7 +246,7 @@ def as_markdown(shown: ShownTrial) -> str:
             blocks.append(f"{counted(len(tables) - number, 'more table')} would make this too long.")
             break
         blocks.append(block)
-    return "\n\n".join((*blocks, *(escaped(done_sentence(one)) for one in shown.report.done[:MAX_DONE])))
+    return "\n\n".join((*blocks, *(escaped(describe_done(one)) for one in shown.report.done[:MAX_DONE])))
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -290,7 +290,7 @@ def as_html(shown: ShownTrial) -> str:
             tables=tuple(tables),
             sessions=sessions,
             sessions_left=max(0, len(shown.sessions) - MAX_SESSIONS),
-            done=tuple(map(done_sentence, shown.report.done)),
+            done=tuple(map(describe_done, shown.report.done)),
             notes=tuple(notes),
         )
     )

@@ -41,10 +41,10 @@ from sgdataplane.cni.request import (
 )
 from sgdataplane.daemon.config import CONFIG_FILE, Config, load_config
 from sgdataplane.daemon.control import Request, ask
-from sgdataplane.daemon.lookup import meant
+from sgdataplane.daemon.lookup import resolve_eni_id
 from sgdataplane.enforce import is_enforced
 from sgdataplane.errors import BindingError, ConfigError, HostError, SgDataplaneError, StateFileError
-from sgdataplane.host.identity import found, held, identity_of
+from sgdataplane.host.identity import find_namespace, hold_namespace, identity_of
 from sgdataplane.host.links import Links
 from sgdataplane.terminal.bugs import bug_report
 from sgdataplane.terminal.output import guarded, print_json
@@ -75,7 +75,7 @@ def add(request: CniRequest, config: Config, *, takes_back: bool = False) -> Ans
         SgDataplaneError: The interface can't be bound.
     """
     registry = Registry(config.bindings)
-    eni_id, _ = meant(request.eni, registry, lambda: config)
+    eni_id, _ = resolve_eni_id(request.eni, registry, lambda: config)
     workload = Workload(Naming.NETNS, request.netns)
     asked = AttachRequest(eni_id, workload, request.ifname, set_mac=True, attachment=request.attachment)
     attached = attach(registry, asked)
@@ -106,7 +106,7 @@ def _undone(config: Config, attached: Attached) -> Iterator[None]:
 def _wait(config: Config, binding: Binding, wanted: Sequence[str]) -> None:
     """Wait until the agent reports one of these outcomes. CniError if it doesn't in time."""
     started, pause = time.monotonic(), FIRST_POLL_S
-    while (eni := _heard(config, binding)) is None or eni["outcome"] not in wanted:
+    while (eni := _await_report(config, binding)) is None or eni["outcome"] not in wanted:
         is_hopeless = eni is not None and eni["outcome"] in WORDS
         if time.monotonic() - started > (HOPELESS_S if is_hopeless else WAIT_S):
             why = "the agent hasn't enforced it in time" if eni is None else _why(eni)
@@ -116,7 +116,7 @@ def _wait(config: Config, binding: Binding, wanted: Sequence[str]) -> None:
         pause = min(2 * pause, LAST_POLL_S)
 
 
-def _heard(config: Config, binding: Binding) -> EniReported | None:
+def _await_report(config: Config, binding: Binding) -> EniReported | None:
     """Return what the agent says of this binding; None if it doesn't know it yet.
 
     Raises:
@@ -149,7 +149,7 @@ def _interfaces(request: CniRequest, previous: Mapping[str, object]) -> Answer:
     entries = previous.get("interfaces")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return {}
-    with held(request.netns) as place, Links(place) as links:
+    with hold_namespace(request.netns) as place, Links(place) as links:
         link = links.link(request.ifname)
 
     def is_ours(entry: dict[str, object]) -> bool:
@@ -189,7 +189,7 @@ def unbind(config: Config, is_meant: Callable[[Binding], bool]) -> None:
     that.
     """
     for binding in _bound(config, is_meant):
-        with found(binding.identity, binding.path) as place:
+        with find_namespace(binding.identity, binding.path) as place:
             if place is not None:
                 _take_down(place, binding.ifname)
         with suppress(BindingError):  # somebody else has unbound it meanwhile
@@ -208,7 +208,7 @@ def check(request: CniRequest, config: Config) -> None:
     binding = next(iter(_bound(config, lambda binding: _is_of(binding, request))), None)
     if binding is None:
         _not_in_force(request, "it isn't bound to an ENI")
-    with held(request.netns) as place:
+    with hold_namespace(request.netns) as place:
         if identity_of(place) != binding.identity:
             _not_in_force(request, f"{binding.eni_id} is bound in another namespace")
         with Links(place) as links:

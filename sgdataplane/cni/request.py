@@ -144,7 +144,7 @@ def read_state(text: bytes, *, is_binding: bool, is_early: bool = False) -> CniR
     """
     state = _config(text)
     container, annotations = _word(state, "id"), _object(state, "annotations")
-    attachment = OCI + shown_container(container)
+    attachment = OCI + container_id_of(container)
     if not is_binding:
         return CniRequest(CniCommand.DEL, VERSIONS[-1], attachment=attachment)
     pid, eni, ifname = state.get("pid"), annotations.get(BIND), annotations.get(INTERFACE, "eth0")
@@ -289,10 +289,10 @@ def _attachment(entry: object, network: str) -> tuple[str, str]:
 
 def named_attachment(network: str, container: str) -> str:
     """Return the name of an attachment: NETWORK/CONTAINER."""
-    return f"{network}/{shown_container(container)}"
+    return f"{network}/{container_id_of(container)}"
 
 
-def shown_container(container: str) -> str:
+def container_id_of(container: str) -> str:
     """Return the container's id as attachments have it.
 
     Of a number that an engine made, it is only as much as engines show. An id that looks like such a part gets a sign

@@ -36,9 +36,9 @@ from sgdataplane.compiler.skeleton import (
     drop,
     merged,
     parts,
-    said,
-    said_chain,
     shared_rule,
+    text_chain,
+    text_rule,
 )
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import fixed_counter
@@ -252,7 +252,7 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options,
         shared_rule(is_value(Field.CT_DIRECTION, CtDirection.REPLY), SetPriority(link.numbers[hook.other]), RETURN),
         shared_rule(SetPriority(link.numbers[hook])),
     ]
-    return said_chain(names.identifier(f"eni-{hook.value}", link.ifname), rules)
+    return text_chain(names.identifier(f"eni-{hook.value}", link.ifname), rules)
 
 
 def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> SaidRule:
@@ -305,12 +305,12 @@ def ends_chain(site: Site, link: EniInterface) -> Chain:
         side = Direction.EGRESS if way is CtDirection.ORIGINAL else Direction.INGRESS
         is_another = _none_of(site.field(LOCAL, side, family), _of_family(link.sources, family))
         if is_another:
-            rules.append(said(is_value(Field.CT_DIRECTION, way), *is_another, SetPriority(OTHERS_END)))
+            rules.append(text_rule(is_value(Field.CT_DIRECTION, way), *is_another, SetPriority(OTHERS_END)))
     refused = goto(drop_name(Direction.EGRESS, "icmp-error-refused"))
     passing = goto(passing_errors(site.placement, Direction.EGRESS).name)
     rules.append(shared_rule(is_value(Field.PACKET_PRIORITY, OTHERS_END), refused))
     rules.append(shared_rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), passing))
-    return said_chain(names.identifier(f"ends-{Direction.EGRESS.value}", link.ifname), rules)
+    return text_chain(names.identifier(f"ends-{Direction.EGRESS.value}", link.ifname), rules)
 
 
 def _sender(hook: Direction, sources: tuple[Prefix, ...]) -> Iterator[SaidRule]:
@@ -323,11 +323,11 @@ def _receiver(hook: Direction, link: EniInterface, foreign: Chain) -> Iterator[S
     for family in Family:
         own = _of_family(link.own, family)
         yield from (_dropped(hook, "spoofed", Match(SOURCE[family], part)) for part in parts(own))
-        yield said(*_is_none_of(DESTINATION[family], link.sources, family), jump(foreign.name))
+        yield text_rule(*_is_none_of(DESTINATION[family], link.sources, family), jump(foreign.name))
 
 
 def _dropped(hook: Direction, cause: str, *conditions: Statement) -> SaidRule:
-    return said(*conditions, goto(drop_name(hook, cause)))
+    return text_rule(*conditions, goto(drop_name(hook, cause)))
 
 
 def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> tuple[Match, ...]:

@@ -43,7 +43,16 @@ from sgdataplane.compiler.fragments import (
     fragments_chain,
     parts_rules,
 )
-from sgdataplane.compiler.skeleton import SaidRule, applied, content_chain, merged, parts, said, said_chain, shared_rule
+from sgdataplane.compiler.skeleton import (
+    SaidRule,
+    applied,
+    content_chain,
+    merged,
+    parts,
+    shared_rule,
+    text_chain,
+    text_rule,
+)
 from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import FENCE_CAUSES, fence_counter, fenced_counter
@@ -261,7 +270,7 @@ def _limits(eni: Eni, fragments: Chain) -> Iterator[SaidRule]:
         blocks = _blocks(_own(eni, family))
         if blocks:
             of_block = Match(asker, merged(blocks))
-            yield said(*conditions, of_block, QUESTIONS_OF_BLOCKS, goto(drop_name("discovery-limit")))
+            yield text_rule(*conditions, of_block, QUESTIONS_OF_BLOCKS, goto(drop_name("discovery-limit")))
         yield shared_rule(*conditions, QUESTIONS, goto(drop_name("discovery-limit")))
 
 
@@ -284,7 +293,7 @@ def _from_instance(eni: Eni, far: Chain) -> Iterator[SaidRule]:
     for kind, family in TYPES.items():
         for sources in _sources(eni, family):
             for part in parts(merged(sources)):
-                yield said(*_of_type(kind), Match(SOURCE[family], part), ACCEPT)
+                yield text_rule(*_of_type(kind), Match(SOURCE[family], part), ACCEPT)
 
 
 def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
@@ -317,7 +326,7 @@ def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chai
 def _content(ifname: str, passing: Iterable[SaidRule], eni: Eni, common: CommonChains) -> Chain:
     """Return the chain of one interface. `passing` are the rules that let IP packets pass."""
     rules = (*passing, *_arp(eni, common.arp), shared_rule(goto(common.rest.name)))
-    return said_chain(names.identifier("fence", ifname), rules)
+    return text_chain(names.identifier("fence", ifname), rules)
 
 
 def _rest(cause: str) -> Iterator[Rule]:
@@ -339,7 +348,7 @@ def _own(eni: Eni, family: Family) -> tuple[Prefix, ...]:
 def _asking_dhcp(eni: Eni, dhcp: Chain) -> Iterator[SaidRule]:
     """Yield rules that lead packets with a source that DHCP clients use to the chain for DHCP."""
     sources = merged((*_own(eni, Family.IPV4), always.DHCP_UNNUMBERED[Family.IPV4]))
-    return (said(*_of_type(IPV4), Match(SOURCE[Family.IPV4], part), jump(dhcp.name)) for part in parts(sources))
+    return (text_rule(*_of_type(IPV4), Match(SOURCE[Family.IPV4], part), jump(dhcp.name)) for part in parts(sources))
 
 
 def _dhcp(options: Options) -> Rule:
@@ -371,13 +380,13 @@ def _arp(eni: Eni, other: Chain) -> Iterator[SaidRule]:
     (RFC 5227, 2.1.1), so that must be an own address.
     """
     yield shared_rule(*_of_type(ARP), jump(other.name))
-    yield said(
+    yield text_rule(
         *_of_type(ARP), Match(Field.ARP_SENDER_MAC, (Range.of(_mac(eni)),), negate=True), goto(drop_name("arp-claim"))
     )
     is_probe = Match(Field.ARP_SENDER_IP, merged((UNNUMBERED,)))
     for own in parts(merged(_own(eni, Family.IPV4))):
-        yield said(*_of_type(ARP), Match(Field.ARP_SENDER_IP, own), ACCEPT)
-        yield said(*_of_type(ARP), is_probe, Match(Field.ARP_TARGET_IP, own), ACCEPT)
+        yield text_rule(*_of_type(ARP), Match(Field.ARP_SENDER_IP, own), ACCEPT)
+        yield text_rule(*_of_type(ARP), is_probe, Match(Field.ARP_TARGET_IP, own), ACCEPT)
 
 
 def _other_arp() -> Iterator[Rule]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sgdataplane.compiler.skeleton import said_chain, shared_rule
+from sgdataplane.compiler.skeleton import shared_rule, text_chain
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field
 from sgdataplane.nft.ir import Chain, Exceeds, Match, Range, Rule, Statement, goto, is_value, jump, rule
@@ -33,10 +33,10 @@ def fragments_chain(ifname: str, *limits: Exceeds) -> Chain:
     take it before any policy is asked, for as long as the rest may be late.
     """
     rules = (shared_rule(limit, goto(drop_name("fragments"))) for limit in limits)
-    return said_chain(names.identifier("fragments", ifname), rules)
+    return text_chain(names.identifier("fragments", ifname), rules)
 
 
-def held_fragments(seconds: int, enis: int, uplinks: int) -> int:
+def fragment_bytes(seconds: int, enis: int, uplinks: int) -> int:
     """Return how many bytes of memory fragments from so many interfaces take at most.
 
     `seconds` is how long the kernel keeps a fragment.

@@ -116,7 +116,7 @@ class AllSides:
             matches = [Match(name, (Range(*interval),)) for name, interval in asked]
             if end.beaten_by:
                 matches.append(Match(Field.PACKET_PRIORITY, end.beaten_by, negate=True))
-            found = self._steps[key] = said(rule(*matches, *end.statements, RETURN))
+            found = self._steps[key] = with_text(rule(*matches, *end.statements, RETURN))
         return found
 
 
@@ -275,9 +275,9 @@ def _leaf(decision: Decision) -> NamedChain:
     counter = counter_of(decision)
     decided = SetPriority(CODES[decision.direction, decision.verdict])
     if decision.verdict is Fate.ACCEPT:
-        rules = [said(rule(Count(counter.name), decided))]
+        rules = [with_text(rule(Count(counter.name), decided))]
     else:
-        rules = [said(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
+        rules = [with_text(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
     return NamedChain(_of_decision(LEAF, decision, rules), (counter,))
 
 
@@ -288,15 +288,15 @@ def audit_leaf(decision: Decision) -> NamedChain:
     """
     counter = Counter(audited_counter(decision), names.comment(f"audited {_counted(decision)}"))
     decided = SetPriority(CODES[decision.direction, Fate.ACCEPT])
-    rules = [said(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
+    rules = [with_text(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
     return NamedChain(_of_decision("audit", decision, rules), (counter,))
 
 
 def _end(end: RuleEnd) -> NamedChain:
     """Make the chain that carries a decision by addresses out."""
-    gives_way = [said(rule(Match(Field.PACKET_PRIORITY, end.beaten_by), RETURN))] if end.beaten_by else []
+    gives_way = [with_text(rule(Match(Field.PACKET_PRIORITY, end.beaten_by), RETURN))] if end.beaten_by else []
     prefix = RANKED.removesuffix(".") if end.counter is None else LEAF
-    chain = _of_decision(prefix, end.decision, [*gives_way, said(rule(*end.statements))])
+    chain = _of_decision(prefix, end.decision, [*gives_way, with_text(rule(*end.statements))])
     return NamedChain(chain, () if end.counter is None else (end.counter,))
 
 
@@ -311,10 +311,10 @@ def _of_decision(prefix: str, decision: Decision, every: Sequence[SaidRule]) -> 
 @cache
 def _alone(effect: SetPriority) -> SaidRule:
     """Return a rule with this effect only, always the same object."""
-    return said(rule(effect))
+    return with_text(rule(effect))
 
 
-def said(made: Rule) -> SaidRule:
+def with_text(made: Rule) -> SaidRule:
     """Return the rule with its text."""
     return made, rule_text(made)
 

@@ -59,13 +59,13 @@ class Profiles:
         origin = (profile.permissions(direction), self._far, self._order)
         found = self.memo.before.get(key)
         if found is None or not found.is_of(origin, self._group_sets):
-            found = self._turned(profile, direction, origin, found)
+            found = self._recompile(profile, direction, origin, found)
         if found.maps.group_sets is not self._group_sets:
             found = replace(found, maps=self._rank_maps(found.ranks))
         self.memo.sides[key] = found
         return found.root
 
-    def _turned(
+    def _recompile(
         self, profile: Profile, direction: Direction, origin: Origin, found: CompiledSide | None
     ) -> CompiledSide:
         """Return the side, compiled anew unless all that it follows from is equal."""

@@ -80,7 +80,7 @@ def _rules(site: Site, side: Direction, limit: int) -> Iterator[Rule]:
         "session-limit",
         *([OneIn(one_in)] if one_in > 1 else []),
         Match(Field.CT_MARK, (Range.of(0),), mask=mask),
-        SessionsExceed(Field.CT_MARK, interface, _held(side, limit), most, mask),
+        SessionsExceed(Field.CT_MARK, interface, _count_chain(side, limit), most, mask),
         Remember(Field.CT_MARK, interface, _full(side), PAUSE_MS, mask),
     )
 
@@ -91,11 +91,11 @@ def limit_sets(limit: int) -> Iterator[Map]:
     Without a limit (0) there are none.
     """
     for side in Direction if limit else ():
-        yield Map(_held(side, limit), KeyType.MARK_IFNAME, (), holds=KeyType.NOTHING, room=ROOM)
+        yield Map(_count_chain(side, limit), KeyType.MARK_IFNAME, (), holds=KeyType.NOTHING, room=ROOM)
         yield Map(_full(side), KeyType.MARK_IFNAME, (), "", KeyType.NOTHING, PAUSE_MS, ROOM)
 
 
-def _held(side: Direction, limit: int) -> str:
+def _count_chain(side: Direction, limit: int) -> str:
     return f"{side.value}-held.{limit}"
 
 

@@ -29,7 +29,7 @@ from typing import Protocol
 from sgdataplane.compiler.cuts import MAX_STEPS, Cutting, cutting
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
 from sgdataplane.compiler.group_sets import NO_GROUP_SETS, GroupSets, Ranking, Strengths
-from sgdataplane.compiler.lower import DiagramChains, Lowering, RuleEnd, said
+from sgdataplane.compiler.lower import DiagramChains, Lowering, RuleEnd, with_text
 from sgdataplane.compiler.ranks import Strength
 from sgdataplane.compiler.shared import Addresses
 from sgdataplane.compiler.skeleton import SaidRule
@@ -71,7 +71,7 @@ BY_PORT, FURTHER = ASKED.index(PORT), (ASKED.index(LOCAL), ASKED.index(SOURCE_PO
 @lru_cache(maxsize=1 << 10)
 def _gives_way(beaten_by: tuple[Range, ...]) -> SaidRule:
     """Return a rule that returns packets with these ranks."""
-    return said(rule(Match(Field.PACKET_PRIORITY, beaten_by), RETURN))
+    return with_text(rule(Match(Field.PACKET_PRIORITY, beaten_by), RETURN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Side:
     """The leaf of each permission with a rank, for the next compile."""
 
     def __post_init__(self) -> None:
-        self._end = cache(self._made_end)
+        self._end = cache(self._make_end)
         inner = [(p.decision, p.remote) for p in self.permissions if p.decision.cause == INNER_ACCEPT]
         # A prefix that is delegated to a member is a block of addresses, and may be of a stronger inner accept.
         if self.strength.first and not any(self.far[remote][f] for _, remote in inner if remote for f in Family):
@@ -236,7 +236,7 @@ class Side:
         Return the name of the first one.
         """
         known = None if self.before is None else self.before.diagrams.get(kind)
-        boxes = [self._box(kind, p) for p in self.permissions] if known is None else self._turned_boxes(kind, known)
+        boxes = [self._box(kind, p) for p in self.permissions] if known is None else self._reuse_boxes(kind, known)
         look_ups = LOOK_UPS_WITH_GROUPS if self.strength.ranks else LOOK_UPS
         asked = [box for box in boxes if box is not None]
         found = cutting(asked, kind.family, look_ups, None if known is None else known.cutting)
@@ -248,7 +248,7 @@ class Side:
     def _fields(self, family: Family) -> list[Field]:
         return [self.site.field(dimension, self.side, family) for dimension in ASKED]
 
-    def _turned_boxes(self, kind: PacketKind, known: KindDiagram) -> list[RuleBox | None]:
+    def _reuse_boxes(self, kind: PacketKind, known: KindDiagram) -> list[RuleBox | None]:
         """Return what all permissions ask for. Where that is the same as before, so is the box."""
         start, end = self._same_permissions
         last, every, turned = len(known.boxes) - end, self.permissions, self._turned_remotes
@@ -270,7 +270,7 @@ class Side:
             return ((remote.first, remote.last),) if remote.family is family else ()
         return None if remote is None else self.far[remote][family]
 
-    def _made_end(self, decision: Decision) -> RuleEnd:
+    def _make_end(self, decision: Decision) -> RuleEnd:
         """Return how a decision by addresses is carried out, given that one on a group may be stronger."""
         strength = self.strength
         return self.lowering.shared.end(decision, strength.beaten_by(decision), strength.of_refusal(decision))
@@ -398,15 +398,15 @@ class _GroupChains:
 
     def _ranked(self, strengths: Strengths) -> str:
         if not strengths:
-            return self._kept("rank", (rule(RETURN),))
+            return self._keep_chain("rank", (rule(RETURN),))
         name = self._side.needed(Ranking(strengths, self._others))
-        return self._kept("rank", (rule(MapPriority(Field.PACKET_PRIORITY, name)),))
+        return self._keep_chain("rank", (rule(MapPriority(Field.PACKET_PRIORITY, name)),))
 
     def _steps(self, subset: int) -> str:
         """Make that chain where they ask for source ports or narrow themselves: step by step, the strongest first."""
         self._side.names_group_sets = True
         rules = tuple(step for index in bits(subset) for step in self._steps_of(self._of[index]))
-        return self._kept("kins", (*rules, rule(RETURN)))
+        return self._keep_chain("kins", (*rules, rule(RETURN)))
 
     def _steps_of(self, entry: GroupBox) -> Iterator[Rule]:
         group_sets = set(self._side.group_sets.of_group[entry.group_id]).difference(
@@ -417,5 +417,5 @@ class _GroupChains:
             conditions = [Match(name, (Range(*interval),)) for name, interval in chosen]
             yield rule(*conditions, is_value(Field.PACKET_PRIORITY, *group_sets), SetPriority(entry.rank), RETURN)
 
-    def _kept(self, prefix: str, rules: tuple[Rule, ...]) -> str:
+    def _keep_chain(self, prefix: str, rules: tuple[Rule, ...]) -> str:
         return self._side.lowering.content((prefix, *rules), prefix, lambda: rules)

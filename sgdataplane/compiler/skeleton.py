@@ -229,7 +229,7 @@ def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:
 SaidRule = tuple[Rule, str]  # a rule and its text
 
 
-def said(*statements: Statement) -> SaidRule:
+def text_rule(*statements: Statement) -> SaidRule:
     """Return a rule of these statements, with its text."""
     one = rule(*statements)
     return one, rule_text(one)
@@ -241,10 +241,10 @@ def shared_rule(*statements: Statement) -> SaidRule:
 
     It is one object, so that it is made into text and netlink bytes only once.
     """
-    return said(*statements)
+    return text_rule(*statements)
 
 
-def said_chain(prefix: str, rules: Iterable[SaidRule]) -> Chain:
+def text_chain(prefix: str, rules: Iterable[SaidRule]) -> Chain:
     """Return a chain named by the prefix and a hash of its rules."""
     every = tuple(rules)
     return content_chain(prefix, tuple(entry for entry, _ in every), tuple(text for _, text in every))

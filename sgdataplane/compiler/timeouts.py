@@ -120,10 +120,10 @@ class IdleTimeouts:
         rules = tuple(entry for timed in TIMED for entry in self._leaving(timed, None))
         if not rules:
             return ()
-        chain = self._kept(content_chain(f"{PREFIX}elsewhere", rules))
+        chain = self._keep_chain(content_chain(f"{PREFIX}elsewhere", rules))
         is_opening = is_value(Field.CT_STATE, CtState.NEW, CtState.RELATED)
         opening = rule(is_opening, jump(chain.name))
-        self._kept(Chain(DELIVERED, (opening, rule(ACCEPT)), self.site.delivery))
+        self._keep_chain(Chain(DELIVERED, (opening, rule(ACCEPT)), self.site.delivery))
         return (opening,)
 
     def _leaving(self, timed: Timed, limits: Limits | None) -> tuple[Rule, ...]:
@@ -149,14 +149,14 @@ class IdleTimeouts:
         limited = {found: self._chain(timed, found) for found in sorted(set(apart.values()))}
         self.maps[name] = by_interface(name, {ifname: limited[found] for ifname, found in apart.items()})
         came_by = rule(VerdictMap(Field.IIFNAME, name=name))
-        chain = self._kept(content_chain(name, (came_by, *self._set(timed, alone))))
+        chain = self._keep_chain(content_chain(name, (came_by, *self._set(timed, alone))))
         yield rule(is_value(Field.L4PROTO, timed.number), jump(chain.name))
 
     def _chain(self, timed: Timed, limits: Limits) -> Chain:
         name = PREFIX + "-".join([timed.name, *map(str, limits)])
-        return self._kept(content_chain(name, tuple(self._set(timed, limits))))
+        return self._keep_chain(content_chain(name, tuple(self._set(timed, limits))))
 
-    def _kept(self, chain: Chain) -> Chain:
+    def _keep_chain(self, chain: Chain) -> Chain:
         return self.chains.setdefault(chain.name, chain)
 
     def _set(self, timed: Timed, limits: Limits) -> Iterator[Rule]:

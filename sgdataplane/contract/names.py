@@ -80,7 +80,7 @@ def checked_interface(name: str) -> str:
     return name
 
 
-def known(name: bytes) -> str | None:
+def recognize(name: bytes) -> str | None:
     """Return a name that the kernel reports, if it could be ours; else None.
 
     Whoever made another name may mean harm, so nobody gets to see it.

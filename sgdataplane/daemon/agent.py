@@ -294,7 +294,7 @@ class Agent:
             self._notifier.tell("RELOADING=1")
             self._reload()
         self._paths.follow((self._registry.path,))
-        heard, config = self._heard(), self._config
+        heard, config = self._collect_events(), self._config
         found = self._reconciler.run(causes, self._source, config.manner, config.bind_rule, heard)
         report = self._journal.explained(found)
         self._schedule.done(is_whole=report.is_whole)
@@ -317,7 +317,7 @@ class Agent:
             "status-not-served": self._status_server.follow(config.status_socket),
         }
 
-    def _heard(self) -> Heard:
+    def _collect_events(self) -> Heard:
         """Return the events since the last cycle, and whose turn it is among the namespaces that they concern.
 
         Namespaces where something was left undone take turns with those.

@@ -26,7 +26,7 @@ from sgdataplane.daemon.logs import event
 from sgdataplane.enforce import ClearedEpochs, Clearing, Epochs
 from sgdataplane.enforce.clearing import Place, at
 from sgdataplane.errors import SgDataplaneError
-from sgdataplane.host.identity import found
+from sgdataplane.host.identity import find_namespace
 from sgdataplane.model.options import Placement
 
 YIELD_S = 0.05  # so cycles without end can't keep a clearing from its end
@@ -58,7 +58,7 @@ def duties(host: HostReport) -> Iterator[Duty]:
 def _place_of(report: NamespaceReport) -> Place:
     if isinstance(report.key, str):
         return at(report.key)
-    return partial(found, report.key, report.enis[0].binding.path)
+    return partial(find_namespace, report.key, report.enis[0].binding.path)
 
 
 @dataclass(slots=True)

@@ -207,10 +207,10 @@ class Reconciler:
 
     def _read(self, source: Readable, profile: str) -> None:
         with no_collection():  # each collection would also stop the caller from serving
-            self._on_disk = self._found(source, profile)
+            self._on_disk = self._policy_on_disk(source, profile)
             self._policy = self._on_disk if self._undo is None else self._undo.choose(self._on_disk)
 
-    def _found(self, source: Readable, profile: str) -> Policy:
+    def _policy_on_disk(self, source: Readable, profile: str) -> Policy:
         """Read the state on disk as a policy. A state that is refused changes nothing."""
         try:
             state = source.read(profile)

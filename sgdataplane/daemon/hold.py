@@ -113,7 +113,7 @@ class Undo:
         if self._is_other(on_disk, hold):
             self._end(hold, "the state on disk has changed")
             return on_disk
-        state = self._held(hold)
+        state = self._read_held_policy(hold)
         if state is None:
             return on_disk
         refusal = f"{hold.words}\n{on_disk.refusal}" if on_disk.refusal else hold.words
@@ -157,7 +157,7 @@ class Undo:
         self._held_off = on_disk.state
         return False
 
-    def _held(self, hold: Hold) -> CloudState | None:
+    def _read_held_policy(self, hold: Hold) -> CloudState | None:
         """Return the state that is held. If it can't be read, end the hold and return None."""
         known = self._state
         if known is not None and known[0] == hold.digest:

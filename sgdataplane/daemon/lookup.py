@@ -55,7 +55,7 @@ def enforced_file(config: Config) -> Path:
     return undo.past.path_of(undo.hold.digest) if undo.holds(on_disk) else config.state
 
 
-def meant(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[str, tuple[str, ...]]:
+def resolve_eni_id(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[str, tuple[str, ...]]:
     """Return the id of the ENI that a name stands for where no state was given, and a warning if nothing here knows it.
 
     An ENI may be attached before the state has it, and passes nothing until then. So a name that no ENI here has is
@@ -65,7 +65,7 @@ def meant(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[
 
     if CLOUD_ID.fullmatch(name):
         return name, ()
-    named = named_here(config(), name, frozenset(binding.eni_id for binding in registry.load()))
+    named = look_up_here(config(), name, frozenset(binding.eni_id for binding in registry.load()))
     if named.ids:
         return named.the_eni(*UNKNOWN), ()
     near = f" (near: {', '.join(named.near)})" if named.near else ""
@@ -79,7 +79,7 @@ def attached_eni(config: Config, name: str, attached: Collection[str]) -> str:
     Raises:
         StateFileError: It stands for none or several.
     """
-    found = named_here(config, name, attached) if attached else Named(name, ())
+    found = look_up_here(config, name, attached) if attached else Named(name, ())
     if set(attached).isdisjoint(found.ids):
         found = Named(name, (), near_misses(name, dict.fromkeys(attached, ())))
         return found.the_eni(*(NONE if not attached else UNKNOWN if _has_names(config) else BY_ID_ONLY))
@@ -91,7 +91,7 @@ def _has_names(config: Config) -> bool:
     return config.socket.exists() or agent_state(config) is not None
 
 
-def named_here(config: Config, name: str, attached: Collection[str] = ()) -> Named:
+def look_up_here(config: Config, name: str, attached: Collection[str] = ()) -> Named:
     """Return what `name` can stand for on this host.
 
     The id of an attached ENI stands for that one, whatever else has this name. Otherwise the agent is asked, which

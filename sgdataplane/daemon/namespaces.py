@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sgdataplane.attach.reconcile import is_as_reported
-from sgdataplane.attach.report import EniOutcome, HostReport, Key, NamespaceReport, told
+from sgdataplane.attach.report import EniOutcome, HostReport, Key, NamespaceReport, contain_error
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import modules
@@ -35,7 +35,7 @@ from sgdataplane.host.events import (
     number_of_ended,
     stacked,
 )
-from sgdataplane.host.identity import Identity, found
+from sgdataplane.host.identity import Identity, find_namespace
 from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.nft.commits import EVENT_GROUP, NEW_FLOWTABLE, Commit, CommitReader, own_process
 
@@ -289,7 +289,7 @@ class NamespaceWatch:
         try:
             return list(self._commits.read(number, message.kind, message.payload))
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
-            told(error)
+            contain_error(error)
             return [Commit(number, 0, "somebody", (("what can't be read", 1),))]
 
 
@@ -302,6 +302,6 @@ def _number(report: NamespaceReport) -> int | None:
 
 
 def _number_at(identity: Identity, path: str) -> int | None:
-    with suppress(SgDataplaneError, OSError), found(identity, path) as place:
+    with suppress(SgDataplaneError, OSError), find_namespace(identity, path) as place:
         return None if place is None else number_of(place)
     return None  # it has ended; the next cycle tries again

@@ -18,7 +18,7 @@ from sgdataplane.contract.counters import fenced_counter
 from sgdataplane.enforce import Desired
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
-from sgdataplane.host.identity import found
+from sgdataplane.host.identity import find_namespace
 from sgdataplane.observe.capacity import TableUse, read_table_use
 from sgdataplane.observe.drops import OfEni, Reason, Tally, WouldDrop, of_audited, of_enis, of_rules
 from sgdataplane.observe.hits import FIXED, read_own
@@ -128,7 +128,7 @@ def place_of(entry: NamespaceReport) -> Iterator[str]:
     if isinstance(entry.key, str):
         yield entry.key
         return
-    with found(entry.key, entry.enis[0].binding.path) as place:
+    with find_namespace(entry.key, entry.enis[0].binding.path) as place:
         if place is None:
             raise HostError(entry.named, "it has ended")
         yield place

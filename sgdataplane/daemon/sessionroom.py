@@ -66,13 +66,13 @@ class SessionRoom:
             refusal = str(error)
         after = self._read()
         if before is not None and after is not None and after != before:
-            event(logging.INFO, "conntrack-raised", **_told(before, "_before"), **_told(after))
+            event(logging.INFO, "conntrack-raised", **_read_needs(before, "_before"), **_read_needs(after))
         if refusal and refusal != self._refusal:  # once, not in each cycle
             event(logging.WARNING, "conntrack-not-raised", error=refusal)
         self._refusal = refusal
 
 
-def _told(size: TableSize, when: str = "") -> dict[str, int]:
+def _read_needs(size: TableSize, when: str = "") -> dict[str, int]:
     return {f"max{when}": size.limit, f"buckets{when}": size.buckets}
 
 

@@ -152,7 +152,9 @@ class Status:
         self._disturbers = {key: by for key, by in self._disturbers.items() if key in report.host.by_key}
         self.tampered.note(report.host.tampering, report.host.bindings, self._cycle_at)
         self._outcomes = frozenset(eni.outcome for eni in report.host.everywhere)
-        found = {eni.report.binding.eni_id: eni for entry in report.host.namespaces for eni in self._seen(entry)}
+        found = {
+            eni.report.binding.eni_id: eni for entry in report.host.namespaces for eni in self._eni_statuses(entry)
+        }
         new = [eni for eni_id, eni in found.items() if not eni.is_like(self._enis.get(eni_id))]
         self._enis = dict(sorted(found.items()))
         return new
@@ -168,7 +170,7 @@ class Status:
         self._drift, self._drift_at = drift, self._clock()
         self._disturbers[drift.key] = f"{DISTURBED} {drift.by}: {drift.changes}"
 
-    def _seen(self, entry: NamespaceReport) -> Iterator[EniStatus]:
+    def _eni_statuses(self, entry: NamespaceReport) -> Iterator[EniStatus]:
         epoch = None if entry.applied is None else entry.applied.epoch
         for found in (found for found in entry.enis if not found.binding.superseded):
             eni, error = replace(found, warnings=entry.warnings_of(found)), entry.error_of(found)

@@ -27,7 +27,7 @@ class TrialPlaceAt:
     @classmethod
     def of(cls, report: NamespaceReport, desired: Desired) -> TrialPlaceAt:
         """Return the place of a namespace that obeys `desired`."""
-        return cls(TrialScope(report.key, partial(_held, report), desired), report)
+        return cls(TrialScope(report.key, partial(_hold_namespace, report), desired), report)
 
     @property
     def is_there(self) -> bool:
@@ -41,12 +41,12 @@ class TrialPlaceAt:
 
 
 @contextmanager
-def _held(report: NamespaceReport) -> Iterator[str | None]:
+def _hold_namespace(report: NamespaceReport) -> Iterator[str | None]:
     """Yield a path to the namespace, which is held while the block runs; None if it has ended."""
     key = report.key
     with ExitStack() as stack:
         if not isinstance(key, str):
-            yield stack.enter_context(identity.found(key, report.enis[0].binding.path))
+            yield stack.enter_context(identity.find_namespace(key, report.enis[0].binding.path))
             return
         path = None
         with suppress(FileNotFoundError):

@@ -94,7 +94,7 @@ class Trials:
         self._take_places(reports)
         is_same = obey_the_same(before, desired_at(self._places)) and self._modes == report.modes
         self._modes = report.modes
-        if self._names() and (not is_same or self._names() - self._known()):
+        if self._names() and (not is_same or self._names() - self._running_names()):
             self._plan_all()
         elif any(entry.applied is not None and entry.applied.changed for entry in reports.values()):
             self._owed |= self._plans.keys()  # somebody may have removed our tables
@@ -114,7 +114,7 @@ class Trials:
     def _names(self) -> set[str]:
         return set(self.folder.names())
 
-    def _known(self) -> set[str]:
+    def _running_names(self) -> set[str]:
         return {*self._trials, *self._errors}
 
     def _scopes(self) -> Iterator[TrialScope]:
@@ -216,7 +216,7 @@ class Trials:
     @property
     def wait_s(self) -> float | None:
         """The seconds until something has to be done; None if no trial runs."""
-        if not (self._known() or self._owed or self._is_untidy):
+        if not (self._running_names() or self._owed or self._is_untidy):
             return None
         return max(0.0, min(self._read_due, self._ticked + TICK_S) - self.clock())
 
@@ -238,7 +238,7 @@ class Trials:
 
     def _tick(self) -> None:
         """End what is over, do what is owed, and let go of namespaces where nobody else is."""
-        for name in self._known():
+        for name in self._running_names():
             if self._until(name) <= self.now():
                 self._end(name)
                 event(logging.INFO, "trial-ended", trial=name)

@@ -108,7 +108,7 @@ def plan_apply(
         wanted = with_stamp(request.proven.table, after)
         if adopting:
             wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
-        held = _held(chosen.stamp, request)
+        held = _table_in_kernel(chosen.stamp, request)
         known = None if held is None else fitted(kernel, held)
         steps = plan(known, inventory, fitted(kernel, wanted), may_miss=kernel.may_miss())
     return ApplyPlan(inventory, chosen, newcomers, adopting, steps)
@@ -143,7 +143,7 @@ def _is_alike(before: Desired, desired: Desired) -> bool:
     return all(new[eni_id].is_same_but_mode(old[eni_id]) for eni_id in desired.interfaces)
 
 
-def _held(stamp: Stamp | None, request: ApplyRequest) -> Table | None:
+def _table_in_kernel(stamp: Stamp | None, request: ApplyRequest) -> Table | None:
     """Return the table that the kernel should hold; None if that isn't known.
 
     The same policy has the same table but for the epoch.

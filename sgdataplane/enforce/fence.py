@@ -200,7 +200,7 @@ def _way_to(kernel: Kernel, there: Inventory, table: Table, previous: Desired | 
     if is_certain:
         if _is_fence_there(there, table):
             return Plan()
-        held = None if previous is None else _held(there, previous)
+        held = None if previous is None else _fence_in_kernel(there, previous)
     if held is None:
         return plan(None, there, fitted(kernel, table))
     return plan(fitted(kernel, held), _vouched(there), fitted(kernel, table), may_miss=kernel.may_miss())
@@ -211,7 +211,7 @@ def _devices(there: Inventory) -> frozenset[str]:
     return frozenset(hook.device for hook in there.chains.values() if hook is not None)
 
 
-def _held(there: Inventory, previous: Desired) -> Table | None:
+def _fence_in_kernel(there: Inventory, previous: Desired) -> Table | None:
     """Return the fence of what was enforced before, if that is there and nobody has committed anything since."""
     devices, owners = _devices(there), previous.interfaces.values()
     ifnames = [ifname for ifname in owners if ifname in devices]

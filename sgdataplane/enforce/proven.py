@@ -159,12 +159,12 @@ def build(
     """
     started = time.monotonic()
     with no_collection():
-        made = _made(desired, settings, previous, similar or previous)
+        made = _prove(desired, settings, previous, similar or previous)
     taken = time.monotonic() - started
     return Proven(desired, settings.time_scale, settings.prove, Build.done(made), taken)
 
 
-def _made(desired: Desired, settings: Settings, previous: Proven | None, similar: Proven | None) -> Made:
+def _prove(desired: Desired, settings: Settings, previous: Proven | None, similar: Proven | None) -> Made:
     like = None if similar is None else similar.made
     memo = Memo() if like is None else like.memo.next()
     policy = _policy(desired, settings.time_scale, None if like is None else like.resolved)
@@ -206,7 +206,7 @@ class Cache:
         `known` is the table's summary, if another process of this program has built it.
         """
         if known is None and previous is None and settings.prove:
-            known = self._known(desired, settings.time_scale)
+            known = self._find_summary(desired, settings.time_scale)
         if known is None:
             return self._built(desired, settings, previous)
         # A table that isn't built yet isn't waited for: it would wait for the one before it, and so on.
@@ -214,7 +214,7 @@ class Cache:
         later = Build(lambda: self._built_again(desired, settings, before, known), known)
         return Proven(desired, settings.time_scale, settings.prove, later)
 
-    def _known(self, desired: Desired, time_scale: float) -> TableSummary | None:
+    def _find_summary(self, desired: Desired, time_scale: float) -> TableSummary | None:
         digest = self._digest(desired, time_scale) if self.known else None
         return None if digest is None else self.known.get(digest)
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from sgdataplane.collection import no_collection
-from sgdataplane.compiler.fragments import held_fragments
+from sgdataplane.compiler.fragments import fragment_bytes
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, Stamp, next_generation
 from sgdataplane.contract.tables import ARP, NETDEV, TABLE, TRIALS
 from sgdataplane.enforce.apply_plan import ApplyPlan, ApplyRequest, next_epoch, plan_apply, slots_of
@@ -70,7 +70,7 @@ def enforce(
             # Before the first rule, with which conntrack begins to track: its sessions have these from their start.
             trackers = set_timeouts(settings.time_scale)
             if proven.desired.placement.is_outside:
-                routing.make_room_for_fragments(_held_fragments(proven.desired))
+                routing.make_room_for_fragments(_fragment_bytes(proven.desired))
         sessions = KernelSessions(namespace, proven.desired.site.marks, clearance)
         report = apply(kernel, sessions, proven, previous, settings)
         is_revoking = settings.on_change == "revoke"
@@ -83,8 +83,8 @@ def enforce(
     return replace(found, seconds=proven.seconds + time.monotonic() - started)
 
 
-def _held_fragments(desired: Desired) -> int:
-    return held_fragments(routing.FRAGMENTS_WAIT_S, len(desired.interfaces), len(desired.uplinks))
+def _fragment_bytes(desired: Desired) -> int:
+    return fragment_bytes(routing.FRAGMENTS_WAIT_S, len(desired.interfaces), len(desired.uplinks))
 
 
 def check_kernel(namespace: str) -> None:
@@ -124,7 +124,7 @@ def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> Ap
     started = time.monotonic()
     desired, settings = request.proven.desired, request.settings
     inventory = _look(kernel, request)
-    fence = wanted_fence(kernel, inventory, desired, settings, _held(request, inventory))
+    fence = wanted_fence(kernel, inventory, desired, settings, _last_enforced(request, inventory))
     slots = slots_of(inventory, request)
     hoped = next_epoch(inventory, request, slots, lambda *_: True)
     apply_plan = plan_apply(kernel, inventory, request, fence.secret, hoped)
@@ -208,7 +208,7 @@ def _look(kernel: Kernel, request: ApplyRequest) -> Inventory:
     return kernel.inventory(TABLE, most=request.most)
 
 
-def _held(request: ApplyRequest, inventory: Inventory) -> Desired | None:
+def _last_enforced(request: ApplyRequest, inventory: Inventory) -> Desired | None:
     """Return what was enforced before, if that is known.
 
     The caller may know it, or the stamp does, which vouches for the fence, too.

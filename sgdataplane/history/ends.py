@@ -55,7 +55,7 @@ class Interpretation:
         """Return the record of a packet that was denied; None if it has no ENI, or isn't IP."""
         if packet.decision is None:
             return None
-        return self._seen(packet, at, packet.decision)
+        return self._find_seen(packet, at, packet.decision)
 
     def opened(self, packet: Denied, at: int) -> Seen | None:
         """Return the record of a packet that opened a session; None if it can't be told.
@@ -63,7 +63,7 @@ class Interpretation:
         That is so if it has no ENI, if the state has no such ENI, or if it isn't IP.
         """
         decision = self.decision(packet)
-        return None if decision is None else self._seen(packet, at, decision)
+        return None if decision is None else self._find_seen(packet, at, decision)
 
     def decision(self, packet: Denied) -> Decision | None:
         """Return the decision by which a packet has opened its session; None as in `opened`.
@@ -94,7 +94,7 @@ class Interpretation:
         what = (headers.protocol, *ports, headers.icmp_type)
         return Packet(eni_id, packet.direction, remote, local, *what, is_syn=_is_syn(headers))
 
-    def _seen(self, packet: Denied, at: int, decision: Decision) -> Seen | None:
+    def _find_seen(self, packet: Denied, at: int, decision: Decision) -> Seen | None:
         headers = packet.headers
         if packet.eni_id is None or headers.source is None or headers.destination is None or headers.family is None:
             return None

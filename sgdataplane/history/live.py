@@ -131,7 +131,7 @@ class LiveFollow:
         while not self._is_over and (until is None or time.monotonic() < until):
             left = None if until is None else max(0.0, until - time.monotonic())
             if select.select([self._link], [], [], left)[0]:
-                yield from self._heard()
+                yield from self._receive()
 
     def rest(self) -> Iterator[tuple[str, Entry]]:
         """Yield what was denied until now and wasn't yielded yet: the recorder tells it once a second."""
@@ -140,7 +140,7 @@ class LiveFollow:
             if entry.seconds <= ended:
                 yield named, entry
 
-    def _heard(self) -> Iterator[tuple[str, Entry]]:
+    def _receive(self) -> Iterator[tuple[str, Entry]]:
         """Yield what has come."""
         while True:
             try:

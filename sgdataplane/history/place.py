@@ -22,7 +22,7 @@ from sgdataplane.history.ends import Interpretation
 from sgdataplane.history.rows import ALL_OF_ENI
 from sgdataplane.history.sample import opened_counter, sampling_table
 from sgdataplane.host import netns
-from sgdataplane.host.identity import Identity, found, identity_of, is_there
+from sgdataplane.host.identity import Identity, find_namespace, identity_of, is_there
 from sgdataplane.host.nflog import Logged, Nflog
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.decision import Decision
@@ -229,7 +229,7 @@ def _opened(place: RecordedPlace) -> Iterator[int]:
         with netns.open_fd(place.key) as fd:
             yield fd
         return
-    with found(place.key, place.path) as path:
+    with find_namespace(place.key, place.path) as path:
         if path is None:
             raise HostError(place.named, "it has ended")
         yield int(path.rpartition("/")[2])

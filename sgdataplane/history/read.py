@@ -73,7 +73,7 @@ class History:
             SELECT {columns}, sum(f.packets), sum(f.bytes), min(f.first), max(f.last), max(f.flags & 1),
             max(f.flags & 2) FROM flows f WHERE {where} GROUP BY {columns} ORDER BY sum(f.packets) DESC LIMIT ?"""
         for row in self._db.execute(query, (*values, most)):
-            shown = tuple(self._shown(column, value) for column, value in zip(by, row, strict=False))
+            shown = tuple(self._readable(column, value) for column, value in zip(by, row, strict=False))
             packets, size, first, last, sampled, merged = row[len(by) :]
             yield shown, FlowCount(packets, size, first, last, bool(sampled), bool(merged))
 
@@ -178,7 +178,7 @@ class History:
         found = self._db.execute("SELECT id FROM names WHERE text = ?", (name,)).fetchone()
         return found[0] if found else -1
 
-    def _shown(self, column: str, value: int | str) -> object:
+    def _readable(self, column: str, value: int | str) -> object:
         """Return a column's value as people read it."""
         if isinstance(value, str):
             return value

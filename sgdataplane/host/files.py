@@ -35,7 +35,7 @@ def replace_file(path: Path, data: bytes, survives: Survives, *, mode: int = 0o6
     """
     beside = beside_of(path, writer)
     try:
-        with open(_made(beside, mode), "wb") as file:
+        with open(_make_file(beside, mode), "wb") as file:
             file.write(data)
             file.flush()
             if survives is not Survives.THE_WRITER:
@@ -72,7 +72,7 @@ def require_replaceable(path: Path, *, writer: str = "new") -> None:
         OSError: It couldn't.
     """
     beside = beside_of(path, writer)
-    os.close(_made(beside, 0o600))
+    os.close(_make_file(beside, 0o600))
     beside.unlink()
 
 
@@ -81,7 +81,7 @@ def beside_of(path: Path, writer: str = "new") -> Path:
     return path.with_name(f".{path.name}.{writer}")
 
 
-def _made(beside: Path, mode: int) -> int:
+def _make_file(beside: Path, mode: int) -> int:
     with suppress(FileNotFoundError):
         beside.unlink()  # left by a writer that died
     return os.open(beside, NEW, mode)

@@ -43,7 +43,7 @@ def boot_id() -> str:
 
 
 @contextmanager
-def held(path: str) -> Iterator[str]:
+def hold_namespace(path: str) -> Iterator[str]:
     """Yield another path to the namespace, which leads to it while the block runs, whatever becomes of `path`.
 
     Raises:
@@ -91,7 +91,7 @@ def is_own(path: str) -> bool:
 
 
 @contextmanager
-def found(identity: Identity, hint: str) -> Iterator[str | None]:
+def find_namespace(identity: Identity, hint: str) -> Iterator[str | None]:
     """Yield a path to the namespace, held while the block runs; None if the namespace has ended.
 
     It is looked for where it was (`hint`), under /run/netns, and in /proc. A namespace that only an open file or a
@@ -116,8 +116,8 @@ def found(identity: Identity, hint: str) -> Iterator[str | None]:
 
 
 def is_there(identity: Identity, hint: str) -> bool:
-    """Whether `found` would find the namespace."""
-    with found(identity, hint) as place:
+    """Whether `find_namespace` would find the namespace."""
+    with find_namespace(identity, hint) as place:
         return place is not None
 
 

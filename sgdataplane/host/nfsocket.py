@@ -125,13 +125,13 @@ class _Keeper:
 
     def take(self, namespace: int) -> NetfilterSocket | None:
         """Return a socket of that namespace, if there is one; else None."""
-        while (found := self._found(namespace)) is not None:
+        while (found := self._find_socket(namespace)) is not None:
             if found.is_clean:
                 return found
             close_socket(found)
         return None
 
-    def _found(self, namespace: int) -> NetfilterSocket | None:
+    def _find_socket(self, namespace: int) -> NetfilterSocket | None:
         with self._changed:
             if namespace in self._until:
                 self._until[namespace] = time.monotonic() + KEPT_S

@@ -19,7 +19,7 @@ MAX_BYTES = 4096  # of a value: the kernel returns a page at most
 
 def read(path: str) -> str:
     """Return the value of a setting such as `ipv4/ip_forward`, stripped."""
-    with _told(path):
+    with _report_errors(path):
         return _read(path)
 
 
@@ -30,7 +30,7 @@ def read_number(path: str) -> int:
 
 def number_if_there(path: str) -> int | None:
     """Return the value of a setting that is a whole number; None if the kernel has no such setting."""
-    with _told(path):
+    with _report_errors(path):
         try:
             text = _read(path)
         except FileNotFoundError:
@@ -52,7 +52,7 @@ def _read(path: str) -> str:
 
 def write(path: str, value: str) -> None:
     """Set one setting in the calling thread's namespace."""
-    with _told(f"{path}={value}"), _opened(path, os.O_WRONLY | os.O_TRUNC) as fd:
+    with _report_errors(f"{path}={value}"), _opened(path, os.O_WRONLY | os.O_TRUNC) as fd:
         os.write(fd, value.encode("ascii"))
 
 
@@ -72,7 +72,7 @@ def _opened(path: str, flags: int) -> Iterator[int]:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _report_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

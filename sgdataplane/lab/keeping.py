@@ -42,7 +42,7 @@ class LabKeeper:
 
     def __init__(self, name: str) -> None:
         self._name, self._folder = name, trials.folder_of(name)
-        self._samples = Samples.of(trials.kept_by_keeper(self._folder).get("samples"))
+        self._samples = Samples.of(trials.read_keeper(self._folder).get("samples"))
         self._waiting: dict[str, Site] = {}  # where we have to listen, and don't yet
         self._silent: dict[str, str] = {}  # why
         self._selector = selectors.EpollSelector()

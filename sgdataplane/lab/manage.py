@@ -135,10 +135,10 @@ class Lab:
         if named.ids:
             raise LabError(f"node {name!r}", f"several nodes have that name: {listed(named.ids)}")
         if self.is_planned:
-            raise LabError(f"end {name!r}", f"the state has no such instance, ENI or address{self._meant(name)}")
+            raise LabError(f"end {name!r}", f"the state has no such instance, ENI or address{self._guess_name(name)}")
         raise LabError(f"node {name!r}", f"there is no such node; {self._nodes_like(named.near)}")
 
-    def _meant(self, name: str) -> str:
+    def _guess_name(self, name: str) -> str:
         """Return what of the state may have been meant, for people who ask about a file and know of no lab."""
         names = {node.name: (node.alias,) for node in self.topology.nodes if node.is_instance}
         near = spelled_alike(name, {**names, **dict.fromkeys(self.state.eni, ())})

@@ -90,7 +90,7 @@ def _report(lab: Lab, folder: TrialFolder, name: str) -> TrialReport:
     except SgDataplaneError as error:
         return TrialReport(record, str(error), (), ())
     trial.read(scopes_of(lab))
-    kept = kept_by_keeper(folder)
+    kept = read_keeper(folder)
     trial.samples = Samples.of(kept.get("samples"))
     with suppress(OSError):
         trial.note()
@@ -130,7 +130,7 @@ def _forget_samples(folder: TrialFolder) -> None:
         (folder.path / name).unlink(missing_ok=True)
 
 
-def kept_by_keeper(folder: TrialFolder) -> Mapping[str, object]:
+def read_keeper(folder: TrialFolder) -> Mapping[str, object]:
     """Return what the keeper has noted: samples, and where it can't listen. Nothing if that can't be read."""
     with suppress(OSError, ValueError, RecursionError):
         found = json.loads((folder.path / SAMPLES_FILE).read_bytes())

@@ -129,7 +129,7 @@ class _Index:
             if eni.delegated_prefixes:
                 carriers.remove(eni)
         carriers += [eni for eni in come if eni.delegated_prefixes]
-        pages = {family: _turned(self.pages[family], family, gone, come) for family in Family}
+        pages = {family: _changed_pages(self.pages[family], family, gone, come) for family in Family}
         made = _Index(pages, tuple(carriers))
         if "counts" in self.__dict__:
             made.__dict__["counts"] = {family: self._recounted(pages[family], family) for family in Family}
@@ -146,7 +146,7 @@ class _Index:
         return +found
 
 
-def _turned(pages: Pages, family: Family, gone: Iterable[Eni], come: Iterable[Eni]) -> Pages:
+def _changed_pages(pages: Pages, family: Family, gone: Iterable[Eni], come: Iterable[Eni]) -> Pages:
     """Return the pages after some ENIs have gone and others have come; unchanged pages stay the same objects."""
     owners: dict[int, dict[int, tuple[Eni, ...]]] = {}  # by page, for the pages that change
     for some, is_gone in ((gone, True), (come, False)):

@@ -50,7 +50,7 @@ def minus(one: Ranges, other: Ranges) -> Ranges:
     return tuple(found)
 
 
-def apart(one: Ranges, other: Ranges) -> Ranges:
+def symmetric_difference(one: Ranges, other: Ranges) -> Ranges:
     """Return the numbers that are in exactly one of the sets."""
     if one is other or one == other:
         return ()

@@ -112,11 +112,11 @@ class Differences(Generic[N]):
 
 def changes(before: tuple[N, ...], after: tuple[N, ...]) -> Differences[N]:
     """Return what differs. The same question about the same lists is answered once."""
-    return cast("Differences[N]", _found(ById(before), ById(after)))
+    return cast("Differences[N]", _find_differences(ById(before), ById(after)))
 
 
 @lru_cache(maxsize=16)
-def _found(before: ById[tuple[N, ...]], after: ById[tuple[N, ...]]) -> Differences[N]:
+def _find_differences(before: ById[tuple[N, ...]], after: ById[tuple[N, ...]]) -> Differences[N]:
     """Stride over both lists as long as they are equal, and go by names where they aren't."""
     gone, come = dict[str, N](), dict[str, N]()
     old, new, at, there, stride = before.value, after.value, 0, 0, 1

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from sgdataplane.contract.names import known, logged_counter
+from sgdataplane.contract.names import logged_counter, recognize
 from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
     attribute,
@@ -79,7 +79,7 @@ def _read_counters(netlink: Nfnetlink, table: str, family: str, most: int) -> di
     found: dict[str, Counted] = {}
     handle = _table_handle(netlink, table, number)
     for entry in listed(netlink, uapi.GETOBJ, number, table, most):
-        name = known(entry[uapi.OBJ_NAME])
+        name = recognize(entry[uapi.OBJ_NAME])
         if name is not None and number_of(entry[uapi.OBJ_TYPE]) == uapi.OBJ_COUNTER:
             found[name] = _counted(entry, handle)
     return found
@@ -133,7 +133,7 @@ def _logged_by(rule: bytes) -> Iterator[str]:
         expression = parse_attributes(one)
         kind, data = expression[uapi.EXPRESSION_NAME], parse_attributes(expression.get(uapi.EXPRESSION_DATA, b""))
         if kind == COUNTS:
-            counted.add(known(data.get(uapi.OBJREF_NAME, b"")))
+            counted.add(recognize(data.get(uapi.OBJREF_NAME, b"")))
         elif kind == LOGS and (name := logged_counter(text_of(data.get(uapi.LOG_PREFIX, b"")))) in counted:
             yield str(name)
 

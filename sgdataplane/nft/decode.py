@@ -171,7 +171,7 @@ class _RuleReader:
         """
         into, source = parts
         if source in attributes:
-            self.statements.append(self._set(what, key, self._held(attributes, source)))
+            self.statements.append(self._set(what, key, self._register_of(attributes, source)))
         elif self.found is not None:
             raise UnreadableError(LOOKED_UP)
         elif loaded is not None:
@@ -199,12 +199,12 @@ class _RuleReader:
         part = length if sum(lengths) > length else 0
         self.registers.put(number_of(attributes[uapi.PAYLOAD_DREG]), Register(found, lengths, part))
 
-    def _held(self, attributes: Attributes, name: int) -> Register:
+    def _register_of(self, attributes: Attributes, name: int) -> Register:
         return self.registers.get(number_of(attributes[name]))
 
     def _bitwise(self, attributes: Attributes) -> None:
         """Apply mask and xor to a register."""
-        held = self._held(attributes, uapi.BITWISE_SREG)
+        held = self._register_of(attributes, uapi.BITWISE_SREG)
         if (
             number_of(attributes.get(uapi.BITWISE_OP, b""))
             or len(held.fields) != 1
@@ -221,7 +221,7 @@ class _RuleReader:
 
     def _byteorder(self, attributes: Attributes) -> None:
         """Swap the byte order of a register."""
-        held = self._held(attributes, uapi.BYTEORDER_SREG)
+        held = self._register_of(attributes, uapi.BYTEORDER_SREG)
         sizes = {number_of(attributes[name]) for name in (uapi.BYTEORDER_LENGTH, uapi.BYTEORDER_SIZE)}
         is_plain = len(held.fields) == 1 and held.mask is None and not held.is_swapped
         if not is_plain or held.fields[0].key_type not in HOST_ORDER or sizes != {LONGEST[held.fields[0].key_type]}:
@@ -230,7 +230,7 @@ class _RuleReader:
 
     def _cmp(self, attributes: Attributes) -> None:
         """Read a comparison of a register with a value, as one or several matches."""
-        held, op = self._held(attributes, uapi.CMP_SREG), number_of(attributes[uapi.CMP_OP])
+        held, op = self._register_of(attributes, uapi.CMP_SREG), number_of(attributes[uapi.CMP_OP])
         data = _value(attributes[uapi.CMP_DATA])
         if held.below and op == uapi.EQ and not any(data):
             self.statements.append(OneIn(held.below))
@@ -293,7 +293,7 @@ class _RuleReader:
 
     def _range(self, attributes: Attributes) -> None:
         """Read a comparison of a register with a range."""
-        held = self._held(attributes, uapi.RANGE_SREG)
+        held = self._register_of(attributes, uapi.RANGE_SREG)
         ends = (_value(attributes[uapi.RANGE_FROM]), _value(attributes[uapi.RANGE_TO]))
         if len(held.fields) != 1 or held.mask is not None or held.part or held.order != "big":
             raise UnreadableError("a range of a kind that we don't write")
@@ -302,7 +302,7 @@ class _RuleReader:
 
     def _lookup(self, attributes: Attributes) -> None:
         """Read a look-up in a set or map."""
-        held, name = self._held(attributes, uapi.LOOKUP_SREG), text_of(attributes[uapi.LOOKUP_SET])
+        held, name = self._register_of(attributes, uapi.LOOKUP_SREG), text_of(attributes[uapi.LOOKUP_SET])
         paired = self.sets.paired(name)
         if paired is not None:
             self._in_set(held, name, paired, attributes)

@@ -25,7 +25,7 @@ def hooked(data: bytes, family: int) -> tuple[str | None, Hook | None] | None:
     Most chains are listed as before, so results are remembered.
     """
     chain = parse_attributes(data)
-    return (names.known(chain[uapi.CHAIN_NAME]), hook_of(chain, family)) if uapi.CHAIN_HOOK in chain else None
+    return (names.recognize(chain[uapi.CHAIN_NAME]), hook_of(chain, family)) if uapi.CHAIN_HOOK in chain else None
 
 
 def hook_of(chain: Mapping[int, bytes], family: int) -> Hook | None:

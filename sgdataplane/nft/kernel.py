@@ -50,7 +50,7 @@ from sgdataplane.nft.snapshot import (
     read_vouched,
     tables_named,
 )
-from sgdataplane.nft.stamps import kept_stamp
+from sgdataplane.nft.stamps import keep_stamp
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.uapi import number_of
 from sgdataplane.nft.validation import Pace, measure
@@ -218,7 +218,7 @@ class NetlinkKernel:
 
     def run_beside(self, *transactions: Transaction) -> None:
         """Make all changes to other tables than the policy's, whose stamp stays valid if it is."""
-        self._run_at_once(lambda generation: (*transactions, kept_stamp(self._netlink, generation)))
+        self._run_at_once(lambda generation: (*transactions, keep_stamp(self._netlink, generation)))
 
     def run_each(self, commits: Sequence[Commit]) -> Iterator[Commit]:
         """Run the commits one after the other, as Kernel says.

@@ -304,7 +304,7 @@ def tables_named(netlink: Nfnetlink, prefix: str) -> tuple[str, ...]:
         OSError: The kernel refuses.
     """
     with closing(netlink.entries(uapi.kind_of(uapi.GETTABLE), uapi.FAMILIES["inet"], b"")) as entries:
-        found = [names.known(parse_attributes(data)[uapi.TABLE_NAME]) for _, data in islice(entries, MAX_PASSED)]
+        found = [names.recognize(parse_attributes(data)[uapi.TABLE_NAME]) for _, data in islice(entries, MAX_PASSED)]
     return tuple(sorted({name for name in found if name is not None and name.startswith(prefix)}))
 
 
@@ -346,7 +346,7 @@ def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> tuple[l
     kept: list[tuple[str, dict[int, bytes]]] = []
     odd = 0
     for entry in found:
-        known = names.known(entry[attribute_of_name])
+        known = names.recognize(entry[attribute_of_name])
         if known is None:
             odd += 1
             if odd > MAX_FOREIGN_OBJECTS:

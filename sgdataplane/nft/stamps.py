@@ -21,7 +21,7 @@ def restamp(generation: int) -> Transaction:
     return Transaction(TABLE, tuple(Operation(verb, Kind.ELEMENTS, stamp) for verb in (Verb.DELETE, Verb.ADD)))
 
 
-def kept_stamp(netlink: Nfnetlink, generation: int) -> Transaction:
+def keep_stamp(netlink: Nfnetlink, generation: int) -> Transaction:
     """Return what keeps the stamp valid over one commit that doesn't touch the policy's table.
 
     It is empty if the stamp isn't valid at this generation, since somebody else has committed, or there is no such

@@ -148,7 +148,7 @@ class Transaction:
         """
         table = Table(self.name, family=self.family)
         for entry in self.operations:
-            for line in _said(text, table, entry):
+            for line in _written(text, table, entry):
                 yield line, entry
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
@@ -159,7 +159,9 @@ class Transaction:
         table, where = Table(self.name, family=self.family), (self.name, self.family)
         writer = Writer(is_keeping=not self.is_part)
         for entry in self.operations:
-            for messages in _said(writer, table, entry) if entry.sent is None else _sent(writer, table, entry, where):
+            for messages in (
+                _written(writer, table, entry) if entry.sent is None else _sent(writer, table, entry, where)
+            ):
                 yield messages, entry
 
     def __str__(self) -> str:
@@ -193,7 +195,7 @@ def addition(kind: Kind, subject: Subject) -> Operation:
 def _sent(writer: Writer, table: Table, entry: Operation, where: tuple[str, str]) -> tuple[Messages, ...]:
     assert entry.sent is not None
     if where not in entry.sent:
-        entry.sent[where] = tuple(_said(writer, table, entry))
+        entry.sent[where] = tuple(_written(writer, table, entry))
     return entry.sent[where]
 
 
@@ -246,7 +248,7 @@ class Language(Protocol[T_co]):
 _WORDS = {Chain: "chain", Map: "map", Counter: "counter", Timeout: "ct timeout"}  # nft's words
 
 
-def _said(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
+def _written(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
     """Write one operation in a language."""
     match entry.verb, entry.kind:
         case _, Kind.POLICY:

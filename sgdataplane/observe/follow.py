@@ -92,7 +92,7 @@ class Follow:
             now = time.monotonic()
             wait = min(tick, tick if until is None else until) - now
             for key, _ in self._selector.select(max(0.0, wait)):
-                yield from self._heard(key.data)
+                yield from self._receive(key.data)
             if time.monotonic() >= tick:
                 tick = time.monotonic() + TICK_S
                 yield from self._ticked()
@@ -101,7 +101,7 @@ class Follow:
         """Yield what has come until now and wasn't yielded yet."""
         yield from self._ticked()
 
-    def _heard(self, source: Followed) -> Iterator[Told]:
+    def _receive(self, source: Followed) -> Iterator[Told]:
         """Yield what has come from one namespace."""
         with suppress(HostError, OSError):  # the kernel refuses; we ask again
             yield from ((source, entry) for entry in self._open[source][0].read())

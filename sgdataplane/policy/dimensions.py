@@ -131,7 +131,7 @@ def _of_narrowing(rule: Permission, family: Family) -> Ranges | None:
     return ((rule.narrowing.first, rule.narrowing.last),) if rule.narrowing.family is family else ()
 
 
-def _asked_ports(state: CloudState, rule: SecurityGroupRule) -> str:
+def _describe_ports(state: CloudState, rule: SecurityGroupRule) -> str:
     if not rule.port_list_id:
         return _range(rule.port_range)
     return f"{rule.port_list_id} ({_count(len(state.port_list[rule.port_list_id].entries), 'entry', 'entries')})"
@@ -141,7 +141,7 @@ def _range(ports: PortRange | None) -> str:
     return "any" if ports is None else _numbers((ports.first, ports.last), Family.IPV4)
 
 
-def _asked_remote(state: CloudState, rule: SecurityGroupRule) -> str:
+def _describe_remote(state: CloudState, rule: SecurityGroupRule) -> str:
     """Return a remote in words. A prefix list or group is named with its size, as an empty one matches nothing."""
     match rule.remote:
         case GroupRef(group_id):
@@ -196,14 +196,14 @@ PORT = Condition(
     of_rule=lambda rule, _: rule.ports,
     of_packet=lambda packet: packet.port,
     matches=lambda state, _, rule, packet: destination_port_matches(state, rule, packet),
-    asked=_asked_ports,
+    asked=_describe_ports,
 )  # fmt: skip
 # Its numbers are those of members and lists, so they need a state: analyse/order.py, compiler/sides.py.
 REMOTE = Dimension(
     "remote", "remote", "remote", "{}", "{}", ADDRESSES,
     of_packet=lambda packet: packet.remote.value,
     matches=lambda state, group, rule, packet: remote_matches(state, group, rule, packet.remote),
-    asked=_asked_remote,
+    asked=_describe_remote,
     is_of=_is_remote_of,
 )  # fmt: skip
 

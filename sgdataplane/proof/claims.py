@@ -147,7 +147,7 @@ class ClaimMemo:
         key = group.security_group_id, direction
         known = self.found_groups.get(key) or self.groups.get(key)
         if known is None or known[0] is not group:
-            kept = {} if known is None else _kept(*known, group)
+            kept = {} if known is None else _reuse_rules(*known, group)
             rules = [rule for rule in group.rules if rule.direction is direction]
             made = [_same(kept.get(rule.security_group_rule_id), rule) or pooled(group, rule) for rule in rules]
             known = group, sorted(made, key=itemgetter(0))
@@ -168,29 +168,29 @@ class ClaimMemo:
         """
         known, said = before
         start, end = same_ends(known, candidates)
-        turned = [self._said(state, one, family) for one in candidates[start : len(candidates) - end]]
+        turned = [self._find_claim(state, one, family) for one in candidates[start : len(candidates) - end]]
         found = [*said[:start], *turned, *said[len(said) - end :]]
         self._asked += len(candidates)
         for place in [place for place, one in enumerate(found) if not one.is_fixed]:
-            found[place] = self._said(state, candidates[place], family)
+            found[place] = self._find_claim(state, candidates[place], family)
         return found
 
-    def _said(self, state: CloudState, candidate: Candidate, family: Family) -> Said:
+    def _find_claim(self, state: CloudState, candidate: Candidate, family: Family) -> Said:
         """Return what a candidate says, from memory if its rule and group allow that."""
         rule, group, decision = candidate.rule, candidate.group, candidate.decision
         if rule is None or group is None or rule.port_list_id:
-            return self._made(state, candidate, family, is_fixed=rule is None)
+            return self._make_claim(state, candidate, family, is_fixed=rule is None)
         is_on_group = isinstance(rule.remote, GroupRef)
         has_remote = not is_on_group or _has_remote(state, group, rule, family)
         key = (id(rule), decision.security_group_id, family.bits, has_remote)
         known = self.found.get(key) or self.before.get(key)
         if known is None:
-            known = rule, self._made(state, candidate, family, is_fixed=not is_on_group)
+            known = rule, self._make_claim(state, candidate, family, is_fixed=not is_on_group)
         self.found[key] = known
         return known[1]
 
     @staticmethod
-    def _made(state: CloudState, candidate: Candidate, family: Family, *, is_fixed: bool) -> Said:
+    def _make_claim(state: CloudState, candidate: Candidate, family: Family, *, is_fixed: bool) -> Said:
         """Work out what a candidate says."""
         claim = _claim(state, candidate, family)
         return Said(expected(candidate.decision), claim, _is_on_group(candidate), is_fixed)
@@ -205,7 +205,7 @@ class ClaimMemo:
         return every if len(every) <= max(LEAST, 4 * self._asked) else self.found
 
 
-def _kept(before: SecurityGroup, entries: Sequence[Pooled], group: SecurityGroup) -> Mapping[str, Pooled]:
+def _reuse_rules(before: SecurityGroup, entries: Sequence[Pooled], group: SecurityGroup) -> Mapping[str, Pooled]:
     """Return a group's earlier rules by id, if the group differs from then in its rules only; else nothing."""
     return {entry[1].security_group_rule_id: entry for entry in entries} if _is_like(before, group) else {}
 

@@ -65,10 +65,14 @@ def is_end(name: str) -> bool:
 def _name(effects: Effects, ranges: tuple[Range, ...]) -> str:
     """Return the leaf's name. Equal names stand for equal leaves."""
     left = ", ".join(f"{item.first}-{item.last}" for item in ranges)
-    return f"{END}{' '.join(map(_said, effects))} but for {left}" if left else f"{END}{' '.join(map(_said, effects))}"
+    return (
+        f"{END}{' '.join(map(_effect_text, effects))} but for {left}"
+        if left
+        else f"{END}{' '.join(map(_effect_text, effects))}"
+    )
 
 
-def _said(effect: Effect) -> str:
+def _effect_text(effect: Effect) -> str:
     """Return one effect as a part of the leaf's name."""
     match effect:
         case Count(counter):

@@ -26,7 +26,7 @@ from sgdataplane.proof.program import Program
 from sgdataplane.proof.proven import ProvenGate, judging
 from sgdataplane.proof.specification import Namespace
 from sgdataplane.proof.step import FieldReading
-from sgdataplane.proof.structure import Structure, said
+from sgdataplane.proof.structure import Structure, map_value
 from sgdataplane.proof.template import Template
 from sgdataplane.proof.walk import Mismatch
 
@@ -137,7 +137,7 @@ class GateCheck:
             one.check(Crossing(self.namespace.wanted.site, hook, family, ifname))
         self.cells += one.cells
         self.chains |= one.chains
-        keys = {asked: said(self.structure, *asked) for asked in one.keys}
+        keys = {asked: map_value(self.structure, *asked) for asked in one.keys}
         basis = self.namespace.basis(ifname)
         return ProvenGate(basis, frozenset(one.chains), frozenset(one.maps), keys, one.roots)
 

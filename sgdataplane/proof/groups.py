@@ -83,7 +83,7 @@ class GroupsWalk(Walk):
         if self._is_ranked(effects, state):
             self.cells += 1
             return
-        for same, atoms in self._said(effects):
+        for same, atoms in self._boxes_of_priority(effects):
             part = state.cell[GROUP_SET] & atoms
             if part:
                 self._compare((*state.cell[:GROUP_SET], part), same, state)
@@ -100,7 +100,7 @@ class GroupsWalk(Walk):
         is_by_map = bool(before) and isinstance(before[-1], MapPriority)
         if not is_by_map or any(hole[GROUP_SET] & self.numbered != self.numbered for hole in state.holes):
             return False
-        self._said(before)
+        self._boxes_of_priority(before)
         meeting, holding = self.order.headers.among(state.cell[:GROUP_SET], state.boxes & ~self.order.nobody)
         if meeting & ~holding:
             return False
@@ -116,7 +116,7 @@ class GroupsWalk(Walk):
         if found is not None:
             raise Mismatch(found[1], found[0], None, "")
 
-    def _said(self, effects: Effects) -> tuple[tuple[Boxes, Atoms], ...]:
+    def _boxes_of_priority(self, effects: Effects) -> tuple[tuple[Boxes, Atoms], ...]:
         """Return the boxes that the priority stands for after these effects, each with its group sets."""
         if effects not in self._parts:
             assert isinstance(self.priorities, Priorities)

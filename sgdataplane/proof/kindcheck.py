@@ -26,7 +26,7 @@ from sgdataplane.proof.claims import AXES, Claim, Ranges
 from sgdataplane.proof.far import NO_MEMBER
 from sgdataplane.proof.groups import GroupOrder, GroupsWalk
 from sgdataplane.proof.kinds import FAR, GROUP_SET, LOCAL, PROTOCOL, SessionKind
-from sgdataplane.proof.leaves import Leaves, ProvenLeaf, Standing, check_heads, gone_of, leaf_of
+from sgdataplane.proof.leaves import Leaves, ProvenLeaf, Standing, check_heads, leaf_of, unused_leaves
 from sgdataplane.proof.order import BoxOrder, Cell, indices, meet
 from sgdataplane.proof.partial import PartialWalk
 from sgdataplane.proof.priority import GroupSetAtom, Priorities
@@ -138,9 +138,9 @@ class KindCheck:
 
     def __post_init__(self) -> None:
         self.atoms = self.shared.atoms[self.kind.family]
-        self._groups = self._kept_groups()
+        self._groups = self._reuse_groups()
         self._borders = self._groups.borders if self._groups is not None else sorted(self.groups.borders)
-        self._addresses = self._kept_addresses()
+        self._addresses = self._reuse_addresses()
         self.winners = self.shared.winners
         self.own = self.own_ranks(self.winners, self.side)
 
@@ -164,7 +164,7 @@ class KindCheck:
             program.behead(name)
         return program
 
-    def _kept_groups(self) -> ProvenGroups | None:
+    def _reuse_groups(self) -> ProvenGroups | None:
         """Return what an earlier proof has shown of the first walk, if that still holds for the same ranks."""
         found, structure = self.earlier[0] if self.earlier is not None else None, self.shared.structure
         is_same = (
@@ -177,7 +177,7 @@ class KindCheck:
         )
         return found if is_same else None
 
-    def _kept_addresses(self) -> ProvenAddresses | None:
+    def _reuse_addresses(self) -> ProvenAddresses | None:
         """Return what an earlier proof has shown of the second walk, except what its leaves give way to.
 
         Return None if it doesn't hold any more.
@@ -190,7 +190,7 @@ class KindCheck:
             and found.claims == self.side.of_addresses
             and found.has_same_ranks(self.shared.winners)
             and all(self.side.blocks.get(remote, ranges) == ranges for remote, ranges in found.blocks.items())
-            and not self._gone_of(found.leaves)
+            and not self._unused_leaves(found.leaves)
         )
         return found if is_same else None
 
@@ -217,13 +217,13 @@ class KindCheck:
         groups = self._groups
         if groups is None or groups.ranks != self.own:
             groups = self._proven_groups()
-        found = self._kept(groups) or self._partly_proven(groups)
+        found = self._reuse_walk(groups) or self._partly_proven(groups)
         if found is None:
             addresses = self._proven_addresses(groups.entries)
             found = addresses, self._compared(groups.others, addresses)
         return groups, *found
 
-    def _kept(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
+    def _reuse_walk(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
         """Return the earlier second walk if its leaves are still right.
 
         A wrong leaf may be one that no packet comes to any more, so a wrong one only means that the walk must be
@@ -286,7 +286,7 @@ class KindCheck:
         others = walk.new_program()
         for name in again:  # a changed leaf is read again even if no packet comes there any more
             others.add(name)
-        for name in self._gone_of(leaves):
+        for name in self._unused_leaves(leaves):
             del leaves[name]
         leaves |= {leaf.name: leaf for name in walk.left - again for leaf in leaf_of(walk.program, name, places)}
         leaves |= {leaf.name: leaf for name in again for leaf in leaf_of(others, name, places)}
@@ -303,9 +303,13 @@ class KindCheck:
         self.chains |= walk.names
         return found, standing
 
-    def _gone_of(self, leaves: Leaves) -> list[str]:
+    def _unused_leaves(self, leaves: Leaves) -> list[str]:
         """Return the names of leaves whose candidate doesn't exist any more."""
-        return [] if self.earlier is None else gone_of(leaves, self.earlier[2].order, self.side.order, self.side.places)
+        return (
+            []
+            if self.earlier is None
+            else unused_leaves(leaves, self.earlier[2].order, self.side.order, self.side.places)
+        )
 
     def _compared(self, priorities: AbstractSet[int | None], addresses: ProvenAddresses) -> Standing:
         """Compare leaves with all ranks, unless an earlier proof did so and the result can't have changed."""

@@ -90,7 +90,9 @@ def leaf_of(program: Program, name: str, known: Container[Outcome]) -> Iterator[
         yield ProvenLeaf(name, outcome, bound.ranges if bound is not None else ())
 
 
-def gone_of(leaves: Leaves, before: Sequence[Outcome], now: Sequence[Outcome], places: Container[Outcome]) -> list[str]:
+def unused_leaves(
+    leaves: Leaves, before: Sequence[Outcome], now: Sequence[Outcome], places: Container[Outcome]
+) -> list[str]:
     """Return the names of leaves whose candidate doesn't exist any more.
 
     The leaf of a step stays when its chain goes. `before` and `now` are the earlier and the present order of

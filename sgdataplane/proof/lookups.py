@@ -54,7 +54,7 @@ class Lookup:
         values: dict[int, dict[MapKey, Datum]] = {}
         for key, value in entry.elements:
             values.setdefault(page_of(key), {})[key] = value
-        return cls({number: _kept(found, known.get(number)) for number, found in values.items()})
+        return cls({number: _reuse_page(found, known.get(number)) for number, found in values.items()})
 
     def get(self, key: MapKey) -> Datum | None:
         """Return what the map holds for a key."""
@@ -100,7 +100,7 @@ def _is_in_place(number: int, page: LookupPage, before: LookupPage | None) -> bo
     return page is before or all(page_of(key) == number for key in page.values)
 
 
-def _kept(values: dict[MapKey, Datum], before: LookupPage | None) -> LookupPage:
+def _reuse_page(values: dict[MapKey, Datum], before: LookupPage | None) -> LookupPage:
     return before if before is not None and before.values == values else LookupPage(None, values)
 
 

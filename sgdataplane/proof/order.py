@@ -92,10 +92,10 @@ class _Dimension:
         if found is None:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
-            found = self._known[atoms] = self._asked(atoms)
+            found = self._known[atoms] = self._join_nodes(atoms)
         return found
 
-    def _asked(self, atoms: Atoms) -> tuple[Boxes, Boxes]:
+    def _join_nodes(self, atoms: Atoms) -> tuple[Boxes, Boxes]:
         """Work out what among() returns, by joining nodes of the tree."""
         unions, common, size = self._unions, self._common, self._size
         some, every = 0, -1

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import product
 
 from sgdataplane.model.state import Remote
-from sgdataplane.net.ranges import apart
+from sgdataplane.net.ranges import symmetric_difference
 from sgdataplane.net.values import AH, PORT_PROTOCOLS
 from sgdataplane.nft.changes import between
 from sgdataplane.nft.ir import Range
@@ -202,7 +202,7 @@ def _is_in(box: RegionBox, other: RegionBox) -> bool:
 def _apart(one: Ranges, other: Ranges) -> Ranges:
     """Return the numbers that exactly one of both has."""
     numbers = (tuple([(int(item.first), int(item.last)) for item in some]) for some in (one, other))
-    return tuple(Range(first, last) for first, last in apart(*numbers))
+    return tuple(Range(first, last) for first, last in symmetric_difference(*numbers))
 
 
 def _atoms(axis: Axis, ranges: Covered) -> int:

@@ -117,14 +117,14 @@ class ProfileCheck:
             for family in Family:
                 side = SideClaims.of(self.state, self.shared, candidates, family, self._earlier(direction, family))
                 for kind in kinds_of(self.site, direction, family):
-                    self.kinds[kind] = self._known(kind, side) or self._checked(kind, side)
+                    self.kinds[kind] = self._reuse_kind(kind, side) or self._checked(kind, side)
 
     def _earlier(self, direction: Direction, family: Family) -> SideClaims | None:
         """Return what an earlier proof compared with in that direction and family."""
         kinds = (found for profile, _ in self.known for found in profile.kinds.items())
         return next((known.side for k, known in kinds if k.direction is direction and k.family is family), None)
 
-    def _known(self, kind: SessionKind, side: SideClaims) -> ProvenKind | None:
+    def _reuse_kind(self, kind: SessionKind, side: SideClaims) -> ProvenKind | None:
         """Return the kind as an earlier proof left it, if that still holds."""
         roots = self.roots.get((kind.direction, kind.family), ())
         for profile, shared in self.known:

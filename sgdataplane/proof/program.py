@@ -379,7 +379,7 @@ class Program:
             step.numbers = vmap.name
         elif vmap.field in self.reading.known:
             value = self.reading.known[vmap.field]
-            return value is not LACKING and value not in NO_KEYS and self._known(step, vmap, value)
+            return value is not LACKING and value not in NO_KEYS and self._look_up_known(step, vmap, value)
         elif (axis := self._axis.get(id(vmap.field))) is None:
             step.problem = f"it looks up {vmap.field.name.lower()}, about which the proof knows nothing"
         else:
@@ -390,7 +390,7 @@ class Program:
             return bool(step.groups or axis not in self.within)
         return True
 
-    def _known(self, step: RuleStep, vmap: VerdictMap, value: Key) -> bool:
+    def _look_up_known(self, step: RuleStep, vmap: VerdictMap, value: Key) -> bool:
         """Decide a look-up of a known value. Return False if it finds nothing."""
         found = self._element(vmap.name, value) if vmap.name else among(vmap, value)
         if found is not None:

@@ -277,7 +277,7 @@ class _Work:
         except GateMismatch as difference:
             return self._account(of_gate(self._table, self._namespace, difference))
         except ProfileMismatch as difference:
-            return self._account(self._shown(difference))
+            return self._account(self._make_counterexample(difference))
 
     def _proven(self, start: _Basis) -> ProvenTable:
         """Prove the fixed part and all profiles. Return all that the next proof can start from."""
@@ -292,7 +292,7 @@ class _Work:
             self._audits,
         )  # fmt: skip
 
-    def _shown(self, difference: ProfileMismatch) -> Counterexample:
+    def _make_counterexample(self, difference: ProfileMismatch) -> Counterexample:
         """Return the counterexample for a difference in rules.
 
         If no packet can show that difference, the chains may be wrong about other packets, too, so these are tried.

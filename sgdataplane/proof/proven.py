@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Key
-from sgdataplane.proof.structure import Structure, said
+from sgdataplane.proof.structure import Structure, map_value
 
 RULES = "profile-"  # names of chains where the rules of an ENI begin start so
 Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # the chains where the rules of an ENI begin
@@ -49,7 +49,7 @@ class ProvenGate:
             structure.changed.isdisjoint(self.chains)
             and structure.changed_maps.isdisjoint(self.maps)
             and all(
-                said(structure, *asked) == value
+                map_value(structure, *asked) == value
                 for asked, value in self.keys.items()
                 if asked[0] in structure.changed_maps
             )

@@ -133,7 +133,7 @@ class ChainPairs:
         self.names.add(other)
         before, after = structure.gone.get(one) or structure.table.chain.get(one), structure.table.chain.get(other)
         if before is None or after is None or one in self.leaves or not self._is_comparable(before, after):
-            self._found(box)
+            self._note_box(box)
         else:
             self._chains(before.rules, after.rules, box)
 
@@ -153,7 +153,7 @@ class ChainPairs:
             if self._takes_all(mine) and self._takes_all(theirs):
                 return
 
-    def _found(self, box: RegionBox | None) -> None:
+    def _note_box(self, box: RegionBox | None) -> None:
         """Note a box in which the chains may differ.
 
         Raises:
@@ -178,26 +178,26 @@ class ChainPairs:
             self._maps(one, other, self._narrowed(box, before), rests)
         elif not is_like or one != other or isinstance(one, VerdictMap):
             for rule in (mine, theirs):
-                self._found(self._narrowed(box, takewhile(_is_match, rule.statements)))
+                self._note_box(self._narrowed(box, takewhile(_is_match, rule.statements)))
 
     def _pair(self, one: Verdict, other: Verdict, box: RegionBox | None) -> None:
         """Compare where two verdicts lead."""
         if box is not None and one.kind is other.kind and one.chain and other.chain:
             self.compare(one.chain, other.chain, box)
         elif box is not None and one != other:
-            self._found(box)
+            self._note_box(box)
 
     def _maps(self, one: VerdictMap, other: VerdictMap, box: RegionBox | None, rests: Rests) -> None:
         """Compare two look-ups in elements of their own, for each interval of values in which they may differ."""
         axis = self._axes.get(one.field)
         if box is None or axis is None:
-            self._found(box)
+            self._note_box(box)
             return
         if not is_sorted([item for item, _ in other.entries]):
             raise UntoldError
         ways = self._differing(one.entries, other.entries)
         if sum(map(len, ways)) > MOST:
-            self._found(box)
+            self._note_box(box)
             return
         for first, after in pairwise(sorted({end for some in ways for item, _ in some for end in _ends_of(item)})):
             found = [_at(some, first) for some in ways]
@@ -218,7 +218,7 @@ class ChainPairs:
     def _ways(self, one: Verdict | None, other: Verdict | None, box: RegionBox) -> None:
         """Compare where two look-ups lead; None stands for a verdict that isn't known."""
         if one is None or other is None:
-            self._found(box)
+            self._note_box(box)
         else:
             self._pair(one, other, box)
 

@@ -190,7 +190,7 @@ class Namespace:
         link, fields = self.link(hook, family, ifname), tracked(fields)
         done, says = _Done(fields), ""
         if not end:
-            clause = _first(self._known_clauses(hook, family, ifname, is_adopting), fields)
+            clause = _first(self._clauses_for_known(hook, family, ifname, is_adopting), fields)
             end, says = done.do(clause.outcome), clause.says
         direction = next((side for side in Direction if end == JUDGE[side]), None)
         if link is not None and direction is not None:
@@ -201,7 +201,7 @@ class Namespace:
             end, says = done.do(clause.outcome), says or clause.says
         return PacketFate(end, tuple(done.counters), done.mark, done.packet_mark, says)
 
-    def _known_clauses(self, *place: *tuple[Direction, Family, str, bool]) -> list[FixedClause]:
+    def _clauses_for_known(self, *place: *tuple[Direction, Family, str, bool]) -> list[FixedClause]:
         if place not in self._clauses:
             self._clauses[place] = self.clauses(*place[:3], is_adopting=place[3])
         return self._clauses[place]

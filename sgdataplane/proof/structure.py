@@ -179,7 +179,7 @@ class Paired:
     values: tuple[Range, ...]
 
 
-def said(structure: Structure, name: str, key: Key) -> object:
+def map_value(structure: Structure, name: str, key: Key) -> object:
     """Return the value of a key in a map, with the lifetime of the map's elements.
 
     Return what is Paired with the key, if it is a set; None if there is no such map.

@@ -50,7 +50,7 @@ from sgdataplane.proof.claims import Ranges
 from sgdataplane.proof.fixed import EVERY_END, LAST, Common, Own, ends_at, renamed
 from sgdataplane.proof.proven import ProvenGate, Roots, judging
 from sgdataplane.proof.step import APART
-from sgdataplane.proof.structure import INTERFACES, Paired, Structure, said
+from sgdataplane.proof.structure import INTERFACES, Paired, Structure, map_value
 
 BY_NUMBER = (PROFILES, WINNERS)  # the maps in which the base chain looks up a priority, in this order
 
@@ -93,7 +93,7 @@ class Template:
         """Make a template of a proven interface; None if the interface is of a kind that can't be one."""
         table = structure.table
         by_interface = (e.name for e in table.maps if e.key_type is KeyType.IFNAME or e.key_type in PAIRED)
-        values = {name: said(structure, name, own.ifname) for name in by_interface}
+        values = {name: map_value(structure, name, own.ifname) for name in by_interface}
         made = cls(common, own, table.chain, values, gate.roots, dict(_profiles(table)))
         try:
             reading = _Reading(made, structure, own)
@@ -288,7 +288,7 @@ class _Reading:
     def _in_set(self, hook: Direction, one: InSet, other: InSet) -> None:
         """Read two look-ups in a set, as matches on what it has for the two interfaces."""
         require(one == other and one.interface is self._template.common.site.interface(hook))
-        mine, others = self._template.values.get(one.name), self._said(one.name)
+        mine, others = self._template.values.get(one.name), self._read_other(one.name)
         if not (isinstance(mine, Paired) and isinstance(others, Paired)):
             raise Unlike
         self._match(hook, *(Match(one.field, found.values, one.negate, one.mask) for found in (mine, others)))
@@ -316,7 +316,7 @@ class _Reading:
         if one.name in BY_NUMBER:
             require(one == other and one.field is Field.PACKET_PRIORITY)
             return None
-        mine, others, stays = self._held(hook, one, other)
+        mine, others, stays = self._read_maps(hook, one, other)
         if mine is None or others is None or not stays:
             return None
         require(isinstance(mine, Verdict) and isinstance(others, Verdict))
@@ -326,7 +326,7 @@ class _Reading:
 
     def _counted(self, hook: Direction, one: MapCount, other: MapCount) -> bool:
         """Read two counts by interface. Return whether the rule goes on."""
-        mine, others, stays = self._held(hook, one, other)
+        mine, others, stays = self._read_maps(hook, one, other)
         if mine is None or others is None:
             return False
         require(isinstance(mine, Count) and isinstance(others, Count) and stays)
@@ -335,7 +335,7 @@ class _Reading:
         self._effect(mine, others)
         return True
 
-    def _held(
+    def _read_maps(
         self, hook: Direction, one: VerdictMap | MapCount, other: VerdictMap | MapCount
     ) -> tuple[object, object, bool]:
         """Return what maps of interfaces hold for the two, and whether that stays. Both have something, or none has."""
@@ -345,15 +345,15 @@ class _Reading:
             require(not site.is_leaving(hook))
             return None, None, True
         (mine, stays), (others, stay) = (
-            _element(found) for found in (self._template.values.get(name), self._said(name))
+            _element(found) for found in (self._template.values.get(name), self._read_other(name))
         )
         require(stays == stay and (mine is None) == (others is None))
         return mine, others, stays
 
-    def _said(self, name: str) -> object:
+    def _read_other(self, name: str) -> object:
         """Return what a map says of the other interface, and note that it was read."""
         asked = name, self._own.ifname
-        found = said(self._structure, *asked)
+        found = map_value(self._structure, *asked)
         if found is not None and self._structure.table.map[name].lifetime:
             self._maps.add(name)
         else:
@@ -394,7 +394,7 @@ class _Reading:
     def _leads(self, number: int) -> str | None:
         """Return the chain that the base chain leads to with that priority; None if to none."""
         for name in BY_NUMBER:
-            found = said(self._structure, name, number)
+            found = map_value(self._structure, name, number)
             self._keys[name, number] = found
             verdict = _element(found)[0]
             if isinstance(verdict, Verdict):

@@ -142,9 +142,12 @@ class Walk:
 
         That part is walked from where the step sends it.
         """
-        limits, asked = step.limits, self._asked(following[0], step, step.asked, state) if step.asked else ()
+        limits, asked = (
+            step.limits,
+            self._limit_by_priority(following[0], step, step.asked, state) if step.asked else (),
+        )
         if step.guard is not None:
-            first = self._asked(following[0], step, step.asked_first, state) if step.asked_first else ()
+            first = self._limit_by_priority(following[0], step, step.asked_first, state) if step.asked_first else ()
             self._check_ports(following[0], (*step.guard, *first), state)
         cell = _narrowed(state.cell, (*limits, *asked) if asked else limits)
         if cell is None:
@@ -162,7 +165,7 @@ class Walk:
         self._go(following, verdict, inside)
         return cell
 
-    def _asked(self, chain: str, step: RuleStep, matches: tuple[Match, ...], state: State) -> Limits:
+    def _limit_by_priority(self, chain: str, step: RuleStep, matches: tuple[Match, ...], state: State) -> Limits:
         """Return the packets whose priority is as these matches of a step ask.
 
         Raises:

@@ -111,7 +111,7 @@ def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Cou
     local = next((p.first for p in eni.own_prefixes if p.family is crossing.family), 0) if eni else 0
     place = _Place(crossing.hook, difference.chain, difference.is_adopting)
     clause = None if mismatch.box is None else difference.clauses[mismatch.box]
-    shown = _shown(table, namespace, place, _crossing(difference, local))
+    shown = _find_counterexample(table, namespace, place, _crossing(difference, local))
     found = shown or _hidden(table, place, next(_crossing(difference, local)), clause.says if clause else "")
     return replace(found, problem=mismatch.problem)
 
@@ -121,7 +121,9 @@ def of_profile(table: Table, namespace: Namespace, difference: ProfileMismatch) 
     site, claim = namespace.wanted.site, difference.claim
     shown: Counterexample | None = None
     for hook in (difference.kind.direction, difference.kind.direction.other):
-        shown = shown or _shown(table, namespace, _Place(hook, hook.value), _judged(difference, site, hook))
+        shown = shown or _find_counterexample(
+            table, namespace, _Place(hook, hook.value), _judged(difference, site, hook)
+        )
     if shown is None:
         hook = difference.kind.direction
         says = in_words(claim.decision) if claim else ""
@@ -142,7 +144,7 @@ class _Place(NamedTuple):
         return ends_at(self.hook).get(self.chain, "")
 
 
-def _shown(
+def _find_counterexample(
     table: Table, namespace: Namespace, place: _Place, tries: Iterator[Mapping[Field, Key]]
 ) -> Counterexample | None:
     """Return the first packet whose fate in the table isn't the specified one; None if none was found."""

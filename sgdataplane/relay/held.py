@@ -207,7 +207,7 @@ def is_known(path: Path) -> bool:
     return path.partition("/")[0] in KINDS
 
 
-def known(change: Revision) -> Revision:
+def without_unknown_kinds(change: Revision) -> Revision:
     """Return a revision without the paths of unknown kinds."""
     puts = {path: body for path, body in change.puts.items() if is_known(path)}
     return replace(change, puts=puts, deletes=frozenset(filter(is_known, change.deletes)))

@@ -33,7 +33,7 @@ from sgdataplane.relay.counts import (
     WAS_REVOKED,
     RelayCounts,
 )
-from sgdataplane.relay.held import HeldDocuments, known
+from sgdataplane.relay.held import HeldDocuments, without_unknown_kinds
 from sgdataplane.relay.memory import give_back
 from sgdataplane.relay.streams import REPORT_S, Left, RateLimiter, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
@@ -308,7 +308,7 @@ class Watcher:
 
     def _watch(self) -> None:
         """Hand revisions to the relay, for as long as the store's watch yields any."""
-        for change in map(known, self._store.watch(self._documents.revision, timeout=LOOK_S)):
+        for change in map(without_unknown_kinds, self._store.watch(self._documents.revision, timeout=LOOK_S)):
             documents = self._documents.after(change)
             self._hand(partial(self._relay.take, documents, change))
             self._documents = documents

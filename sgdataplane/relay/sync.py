@@ -56,7 +56,7 @@ LOGGER = logging.getLogger("sgdataplane.sync")
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def lock_folder(path: Path) -> Iterator[None]:
     """Lock a folder, so that this process alone writes generations there while the block runs.
 
     Raises:
@@ -202,7 +202,7 @@ class HostSync:
                 await self._stream(url)
             except (BadMessageError, OlderError, EndpointError, WebSocketException, OSError, EOFError) as error:
                 self.counts.failures[_counted(error, was_open=self.counts.is_connected)] += 1
-                told = visible(f"{url}: {_told(error)}")
+                told = visible(f"{url}: {_describe_end(error)}")
                 self._trouble_log.write(url, f"no stream from the relay, all stays as it is: {told}")
             finally:
                 self.counts.note_end()
@@ -382,7 +382,7 @@ def run_sync(  # noqa: PLR0913  # what the command line says
             await task
         other.cancel()
 
-    with held(folder):
+    with lock_folder(folder):
         asyncio.run(follow(Folder.open(folder)))
 
 
@@ -395,7 +395,7 @@ def _counted(error: Exception, *, was_open: bool) -> str:
     return ENDED if was_open else UNREACHABLE
 
 
-def _told(error: Exception) -> str:
+def _describe_end(error: Exception) -> str:
     """Return why a stream has ended, for people."""
     if isinstance(error, ConnectionClosed):
         end, ours = error.rcvd, error.sent

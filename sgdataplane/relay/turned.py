@@ -86,8 +86,8 @@ class Turned:
         both = _Both(before, after)
         enis = dict.fromkeys((*map(name_of, paths.get(ResourceKind.ENI, ())), *_bound_anew(both, paths, topics)))
         return Turned(
-            tuple(_turned_groups(both, paths.get(ResourceKind.GROUP, ()), topics)),
-            tuple(_turned_enis(both, enis, host_of)),
+            tuple(_changed_groups(both, paths.get(ResourceKind.GROUP, ()), topics)),
+            tuple(_changed_enis(both, enis, host_of)),
             tuple(path for kind in OTHERS for path in paths.get(kind, ()) if both.is_changed(path)),
         )
 
@@ -114,7 +114,7 @@ def _differ(before: Body | None, after: Body | None) -> bool:
     return state_in(before) != state_in(after)
 
 
-def _turned_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Iterator[TurnedGroup]:
+def _changed_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Iterator[TurnedGroup]:
     for name in map(name_of, paths):
         before, after = both.of(ResourceKind.GROUP, name)
         if _differ(before, after):
@@ -122,7 +122,7 @@ def _turned_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Iterat
             yield TurnedGroup(name, topics.groups.get(name), GroupFacts.of(after) if after else None, is_stub_changed)
 
 
-def _turned_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator[TurnedEni]:
+def _changed_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator[TurnedEni]:
     for name in names:
         before, after = both.of(ResourceKind.ENI, name)
         old = EniFacts.of(before, host_of(both.before, before)) if before else None

@@ -19,7 +19,7 @@ from sgdataplane.visible import visible
 MAX_ADDRESS = 200  # characters; keys of for_each may be of any length
 
 
-def addressed(loaded: Loaded, *others: Loaded) -> Loaded:
+def with_addresses(loaded: Loaded, *others: Loaded) -> Loaded:
     """Return the same state with Terraform addresses in place of ids, for objects that have one.
 
     The addresses of `others` count as well, so an object that two states have gets one name in both. Where addresses
@@ -49,7 +49,7 @@ class _Names:
 
         The group that stands for another group's own members keeps the ending that tells the two apart.
         """
-        address = shown(self.places.address(some_id))
+        address = printable_address(self.places.address(some_id))
         is_own = some_id.endswith(standins.OWN_MEMBERS)
         return f"{address}{standins.OWN_MEMBERS}" if address and is_own else address or some_id
 
@@ -59,8 +59,8 @@ class _Names:
         A rule that stands for a default of another cloud keeps its id, and one that isn't exact keeps the ending that
         says so.
         """
-        address = shown(self.places.address(group_id, rule_id))
-        if not address or address == shown(self.places.address(group_id)):
+        address = printable_address(self.places.address(group_id, rule_id))
+        if not address or address == printable_address(self.places.address(group_id)):
             return rule_id
         return address + next((mark for mark in standins.MARKS if rule_id.endswith(mark)), "")
 
@@ -113,7 +113,7 @@ def distinct(names: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def shown(address: str) -> str:
+def printable_address(address: str) -> str:
     """Return an address as a name: printable, and at most MAX_ADDRESS characters.
 
     The author of a plan may choose keys of any characters and length.

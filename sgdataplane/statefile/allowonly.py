@@ -20,7 +20,7 @@ from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.allowed import BLOCK, EVERYWHERE, PORTS, Allowed
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.fields import Fields, Place
-from sgdataplane.statefile.resources import made_id
+from sgdataplane.statefile.resources import make_id
 from sgdataplane.statefile.sections import Sections
 
 ACCEPT, WIDENED, NARROWED, CLOSED = 1, 2, 99, 100  # priorities
@@ -248,7 +248,7 @@ def numbered(rules: Iterable[Allowed]) -> Iterator[Allowed]:
     for rule in rules:
         name = rule.rule_id or content_id(rule)
         taken[name] = number = taken.get(name, 0) + 1
-        yield replace(rule, rule_id=name if number == 1 else made_id(f"{name}-{number}"))
+        yield replace(rule, rule_id=name if number == 1 else make_id(f"{name}-{number}"))
 
 
 def content_id(rule: Allowed) -> str:
@@ -258,12 +258,12 @@ def content_id(rule: Allowed) -> str:
     everywhere = {address: f"any-{family.value}" for family, address in EVERYWHERE.items()}
     far = everywhere.get(rule.far, rule.far).replace("/", "_").replace(":", "-")
     way = "in-{}-from-{}" if rule.direction is Direction.INGRESS else "out-{}-to-{}"
-    return made_id(way.format(what, far))
+    return make_id(way.format(what, far))
 
 
 def marked(rule_id: str, mark: str) -> str:
     """Return the id of a rule that isn't exact; it says so wherever the rule decides."""
-    return made_id(f"{rule_id}-{mark}")
+    return make_id(f"{rule_id}-{mark}")
 
 
 def own_id(group_id: str) -> str:
@@ -271,7 +271,7 @@ def own_id(group_id: str) -> str:
 
     No group can name itself as remote here.
     """
-    return made_id(group_id + standins.OWN_MEMBERS)
+    return make_id(group_id + standins.OWN_MEMBERS)
 
 
 def names_itself(group: OtherGroup) -> bool:

@@ -199,10 +199,10 @@ def permissions(group: Item) -> Iterator[Allowed]:
             for outer, key, kind in FAR_ENDS:
                 for far in item.items(outer):
                     rule = Allowed(far, key, direction, "", kind, far.text(key), description=far.text("Description"))
-                    yield meant(rule, item, "IpProtocol", ("FromPort", "ToPort"))
+                    yield with_protocol(rule, item, "IpProtocol", ("FromPort", "ToPort"))
 
 
-def meant(rule: Allowed, item: Item, protocol: str, ports: tuple[str, str]) -> Allowed:
+def with_protocol(rule: Allowed, item: Item, protocol: str, ports: tuple[str, str]) -> Allowed:
     """Return the rule with its protocol and ports, which are in `item` under these keys.
 
     -1 is any protocol. ICMP has its type and code where TCP and UDP have ports; other protocols have neither.

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from sgdataplane.model.state import CloudState, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
 from sgdataplane.statefile.keys import KEYS, UNKNOWN_GROUPS, VERSION
-from sgdataplane.statefile.rules import made_rule_id, written
+from sgdataplane.statefile.rules import make_rule_id, written
 from sgdataplane.visible import visible
 
 Plain: TypeAlias = "str | int | bool | Sequence[Plain] | Mapping[str, Plain] | None"
@@ -104,7 +104,7 @@ def group_fields(group: SecurityGroup) -> dict[str, Plain]:
 
 def rule_fields(group_id: str, rule: SecurityGroupRule) -> dict[str, Plain]:
     """Return a rule's fields; an id that would be made again from the same rule is left out."""
-    is_made = rule.security_group_rule_id == made_rule_id(group_id, rule)
+    is_made = rule.security_group_rule_id == make_rule_id(group_id, rule)
     values: dict[str, Plain] = {
         "type": rule.direction.value,
         **dict(written(rule)),

@@ -29,9 +29,9 @@ from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.ecs import Names, Values, put_elements
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.fields import Fields
-from sgdataplane.statefile.openstack_objects import SHOWN, Objects, checked, get, given, listed, text
+from sgdataplane.statefile.openstack_objects import SHOWN, Objects, checked, field_with_place, get, listed, text
 from sgdataplane.statefile.problems import Problems
-from sgdataplane.statefile.resources import made_id
+from sgdataplane.statefile.resources import make_id
 from sgdataplane.statefile.sections import Sections
 
 CLOUD, VPC = "OpenStack", "openstack"  # all networks of a project count as one VPC: a group may be on ports of them all
@@ -116,7 +116,7 @@ def group_of(item: Item, group_id: str, *, is_rule: bool = False) -> OtherGroup:
 
 def rule_of(item: Item) -> Allowed:
     """Return a rule as a permission, with the faults of values that can't be read."""
-    family, direction = given(item, "family"), given(item, "direction")
+    family, direction = field_with_place(item, "family"), field_with_place(item, "direction")
     known = FAMILIES.get(str(family.value).lower())
     way, faults = read_direction(direction)
     if known is None:
@@ -127,7 +127,7 @@ def rule_of(item: Item) -> Allowed:
     kind, far, path = far_end(item, known or Family.IPV4)
     rule = Allowed(item, path, way, "", kind, far, rule_id=text(item, "id"), description=text(item, "description"),
                    family=known if kind == "group" else None, faults=faults)  # fmt: skip
-    return meant(rule, known or Family.IPV4)
+    return with_protocol(rule, known or Family.IPV4)
 
 
 def far_end(item: Item, family: Family) -> tuple[str, str, str]:
@@ -138,16 +138,16 @@ def far_end(item: Item, family: Family) -> tuple[str, str, str]:
     if text(item, "far_group"):
         return "group", text(item, "far_group"), get(item, "far_group")[0]
     if text(item, "far_list"):
-        return LIST, made_id(f"{text(item, 'far_list')}.{family.value}"), get(item, "far_list")[0]
+        return LIST, make_id(f"{text(item, 'far_list')}.{family.value}"), get(item, "far_list")[0]
     return BLOCK[family], text(item, "block") or EVERYWHERE[family], get(item, "block")[0]
 
 
-def meant(rule: Allowed, family: Family) -> Allowed:
+def with_protocol(rule: Allowed, family: Family) -> Allowed:
     """Return the rule with its protocol and ports, or with what it lacks.
 
     It lacks an ICMP type and code, or the ports of protocols whose ports the model doesn't know.
     """
-    protocol = given(rule.item, "protocol")
+    protocol = field_with_place(rule.item, "protocol")
     name = PROTOCOLS.get(text(rule.item, "protocol").lower(), text(rule.item, "protocol").lower())
     if name != "all" and not is_protocol(name if isinstance(protocol.value, str) else protocol.value):
         expected = "a name such as tcp, a number 0..255, or null for all"
@@ -187,7 +187,7 @@ def add_address_groups(found: list[Item], groups: Groups) -> None:
             refuse_missing(rule.item, rule.path, call, groups.sections)
             continue
         item = known[group_id]
-        is_ipv6 = list_id == made_id(f"{group_id}.ipv6")
+        is_ipv6 = list_id == make_id(f"{group_id}.ipv6")
         blocks = [
             (path, str(cidr)) for path, cidr in item.elements(get(item, "entries")[0]) if (":" in str(cidr)) is is_ipv6
         ]

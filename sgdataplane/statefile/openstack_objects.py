@@ -163,7 +163,7 @@ def text(item: Item, name: str) -> str:
     return "" if value is None or value == "None" else str(value)
 
 
-def given(item: Item, name: str) -> Given:
+def field_with_place(item: Item, name: str) -> Given:
     """Return a field's value with its place."""
     key, value = get(item, name)
     return Given(item.where(key), value)

@@ -35,7 +35,7 @@ from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.fields import Fields, Reader, is_text
 from sgdataplane.statefile.guesses import block_meant, ports_meant
 from sgdataplane.statefile.problems import Problems
-from sgdataplane.statefile.rules import PORTS_EXPECTED, RuleReader, cidr_expected, family_parser, made_rule_id
+from sgdataplane.statefile.rules import PORTS_EXPECTED, RuleReader, cidr_expected, family_parser, make_rule_id
 from sgdataplane.statefile.sections import Draft, Drafts, GroupDraft, R, Sections
 
 MAX_TAGS = 20
@@ -238,7 +238,7 @@ def read_rules(reader: Reader, group_id: str, findings: list[Finding]) -> tuple[
         rule, odd = read
         is_made = not rule.security_group_rule_id
         if is_made:
-            rule = replace(rule, security_group_rule_id=made_rule_id(group_id, rule))
+            rule = replace(rule, security_group_rule_id=make_rule_id(group_id, rule))
         rule_id = rule.security_group_rule_id
         if rule_id not in found:
             found[rule_id] = Draft(rule, fields)

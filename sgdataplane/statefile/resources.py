@@ -135,9 +135,9 @@ class _Plan:
         It is an id of the object's own, or the attribute of another object that its expression means.
         """
         if name == "id":
-            return made_id(each.address)
+            return make_id(each.address)
         if name in MORE_IDS.get(each.kind, ()):
-            return made_id(f"{each.address}.{name}")
+            return make_id(f"{each.address}.{name}")
         found = self.referred(each, name, steps)
         return found.pop() if len(found) == 1 else None
 
@@ -283,7 +283,7 @@ def _has_unknown(value: object) -> bool:
     return value is True
 
 
-def made_id(address: str) -> str:
+def make_id(address: str) -> str:
     """Return an id for what has none yet: its address, as far as an id can be written so."""
     text = re.sub(r"[^A-Za-z0-9._-]+", "-", address).strip("-.")
     if text == address and len(text) <= MAX_ID:

@@ -90,7 +90,7 @@ class RuleReader(Reader):
 
     def finding(self, rule: SecurityGroupRule, code: str, severity: Severity, message: str) -> Finding:
         """Return a finding about the rule, under its own id or the one that is made for it."""
-        rule_id = rule.security_group_rule_id or made_rule_id(self.group_id, rule)
+        rule_id = rule.security_group_rule_id or make_rule_id(self.group_id, rule)
         about = subject(security_group_id=self.group_id, security_group_rule_id=rule_id)
         return Finding(code, severity, message, about)
 
@@ -267,7 +267,7 @@ def has_host_bits(text: str) -> bool:
     return False
 
 
-def made_rule_id(group_id: str, rule: SecurityGroupRule) -> str:
+def make_rule_id(group_id: str, rule: SecurityGroupRule) -> str:
     """Return a stable id, made from the group and all that the rule says except its description."""
     said = (
         group_id, rule.direction.value, rule.policy.value, rule.priority, rule.ip_protocol, rule.port_range,

@@ -66,7 +66,7 @@ def read_sources(
     STDIN, and its writer is waited for. An `owner` refuses what others than one user could change.
     """
     try:
-        with held_folder(path) as folder:
+        with hold_folder(path) as folder:
             if owner is not None and not is_one_owners(path, folder, owner, problems):
                 return ()
             files = files_of_folder(path, folder, problems) if path.is_dir() or folder is not None else [path]
@@ -85,7 +85,7 @@ def is_one_owners(path: Path, folder: int | None, owner: SoleOwner, problems: Pr
 
 
 @contextmanager
-def held_folder(path: Path) -> Iterator[int | None]:
+def hold_folder(path: Path) -> Iterator[int | None]:
     """Hold the folder open while files are read from it; yield None for a file.
 
     If the path is a link that somebody changes to another folder meanwhile, everything is still read from the first

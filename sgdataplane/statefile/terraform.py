@@ -170,7 +170,7 @@ class Resources:
             found.append(self.interface(item, INTERFACE, more))
         self.sections.network_interfaces += found
         without = [fields for fields in found if not fields.values.get("mac_address")]
-        return [made_up(without)] if without else []
+        return [made_up_mac(without)] if without else []
 
     def add_pending(self, pending: Iterable[Resource]) -> list[Finding]:
         """Add the interfaces without an address.
@@ -231,7 +231,7 @@ def not_placed(address: str, groups: list[str]) -> Finding:
     return Finding("KnownAfterApply", Severity.HIGH, message, subject(address=address))
 
 
-def made_up(found: list[Fields]) -> Finding:
+def made_up_mac(found: list[Fields]) -> Finding:
     """Return the finding about ENIs without a MAC."""
     first = found[0].said("network_interface_id")
     which = f"{first} and {counted(len(found) - 1, 'more ENI')}" if len(found) > 1 else first

@@ -14,11 +14,11 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.allowed import BLOCK, EVERYWHERE, LIST, Allowed, Given, read_direction
 from sgdataplane.statefile.allowonly import Groups, OtherGroup, unfiltered
-from sgdataplane.statefile.aws import CLOUD, meant
+from sgdataplane.statefile.aws import CLOUD, with_protocol
 from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.fields import Fields
-from sgdataplane.statefile.resources import Resource, made_id
+from sgdataplane.statefile.resources import Resource, make_id
 from sgdataplane.statefile.sections import Sections
 
 PREFIX = "aws_"
@@ -108,7 +108,7 @@ class AwsResources:
         item = each.item
         vpc_id = item.text("vpc_id") or DEFAULT_VPC
         if each.unknown.get("vpc_id"):
-            vpc_id = made_id(f"{each.address}.vpc_id")
+            vpc_id = make_id(f"{each.address}.vpc_id")
             self.note(each, ["vpc_id"], "the group is alone in its VPC")
         values: Values = {"security_group_id": item.get("id"), "vpc_id": self.vpcs.record(vpc_id, item)}
         names: Names = {"security_group_id": "id", "vpc_id": "vpc_id"}
@@ -289,7 +289,7 @@ def rules_of(each: Resource) -> list[Allowed]:
     direction, faults = read_direction(Given(each.item.where("type"), each.item.get("type")))
     if each.kind in SINGLE_RULES:
         direction, faults = SINGLE_RULES[each.kind], ()
-    rule_id = made_id(each.item.text("security_group_rule_id") or each.item.text("id") or each.address)
+    rule_id = make_id(each.item.text("security_group_rule_id") or each.item.text("id") or each.address)
     found = far_ends(each.item, direction, each.item.text("security_group_id"), rule_id)
     return [rule.refused(*faults) for rule in found]
 
@@ -307,7 +307,7 @@ def far_ends(item: Item, direction: Direction, group_id: str, rule_id: str) -> I
         if not isinstance(given.value, bool if path == "self" else str):
             expected = "true or false" if path == "self" else "text"
             rule = rule.refused(given.fault("InvalidDocument.WrongType", expected, expected))
-        yield meant(rule, item, protocol, ("from_port", "to_port"))
+        yield with_protocol(rule, item, protocol, ("from_port", "to_port"))
 
 
 def values_of(item: Item, key: str) -> list[tuple[str, object]]:

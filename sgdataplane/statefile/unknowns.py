@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.ecs_answers import Item
-from sgdataplane.statefile.resources import Resource, made_id
+from sgdataplane.statefile.resources import Resource, make_id
 
 RULE, GROUP, PREFIX_LIST = "alicloud_security_group_rule", "alicloud_security_group", "alicloud_ecs_prefix_list"
 # The attributes of a rule that can change a verdict.
@@ -81,7 +81,7 @@ class Unknowns:
                 "KnownAfterApply", Severity.HIGH, each, ["inner_access_policy"], "its members don't reach each other"
             )
         if "vpc_id" in each.unknown:
-            values["vpc_id"] = made_id(f"{each.address}.vpc_id")
+            values["vpc_id"] = make_id(f"{each.address}.vpc_id")
             self.note("KnownAfterApply", Severity.HIGH, each, ["vpc_id"], "the group is alone in its VPC")
         return _with(each.item, values)
 

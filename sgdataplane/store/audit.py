@@ -42,11 +42,11 @@ def local_call(action: str) -> Call:
 def read(store: Store, after: int = 0) -> Iterator[dict[str, Json]]:
     """Yield the record of each revision from `after` + 1 on, in order, as programs get it."""
     while records := store.events(after, AT_ONCE):
-        yield from map(told, records)
+        yield from map(record_as_json, records)
         after = records[-1].revision
 
 
-def told(record: AuditRecord) -> dict[str, Json]:
+def record_as_json(record: AuditRecord) -> dict[str, Json]:
     """Return the record as programs get it: with its revision, and the time as a text."""
     at = datetime.fromtimestamp(cast(float, record.record.get("time", 0)), UTC)
     text = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

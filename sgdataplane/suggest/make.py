@@ -12,7 +12,7 @@ from dataclasses import replace
 from sgdataplane.model.semantics import has_inner_accept
 from sgdataplane.model.state import CloudState, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import ALL, Family, Verdict
-from sgdataplane.statefile.rules import made_rule_id
+from sgdataplane.statefile.rules import make_rule_id
 from sgdataplane.suggest.ends import EVERYBODY, NamedEnd
 from sgdataplane.suggest.plan import Drafted
 from sgdataplane.suggest.room import Unit
@@ -95,7 +95,7 @@ class Maker:
         for one in self._state.group[group_id].rules:
             if replace(one, security_group_rule_id="", description=rule.description) == rule:
                 return one
-        return replace(rule, security_group_rule_id=made_rule_id(group_id, rule))
+        return replace(rule, security_group_rule_id=make_rule_id(group_id, rule))
 
     def _families(self, group_id: str) -> Iterator[Family]:
         """Yield IPv4, and IPv6 if it is used: where it isn't, its default stays as it is."""

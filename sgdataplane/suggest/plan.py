@@ -95,7 +95,7 @@ class SlotPlan:
         If it is KEPT, they are today's rules, and there are none for inner accept, a default or a new grant.
         """
         if width not in self._drafted:
-            drafted = self._kept() if width is Width.KEPT else self._made(width)
+            drafted = self._keep_rules() if width is Width.KEPT else self._make_rules(width)
             self._drafted[width] = tuple(sorted(drafted, key=_place))
         return self._drafted[width]
 
@@ -106,13 +106,13 @@ class SlotPlan:
         """
         return Width.KEPT if self.slot.kind in (GrantKind.INNER, GrantKind.NEW) else Width(width + 1)
 
-    def _kept(self) -> Iterator[Drafted]:
+    def _keep_rules(self) -> Iterator[Drafted]:
         for rule in {cell.grant.rule: None for cell in self.cells}:
             if rule is not None:
                 mine = tuple(cell for cell in self.cells if cell.grant.rule == rule)
                 yield Drafted(self.slot, rule, NamedEnd(rule.remote, rule.narrowing), mine)
 
-    def _made(self, width: Width) -> Iterator[Drafted]:
+    def _make_rules(self, width: Width) -> Iterator[Drafted]:
         protocols = {cell.protocol: None for cell in self.cells}
         for protocol in protocols:
             mine = [cell for cell in self.cells if cell.protocol == protocol]

@@ -37,7 +37,7 @@ def suggested_rules(state: CloudState, drafted: Iterable[Drafted], namer: Namer)
         key = one.slot.group_id, one.rule
         earlier = found.get(key)
         found[key] = one if earlier is None else _joined(earlier, one)
-    told = [_told(state, one, namer) for one in found.values()]
+    told = [_summarize_rule(state, one, namer) for one in found.values()]
     return tuple(sorted(told, key=lambda one: (one.group_id, one.rule.direction.value != "ingress")))
 
 
@@ -45,7 +45,7 @@ def _joined(one: Drafted, other: Drafted) -> Drafted:
     return Drafted(one.slot, one.rule, one.end, (*one.cells, *other.cells))
 
 
-def _told(state: CloudState, one: Drafted, namer: Namer) -> SuggestedRule:
+def _summarize_rule(state: CloudState, one: Drafted, namer: Namer) -> SuggestedRule:
     group_id, rule = one.slot.group_id, one.rule
     replaces = tuple(name for name in dict.fromkeys(grant.name for grant in one.grants) if name)
     is_named = not isinstance(rule.remote, (GroupRef, PrefixListRef))

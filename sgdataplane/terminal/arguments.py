@@ -156,7 +156,7 @@ def _bounded(choice: Number) -> Callable[[str], int]:
 # the parser
 
 
-def meant(word: str, known: Sequence[str]) -> str:
+def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return "; did you mean this one?" if a known word is like this one; else ""."""
     near = get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
@@ -181,7 +181,7 @@ class Parser(argparse.ArgumentParser):
             parser: Parser = getattr(found, "parser", self)
             unknown = next((word for word in extras if word.startswith("-")), extras[0])
             known = [option for action in parser._actions for option in action.option_strings]
-            parser.error(f"unrecognized arguments: {' '.join(extras)}{meant(unknown.partition('=')[0], known)}")
+            parser.error(f"unrecognized arguments: {' '.join(extras)}{did_you_mean(unknown.partition('=')[0], known)}")
         return found
 
     def error(self, message: str) -> NoReturn:
@@ -198,7 +198,7 @@ class Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            error.message += meant(str(value), list(map(str, action.choices or ())))
+            error.message += did_you_mean(str(value), list(map(str, action.choices or ())))
             raise
 
     def add_json(self, where: str, group: argparse._ActionsContainer | None = None) -> None:

@@ -82,14 +82,14 @@ class TrialReport:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> TrialReport:
         """Return the report that such a document holds."""
-        lines = tuple(map(_seen_of, document["lines"]))
+        lines = tuple(map(_line_seen_by, document["lines"]))
         done = tuple(DoneLine(line_of(line), packets, at) for line, packets, at in document["done"])
         record = document["record"]
         known = TrialRecord(**{**record, "enis": tuple(record["enis"])})
         return cls(known, document["paused"], lines, done, tuple(document["unsampled"]))
 
 
-def _seen_of(entry: Sequence[Any]) -> SeenLine:
+def _line_seen_by(entry: Sequence[Any]) -> SeenLine:
     line, counter, packets, sharing, first, last, ends = entry
     return SeenLine(line_of(line), counter, packets, sharing, first, last, tuple(ends))
 
@@ -99,7 +99,7 @@ def report_of(trial: Trial, unsampled: Iterable[str] = ()) -> TrialReport:
     sharing: dict[str, int] = {}
     for counter in trial.counters.values():
         sharing[counter] = sharing.get(counter, 0) + 1
-    lines = tuple(_seen(trial, line, sharing[trial.counters[name]]) for name, line in trial.lines.items())
+    lines = tuple(_line_seen(trial, line, sharing[trial.counters[name]]) for name, line in trial.lines.items())
     return TrialReport(trial.record, trial.paused, lines, tuple(trial.done), _few(tuple(unsampled)))
 
 
@@ -109,7 +109,7 @@ def _few(texts: Sequence[str]) -> tuple[str, ...]:
     return (*texts[:MAX_UNSAMPLED], *([f"{counted(more, 'more namespace')}"] if more > 0 else []))
 
 
-def _seen(trial: Trial, line: TrialLine, sharing: int) -> SeenLine:
+def _line_seen(trial: Trial, line: TrialLine, sharing: int) -> SeenLine:
     total, counter = trial.sum_of(line), trial.counters[line.name]
     times = _times(trial.samples.by_counter.get(counter), total)
     return SeenLine(line, counter, total.packets, sharing, *times)

@@ -28,7 +28,7 @@ from sgdataplane.daemon.source import LastGood
 from sgdataplane.enforce import Desired, build, enforce
 from sgdataplane.host import netns
 from sgdataplane.host.events import Subscription, number_of
-from sgdataplane.host.identity import held, identity_of
+from sgdataplane.host.identity import hold_namespace, identity_of
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.model.state import CloudState
@@ -126,7 +126,7 @@ def host(registry: Registry, places: list[str], tmp_path: Path, monkeypatch: pyt
 
 def _binding(place: str, eni_id: str) -> Binding:
     path = str(netns.path_of(place))
-    with held(path) as there:
+    with hold_namespace(path) as there:
         return Binding(eni_id, "eth0", f"netns {place}", path, identity_of(there))
 
 

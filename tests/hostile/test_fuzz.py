@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.contract.names import known
+from sgdataplane.contract.names import recognize
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings, remove
 from sgdataplane.enforce.fence import fence_of
@@ -50,7 +50,7 @@ class Spy:
     def passed_on(self, chance: Chance) -> set[bytes]:
         """Of the names that it gave. Short ones may as well be numbers; a chain that has one such as ours is opened by
         it, before its table goes."""
-        return {name for name in self.names & chance.names if len(name) > 4 and known(name) is None}
+        return {name for name in self.names & chance.names if len(name) > 4 and recognize(name) is None}
 
     def watch(self, patched: pytest.MonkeyPatch) -> None:
         commit = Nfnetlink.commit

@@ -28,7 +28,7 @@ from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError, LabError, StateFileError
 from sgdataplane.host.files import Survives
 from sgdataplane.lab.record import LabFolder
-from sgdataplane.relay.sync import held
+from sgdataplane.relay.sync import lock_folder
 from sgdataplane.store.sqlite.file import take_lock
 from sgdataplane.trial.record import TrialFolder
 from tests.support.attachbench import WEB, state_of
@@ -100,7 +100,7 @@ def serve(folder: Path) -> None:
 
 
 def follow(folder: Path) -> None:
-    with held(folder / "sync"):
+    with lock_folder(folder / "sync"):
         pass
 
 

@@ -27,7 +27,7 @@ from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import HostError
 from sgdataplane.host import netlink, netns, rtnetlink
 from sgdataplane.host.events import number_of
-from sgdataplane.host.identity import held, identity_of
+from sgdataplane.host.identity import hold_namespace, identity_of
 from sgdataplane.host.rtnetlink import labels_of
 from sgdataplane.lab.waiting import scale_timeout
 from tests.hostile.scene import OURS, PLAIN, SSH, WEB, must_obey, policy
@@ -85,7 +85,7 @@ def test_a_table_that_is_not_ours_any_more_is_replaced_and_not_read(namespace: s
 
 def report_of(namespace: str, desired: Desired, applied: ApplyReport) -> NamespaceReport:
     path = str(netns.path_of(namespace))
-    with held(path) as place:
+    with hold_namespace(path) as place:
         binding = Binding("eni-a", "eth0", f"netns {namespace}", path, identity_of(place))
     return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.IN_FORCE),), build(desired), applied)
 

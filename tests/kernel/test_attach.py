@@ -17,7 +17,7 @@ from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
-from sgdataplane.host.identity import Identity, held, identity_of
+from sgdataplane.host.identity import Identity, hold_namespace, identity_of
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import link_local
@@ -153,7 +153,7 @@ def test_a_namespace_is_found_again_when_the_process_that_named_it_has_ended(
 
 
 def test_another_namespace_at_the_same_path_and_inode_is_left_alone(bench: Bench) -> None:
-    with held(bench.place) as place:
+    with hold_namespace(bench.place) as place:
         identity = identity_of(place)
     later = Identity(identity.inode, identity.cookie + 1)
     with bench.registry.locked():

@@ -13,7 +13,7 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.host import netns
 from sgdataplane.host.events import Message, number_of
-from sgdataplane.host.identity import held, identity_of
+from sgdataplane.host.identity import hold_namespace, identity_of
 from sgdataplane.host.links import Links
 from sgdataplane.nft.commits import NEW_FLOWTABLE
 from tests.support.flood import wait_until
@@ -42,7 +42,7 @@ def watch() -> Iterator[NamespaceWatch]:
 
 def reported(name: str) -> NamespaceReport:
     path = str(netns.path_of(name))
-    with held(path) as place:
+    with hold_namespace(path) as place:
         binding = Binding(f"eni-{name}", "eth0", f"netns {name}", path, identity_of(place))
     return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.IN_FORCE),))
 

@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
-from sgdataplane.host.identity import held, identity_of
+from sgdataplane.host.identity import hold_namespace, identity_of
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.lab.waiting import scale_timeout
@@ -136,7 +136,7 @@ def _bound(home: str, eni_id: str, name: str) -> Binding:
     with Links(home) as links:
         links.add_veth(eni_id.removeprefix("eni-"), name, "eth0", mac_of(eni_id))
     path = str(netns.path_of(name))
-    with held(path) as place:
+    with hold_namespace(path) as place:
         return Binding(eni_id, "eth0", f"netns {name}", path, identity_of(place))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from sgdataplane.control.actions.networks import default_vpc, shown_vpc
+from sgdataplane.control.actions.networks import answer_vpc_id, default_vpc
 from sgdataplane.control.actions.rules import DONE, permission, rule_notes
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
@@ -190,9 +190,9 @@ def describe_all(scope: Scope) -> Body:
         for group_id, body in scope.workspace.all(ResourceKind.GROUP)
         if is_among(group_id, ids)
         and is_like(str(state_in(body).get("security_group_name", "")), name)
-        and is_like(_shown_vpc(body), vpc_id)
+        and is_like(_vpc_name(body), vpc_id)
         and kind in ("", state_in(body)["security_group_type"])
-        and scope.text("NetworkType").lower() in ("", "vpc" if _shown_vpc(body) else "classic")
+        and scope.text("NetworkType").lower() in ("", "vpc" if _vpc_name(body) else "classic")
         and scope.is_flagged("ServiceManaged", is_so=bool(state_in(body).get("service_managed")))
         and is_in_resource_group(scope, body)
         and scope.is_tagged(body)
@@ -210,8 +210,8 @@ def _name_asked(scope: Scope) -> str:
     return f"*{name}*" if name and scope.flag("FuzzyQuery") else name
 
 
-def _shown_vpc(body: Body) -> str:
-    return shown_vpc(str(state_in(body)["vpc_id"]))
+def _vpc_name(body: Body) -> str:
+    return answer_vpc_id(str(state_in(body)["vpc_id"]))
 
 
 def group_item(scope: Scope, group_id: str, body: Body) -> Json:
@@ -220,7 +220,7 @@ def group_item(scope: Scope, group_id: str, body: Body) -> Json:
     members = scope.workspace.members(group_id)
     instances = {scope.workspace.state(ResourceKind.ENI, eni).get("instance_id") for eni in members} - {None}
     return {
-        **cast(Fields, ecs_items.group_item({**state, "security_group_id": group_id}, _shown_vpc(body))),
+        **cast(Fields, ecs_items.group_item({**state, "security_group_id": group_id}, _vpc_name(body))),
         "CreationTime": about(body).get("created", ""),
         "ServiceID": 1 if state.get("service_managed") else 0,
         "ResourceGroupId": about(body).get("resource_group_id", ""),
@@ -246,7 +246,7 @@ def describe(scope: Scope) -> Body:
     start, size, token = scope.next_page(len(rules))
     return {
         "RegionId": scope.region,
-        **cast(Fields, ecs_items.group_head({**state, "security_group_id": group_id}, _shown_vpc(body))),
+        **cast(Fields, ecs_items.group_head({**state, "security_group_id": group_id}, _vpc_name(body))),
         "InnerAccessPolicy": state["inner_access_policy"],
         "Permissions": {"Permission": [permission(scope, rule, body) for rule in rules[start : start + size]]},
         "NextToken": token,
@@ -259,7 +259,7 @@ def _is_of_nic(rule: Fields, body: Body, asked: str) -> bool:
     In a VPC there is one kind, and the filter says nothing: clients send whatever they have, such as `internet` or
     `<nil>`.
     """
-    return bool(_shown_vpc(body)) or asked in ("", rule.get("nic_type", "intranet"))
+    return bool(_vpc_name(body)) or asked in ("", rule.get("nic_type", "intranet"))
 
 
 def describe_references(scope: Scope) -> Body:

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from typing import cast
 
 from sgdataplane.control.actions.groups import default_group, replace_groups
-from sgdataplane.control.actions.interfaces import ATTACHED, asked_groups, make
+from sgdataplane.control.actions.interfaces import ATTACHED, make, read_group_ids
 from sgdataplane.control.actions.machines import (
-    asked_of,
     classic_addresses,
     disks_asked,
     instance_item,
     is_classic,
     public_addresses,
+    read_described,
 )
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like
@@ -77,7 +77,7 @@ def _make(scope: Scope, number: int, status: str) -> str:
         "zone_id": scope.text("ZoneId"),
         "tags": scope.instance_tags(),
         "resource_group_id": scope.text("ResourceGroupId"),
-        "asked": asked_of(scope),
+        "asked": read_described(scope),
         "disks": disks_asked(scope),
     }
     state: Fields = {"instance_id": instance_id, "instance_name": name or instance_id}
@@ -87,10 +87,10 @@ def _make(scope: Scope, number: int, status: str) -> str:
         key: said[key] for key in ("VSwitchId", "PrivateIpAddress", "Ipv6Address", "Ipv6AddressCount") if key in said
     }
     asked = scope.objects("NetworkInterface")
-    groups = asked_groups(scope.call.parameters)
+    groups = read_group_ids(scope.call.parameters)
     primary = next((one for one in asked if one.get("InstanceType") == "Primary"), None)
     first = {**said, **(primary or {})}
-    groups = asked_groups(first) or groups or _default_groups(scope, str(first.get("VSwitchId") or ""))
+    groups = read_group_ids(first) or groups or _default_groups(scope, str(first.get("VSwitchId") or ""))
     eni_id = make(scope, first, groups, instance_id)
     if not more["zone_id"]:
         scope.change(
@@ -118,7 +118,7 @@ def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> No
     """Add a secondary ENI to an instance: one that is there already, or a new one."""
     eni_id = other.get("NetworkInterfaceId")
     if not eni_id:
-        make(scope, other, asked_groups(other) or groups, instance_id)
+        make(scope, other, read_group_ids(other) or groups, instance_id)
         return
     if state_in(scope.find(ResourceKind.ENI, str(eni_id))).get("instance_id"):
         raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} is attached to an instance.", FORBIDDEN)
@@ -170,7 +170,7 @@ def modify(scope: Scope) -> Body:
         if scope.has(key)
     }
     old = cast(Fields, about(scope.find(ResourceKind.INSTANCE, instance_id)).get("asked", {}))
-    scope.change(ResourceKind.INSTANCE, instance_id, state, **more, asked={**old, **asked_of(scope)})
+    scope.change(ResourceKind.INSTANCE, instance_id, state, **more, asked={**old, **read_described(scope)})
     groups = scope.texts("SecurityGroupIds")
     enis = scope.workspace.enis_of(instance_id)
     if groups and enis:

@@ -10,7 +10,7 @@ from typing import cast
 
 from sgdataplane.control.actions.addresses import Chooser
 from sgdataplane.control.actions.groups import replace_groups
-from sgdataplane.control.actions.networks import shown_vpc
+from sgdataplane.control.actions.networks import answer_vpc_id
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
@@ -34,12 +34,12 @@ TRAFFIC_MODES = ("Standard", "HighPerformance")
 def create(scope: Scope) -> Body:
     """Answer CreateNetworkInterface: make a secondary ENI that is attached to nothing."""
     scope.refuse_host_tag()
-    groups = asked_groups(scope.call.parameters)
+    groups = read_group_ids(scope.call.parameters)
     eni_id = make(scope, scope.call.parameters, groups, "")
     return cast(Body, eni_item(scope, eni_id, scope.find(ResourceKind.ENI, eni_id)))
 
 
-def asked_groups(asked: Fields | object) -> list[str]:
+def read_group_ids(asked: Fields | object) -> list[str]:
     """Return the groups that SecurityGroupId and SecurityGroupIds name, each once."""
     fields = cast(Fields, asked)
     one, many = fields.get("SecurityGroupId"), fields.get("SecurityGroupIds")
@@ -361,7 +361,7 @@ def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
     del scope
     state, more = state_in(body), about(body)
     times = cast(Fields, state.get("connection_tracking", {}))
-    shown = ecs_items.eni_item({**state, "network_interface_id": eni_id}, shown_vpc(str(state["vpc_id"])))
+    shown = ecs_items.eni_item({**state, "network_interface_id": eni_id}, answer_vpc_id(str(state["vpc_id"])))
     told = {key: more[name] for name, key in TOLD_ATTACHED.items() if state.get("instance_id") and name in more}
     item: Fields = {
         **cast(Fields, shown),

@@ -120,12 +120,16 @@ def describe_all(of: ListKind, scope: Scope) -> Body:
     def shape(entry: tuple[str, Body]) -> Json:
         tags = tag_items(entry[1])
         uses = len(scope.workspace.users(of.kind, entry[0]))
-        return {**_said(of, *entry), "AssociationCount": uses, "Tags": {"Tag": tags} if of is PREFIXES else tags}
+        return {
+            **_describe_list(of, *entry),
+            "AssociationCount": uses,
+            "Tags": {"Tag": tags} if of is PREFIXES else tags,
+        }
 
     return scope.page(found, shape, of.outer, of.inner)
 
 
-def _said(of: ListKind, list_id: str, body: Body) -> dict[str, Json]:
+def _describe_list(of: ListKind, list_id: str, body: Body) -> dict[str, Json]:
     state = state_in(body)
     found: dict[str, Json] = {
         of.id_key: list_id,
@@ -148,7 +152,7 @@ def describe(of: ListKind, scope: Scope) -> Body:
     ]
     if of is PORTS:
         return {"Entries": entries}
-    return {**_said(of, list_id, body), "Entries": {"Entry": entries}}
+    return {**_describe_list(of, list_id, body), "Entries": {"Entry": entries}}
 
 
 def describe_uses(of: ListKind, scope: Scope) -> Body:

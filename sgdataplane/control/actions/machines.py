@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from sgdataplane.control.actions.interfaces import interface_in_instance
-from sgdataplane.control.actions.networks import shown_vpc
+from sgdataplane.control.actions.networks import answer_vpc_id
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, tag_items
 from sgdataplane.control.calls.answers import ApiError
@@ -57,7 +57,7 @@ SIZE = re.compile(r"[0-9]{1,9}")
 MAX_SHOWN = 40  # characters of a value that is refused
 
 
-def asked_of(scope: Scope) -> Fields:
+def read_described(scope: Scope) -> Fields:
     """Return the parameters of a call that are described again as they were asked for.
 
     Raises:
@@ -125,12 +125,12 @@ def modify(scope: Scope) -> Body:
     name = next(key for key in ("InstanceIds", "InstanceId") if scope.has(key) or key == "InstanceId")
     kind: Fields = {"instance_type": scope.text("InstanceType")} if scope.has("InstanceType") else {}
     for instance_id in scope.texts(name, ","):
-        told = _told(scope.find(ResourceKind.INSTANCE, instance_id))
-        scope.change(ResourceKind.INSTANCE, instance_id, {}, asked={**told, **asked_of(scope)}, **kind)
+        told = _describe_machine(scope.find(ResourceKind.INSTANCE, instance_id))
+        scope.change(ResourceKind.INSTANCE, instance_id, {}, asked={**told, **read_described(scope)}, **kind)
     return DONE
 
 
-def _told(body: Body) -> Fields:
+def _describe_machine(body: Body) -> Fields:
     return cast(Fields, about(body).get("asked", {}))
 
 
@@ -147,7 +147,7 @@ def _image(body: Body) -> Image:
 
 def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
     """Return an instance as DescribeInstances has it."""
-    asked, more, hardware = _told(body), about(body), _hardware(body)
+    asked, more, hardware = _describe_machine(body), about(body), _hardware(body)
     enis = [(eni_id, scope.find(ResourceKind.ENI, eni_id)) for eni_id in scope.workspace.enis_of(instance_id)]
     item: Fields = {
         **_common(scope, instance_id, body),
@@ -172,11 +172,11 @@ def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
 
 def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
     """Return what both of the cloud's descriptions of an instance have."""
-    state, more, asked, hardware = state_in(body), about(body), _told(body), _hardware(body)
+    state, more, asked, hardware = state_in(body), about(body), _describe_machine(body), _hardware(body)
     enis = scope.workspace.enis_of(instance_id)
     first = scope.find(ResourceKind.ENI, enis[0]) if enis else {}
     primary = state_in(first)
-    vpc_id = shown_vpc(str(primary.get("vpc_id", "")))
+    vpc_id = answer_vpc_id(str(primary.get("vpc_id", "")))
     is_prepaid = asked.get("InstanceChargeType") == "PrePaid"
     item = ecs_items.instance_item(
         {**state, "instance_id": instance_id},
@@ -217,7 +217,7 @@ def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
 def is_classic(scope: Scope, instance_id: str) -> bool:
     """Whether an instance is in the classic network: whether its ENIs are in no VPC."""
     enis = (scope.workspace.state(ResourceKind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id))
-    return any(not shown_vpc(str(eni["vpc_id"])) for eni in enis)
+    return any(not answer_vpc_id(str(eni["vpc_id"])) for eni in enis)
 
 
 def public_addresses(scope: Scope, instance_id: str, body: Body) -> list[str]:
@@ -227,7 +227,7 @@ def public_addresses(scope: Scope, instance_id: str, body: Body) -> list[str]:
     an address, and gets one for documentation, which leads nowhere.
     """
     found = classic_addresses(scope, instance_id, NicType.INTERNET)
-    if int(str(_told(body).get("InternetMaxBandwidthOut", 0))) <= 0:
+    if int(str(_describe_machine(body).get("InternetMaxBandwidthOut", 0))) <= 0:
         return found
     return [*found, f"203.0.113.{1 + hashlib.sha256(instance_id.encode()).digest()[0] % 254}"]
 
@@ -238,7 +238,7 @@ def classic_addresses(scope: Scope, instance_id: str, kind: NicType) -> list[str
     return [
         address
         for eni in enis
-        if not shown_vpc(str(eni["vpc_id"])) and eni.get("nic_type", NicType.INTRANET.value) == kind.value
+        if not answer_vpc_id(str(eni["vpc_id"])) and eni.get("nic_type", NicType.INTRANET.value) == kind.value
         for address in texts(eni, "private_ip_addresses")
     ]
 
@@ -247,7 +247,7 @@ def describe_attribute(scope: Scope) -> Body:
     """Answer DescribeInstanceAttribute."""
     instance_id = scope.required("InstanceId")
     body = scope.find(ResourceKind.INSTANCE, instance_id)
-    asked = _told(body)
+    asked = _describe_machine(body)
     names = ("InstanceChargeType", "InternetChargeType", "InternetMaxBandwidthIn", "InternetMaxBandwidthOut")
     return {
         **_common(scope, instance_id, body),
@@ -261,14 +261,14 @@ def describe_attribute(scope: Scope) -> Body:
 def describe_user_data(scope: Scope) -> Body:
     """Answer DescribeUserData."""
     instance_id = scope.required("InstanceId")
-    told = _told(scope.find(ResourceKind.INSTANCE, instance_id))
+    told = _describe_machine(scope.find(ResourceKind.INSTANCE, instance_id))
     return {"InstanceId": instance_id, "RegionId": scope.region, "UserData": told.get("UserData", "")}
 
 
 def describe_roles(scope: Scope) -> Body:
     """Answer DescribeInstanceRamRole with the role that an instance was made with. Nothing here can assume it."""
     found = [
-        (instance_id, str(_told(scope.find(ResourceKind.INSTANCE, instance_id)).get("RamRoleName", "")))
+        (instance_id, str(_describe_machine(scope.find(ResourceKind.INSTANCE, instance_id)).get("RamRoleName", "")))
         for instance_id in scope.texts("InstanceIds")
     ]
     wanted = [one for one in found if one[1] and scope.text("RamRoleName") in ("", one[1])]
@@ -291,7 +291,7 @@ def _each(outer: str, inner: str, shape: Callable[[str, Body], Json]) -> Callabl
 
 
 def _maintenance(instance_id: str, body: Body) -> Json:
-    asked = _told(body)
+    asked = _describe_machine(body)
     action = {"DefaultValue": "AutoRecover", "Value": asked.get("ActionOnMaintenance", "AutoRecover")}
     return {
         "InstanceId": instance_id,
@@ -302,7 +302,7 @@ def _maintenance(instance_id: str, body: Body) -> Json:
 
 
 def _renewal(instance_id: str, body: Body) -> Json:
-    asked = _told(body)
+    asked = _describe_machine(body)
     is_renewed = asked.get("RenewalStatus", "AutoRenewal" if asked.get("AutoRenew") else "Normal") == "AutoRenewal"
     return {
         "InstanceId": instance_id,

@@ -29,14 +29,14 @@ BLOCKS = ("cidr_block", "ipv6_cidr_block")  # of a VSwitch
 
 def create_vpc(scope: Scope) -> Body:
     """Answer CreateVpc, with the cloud's own block if none is given."""
-    return _made(scope, _make(scope, [_block(scope, "CidrBlock", DEFAULT_BLOCK)]))
+    return _make_body(scope, _make(scope, [_block(scope, "CidrBlock", DEFAULT_BLOCK)]))
 
 
 def create_default_vpc(scope: Scope) -> Body:
     """Answer CreateDefaultVpc: make the VPC of everything that names none. There is one at most."""
     if find_default(scope):
         raise ApiError("OperationDenied.DefaultVpcExists", "There is a default VPC already.")
-    return _made(scope, _make(scope, [DEFAULT_BLOCK], is_default=True))
+    return _make_body(scope, _make(scope, [DEFAULT_BLOCK], is_default=True))
 
 
 def default_vpc(scope: Scope) -> str:
@@ -78,14 +78,14 @@ def _make(scope: Scope, blocks: list[str], *, is_default: bool = False) -> str:
     return vpc_id
 
 
-def _made(scope: Scope, vpc_id: str) -> Body:
+def _make_body(scope: Scope, vpc_id: str) -> Body:
     body = scope.find(ResourceKind.VPC, vpc_id)
     router, table = router_of(vpc_id), table_of(vpc_id)
     group = about(body).get("resource_group_id") or DEFAULT_RESOURCE_GROUP
     return {"VpcId": vpc_id, "VRouterId": router, "RouteTableId": table, "ResourceGroupId": group}
 
 
-def shown_vpc(vpc_id: str) -> str:
+def answer_vpc_id(vpc_id: str) -> str:
     """Return a VPC's id as answers have it: "" for the classic network, which is none."""
     return "" if vpc_id == CLASSIC_VPC else vpc_id
 

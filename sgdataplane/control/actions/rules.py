@@ -41,13 +41,13 @@ def authorize(direction: Direction, scope: Scope) -> Body:
     group_id = scope.required("SecurityGroupId")
     body = scope.find_writable(group_id)
     rules = rules_in(body)
-    known = {said(rule) for rule in rules}
+    known = {rule_key(rule) for rule in rules}
     added: list[Fields] = []
     times, texts = rule_notes(body)
-    for asked in asked_rules(direction, scope):
+    for asked in read_rules(direction, scope):
         rule = canonical(asked, direction)
-        if said(rule) not in known:
-            known.add(said(rule))
+        if rule_key(rule) not in known:
+            known.add(rule_key(rule))
             rule_id = scope.new_id("sgr")
             added.append({**rule, "security_group_rule_id": rule_id})
             times, texts = {**times, rule_id: scope.time}, with_texts(texts, rule_id, asked, rule)
@@ -69,8 +69,8 @@ def revoke(direction: Direction, scope: Scope) -> Body:
         gone = {one: rule_by_id(rules, one, direction)["security_group_rule_id"] for one in ids}
         kept = [rule for rule in rules if rule.get("security_group_rule_id") not in gone.values()]
     else:
-        asked = {said(canonical(rule, direction)) for rule in asked_rules(direction, scope)}
-        kept = [rule for rule in rules if said(rule) not in asked]
+        asked = {rule_key(canonical(rule, direction)) for rule in read_rules(direction, scope)}
+        kept = [rule for rule in rules if rule_key(rule) not in asked]
     if len(kept) != len(rules):
         times, texts = (only_of(kept, notes) for notes in rule_notes(body))
         scope.change(ResourceKind.GROUP, group_id, {"rules": cast(Json, kept)}, rule_times=times, rule_texts=texts)
@@ -94,20 +94,20 @@ def modify(direction: Direction, scope: Scope) -> Body:
         texts = with_texts(texts, rule_id, wished, new)
     else:
         wanted = canonical(native_rule(asked, direction), direction)
-        found = [rule for rule in rules if said(rule) == said(wanted)]
+        found = [rule for rule in rules if rule_key(rule) == rule_key(wanted)]
         if not found:
             raise ApiError("InvalidSecurityGroupRule.RuleNotExist", "The specified rule doesn't exist.", NOT_FOUND)
         old, new = found[0], {**found[0], "description": scope.text("Description")}
     new["security_group_rule_id"] = old["security_group_rule_id"]
     others = [rule for rule in rules if rule is not old]
-    if said(new) in {said(rule) for rule in others}:
+    if rule_key(new) in {rule_key(rule) for rule in others}:
         raise ApiError("InvalidSecurityGroupRule.RuleConflict", "The group has another rule that says the same.")
     changed: Json = cast(Json, [new if rule is old else rule for rule in rules])
     scope.change(ResourceKind.GROUP, group_id, {"rules": changed}, rule_texts=texts)
     return DONE
 
 
-def asked_rules(direction: Direction, scope: Scope) -> list[Fields]:
+def read_rules(direction: Direction, scope: Scope) -> list[Fields]:
     """Return the rules that a call gives, in the native format.
 
     Raises:
@@ -181,7 +181,7 @@ def canonical(rule: Fields, direction: Direction) -> Fields:
     return cast(Fields, dict(rule_fields("", read[0])))
 
 
-def said(rule: Fields) -> tuple[tuple[str, str], ...]:
+def rule_key(rule: Fields) -> tuple[tuple[str, str], ...]:
     """Return what a rule says, to compare it: all but its id and description, and without defaults."""
     left_out = ("security_group_rule_id", "description")
     return tuple(sorted((name, str(value)) for name, value in rule.items() if name not in left_out))

@@ -113,7 +113,7 @@ def _decoded(text: bytes) -> str:
             raise ValueError
         return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
     except ValueError:
-        raise ApiError("InvalidParameter", f'"{_shown(plain)}" is not percent-encoded UTF-8.') from None
+        raise ApiError("InvalidParameter", f'"{_quote(plain)}" is not percent-encoded UTF-8.') from None
 
 
 # pairs -> what the action takes
@@ -139,8 +139,8 @@ def typed(action: str, pairs: Pairs) -> Parameters:
 def unknown_action(action: str, version: str = "") -> ApiError:
     """Return the cloud's error for an action that isn't there."""
     words = "Specified api is not found, please check your url and method."
-    of = f" of version {_shown(version)}" if version else ""
-    return ApiError("InvalidAction.NotFound", f"{words} Action: {_shown(action)}{of}", NOT_FOUND)
+    of = f" of version {_quote(version)}" if version else ""
+    return ApiError("InvalidAction.NotFound", f"{words} Action: {_quote(action)}{of}", NOT_FOUND)
 
 
 class _Tree:
@@ -229,11 +229,11 @@ _VALUES: Mapping[str, Callable[[str, str], Json]] = {
 
 def invalid(name: str, value: str, why: str) -> ApiError:
     """Return the cloud's InvalidParameter, with what is wrong."""
-    words = f'The specified parameter "{_shown(name)}" is not valid: {why}.'
-    return ApiError("InvalidParameter", f'{words} Value: "{_shown(value)}".')
+    words = f'The specified parameter "{_quote(name)}" is not valid: {why}.'
+    return ApiError("InvalidParameter", f'{words} Value: "{_quote(value)}".')
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return visible(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
 
 

@@ -221,10 +221,10 @@ class HostBoard:
             return
         words = words_in(summaries, self._clock())
         self._relays = {relay: _number(summary.get("time")) for relay, summary in summaries.items()}
-        self._words = dict(islice({**words, **self._gone(words)}.items(), MAX_WORDS))
+        self._words = dict(islice({**words, **self._unreported(words)}.items(), MAX_WORDS))
         self._read_at = time.monotonic()
 
-    def _gone(self, words: Mapping[str, HostWord]) -> dict[str, HostWord]:
+    def _unreported(self, words: Mapping[str, HostWord]) -> dict[str, HostWord]:
         """Return the last reports about hosts that no relay reports on any more."""
         since = self._clock() - SUMMARY_S
         gone = {name: word for name, word in self._words.items() if name not in words and word.time > since}

@@ -142,7 +142,7 @@ class Api:
             raise unavailable("The service is busy, or stops. Nothing was done.")
         self._in_work += 1
         try:
-            return _done(access, *await self._work(request, incoming, access))
+            return _finish(access, *await self._work(request, incoming, access))
         finally:
             self._in_work -= 1
 
@@ -225,7 +225,7 @@ async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T:
     Raises:
         ClientDisconnect: The client has gone.
     """
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_await_disconnect(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -237,7 +237,7 @@ async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T:
         await asyncio.wait({working, leaving})
 
 
-async def _gone(request: Request) -> None:
+async def _await_disconnect(request: Request) -> None:
     """Return when the client has gone, or has closed its side: the body has come, so there is nothing else to hear."""
     await request.receive()
 
@@ -296,7 +296,7 @@ def _written(access: Access, do: Callable[..., Answer], *given: Event) -> tuple[
     return answer, _text(access, name, {"RequestId": access.request_id, **answer.body})
 
 
-def _done(access: Access, answer: Answer, text: bytes) -> Response:
+def _finish(access: Access, answer: Answer, text: bytes) -> Response:
     access.status, access.revision = 200, answer.revision
     told = {"x-sgdp-revision": answer.revision, "x-sgdp-epoch": answer.epoch}
     headers = {} if answer.revision is None else {name: str(number) for name, number in told.items()}

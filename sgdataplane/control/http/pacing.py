@@ -76,10 +76,10 @@ class SharedAnswer(Generic[T]):
     async def get(self) -> T:
         """Return what is made after this call."""
         if self._coming is None:
-            self._coming = asyncio.ensure_future(self._made())
+            self._coming = asyncio.ensure_future(self._await_answer())
         return await asyncio.shield(self._coming)
 
-    async def _made(self) -> T:
+    async def _await_answer(self) -> T:
         async with self._one:
             await asyncio.sleep(self._next - self._clock())
             self._coming = None  # those that ask from here on get the one after this

@@ -21,7 +21,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
-from sgdataplane.store.audit import told
+from sgdataplane.store.audit import record_as_json
 from sgdataplane.store.documents import Fields, ResourceKind, about, rules_in, state_in
 from sgdataplane.store.history import PRUNED, pruned_in
 from sgdataplane.store.interface import Body, Json, Store
@@ -121,7 +121,7 @@ def describe_events(scope: Scope, store: Store) -> Body:
     after = min(after, MAX_REVISION)
     size = min(max(scope.number("MaxResults", 100), 1), MAX_EVENTS)
     events = store.events(after, size)
-    shown: list[Json] = [{key: told(event).get(name, "") for name, key in EVENT.items()} for event in events]
+    shown: list[Json] = [{key: record_as_json(event).get(name, "") for name, key in EVENT.items()} for event in events]
     documents = scope.workspace.documents
     more = {"Epoch": documents.version.epoch, "PrunedUpTo": pruned_in(documents.get(PRUNED))}
     return {"Events": shown, "NextToken": str(events[-1].revision) if len(events) == size else "", **more}

@@ -109,14 +109,14 @@ def _answer(answer: socket.socket, answers: HeavyAnswers, documents: Documents, 
     try:
         _die_with(answer)
         _limit()
-        text = json.dumps(_told(answers, documents, call)).encode()
+        text = json.dumps(_answer_or_error(answers, documents, call)).encode()
         _outlive(answer)
         answer.sendall(text)
     finally:
         os._exit(0)
 
 
-def _told(answers: HeavyAnswers, documents: Documents, call: Call) -> dict[str, object]:
+def _answer_or_error(answers: HeavyAnswers, documents: Documents, call: Call) -> dict[str, object]:
     """Return the answer, or why there is none."""
     try:
         return {"answer": answers.compute(documents, call)}

@@ -80,15 +80,15 @@ class Authority:
         pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         text = key.private_bytes(serialization.Encoding.PEM, pkcs8, plain)
         replace_file(file, text, Survives.THE_WRITER, mode=PRIVATE_FILE)
-        return Signed(certificate, self._seen(file))
+        return Signed(certificate, self._path_inside(file))
 
     def _write(self, name: str, certificate: x509.Certificate) -> Path:
         """Write a certificate, and return where those who read it find it."""
         file = self.folder / name
         replace_file(file, certificate.public_bytes(serialization.Encoding.PEM), Survives.THE_WRITER)
-        return self._seen(file)
+        return self._path_inside(file)
 
-    def _seen(self, file: Path) -> Path:
+    def _path_inside(self, file: Path) -> Path:
         return (self.seen or self.folder) / file.name
 
 

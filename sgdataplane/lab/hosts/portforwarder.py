@@ -67,11 +67,11 @@ class PortForwarder:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Connect to the next target that answers, and pass octets until both sides have ended."""
-        with self._kept(writer), suppress(OSError, asyncio.CancelledError):
+        with self._keep_open(writer), suppress(OSError, asyncio.CancelledError):
             for _ in range(self._count):
                 with suppress(OSError, TimeoutError):
                     far_reader, far_writer = await self._connect(next(self._turns))
-                    with self._kept(far_writer):
+                    with self._keep_open(far_writer):
                         await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
                     break
 
@@ -86,7 +86,7 @@ class PortForwarder:
         await asyncio.sleep(0)  # transports close their sockets in the next step
 
     @contextmanager
-    def _kept(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+    def _keep_open(self, writer: asyncio.StreamWriter) -> Iterator[None]:
         """Keep a connection among the open ones while the block runs, then close it."""
         self._open.add(writer)
         try:

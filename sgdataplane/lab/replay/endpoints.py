@@ -50,7 +50,7 @@ class Endpoints:
         self._lab, self._everybody = lab, mapping.everybody
         self._own = dict(_owned(lab))
         self._delegated = tuple(_delegated(lab))
-        self._mapped = {address: self._given(address, name) for address, name in mapping.mapped.items()}
+        self._mapped = {address: self._mapped_endpoint(address, name) for address, name in mapping.mapped.items()}
         self._found: dict[Address, Endpoint | str] = {}
         self._met: dict[Address, Endpoint] = {}
 
@@ -123,7 +123,7 @@ class Endpoints:
         node = self._lab.topology.node[self._everybody]
         return Endpoint(node, node.interfaces[0], address)
 
-    def _given(self, address: Address, name: str) -> Endpoint:
+    def _mapped_endpoint(self, address: Address, name: str) -> Endpoint:
         """Return the endpoint that the user maps an address to. LabError if there is none."""
         option = f"--map {address}={name}"
         try:

@@ -182,17 +182,17 @@ def _opening(header: HeaderFields) -> HeaderFields | None:
         if header.icmp_type in queries:
             return header
         asked = INVERSE.get((header.protocol, header.icmp_type or 0))
-        return None if asked is None or header.is_error else _turned(replace(header, icmp_type=asked))
+        return None if asked is None or header.is_error else _reverse(replace(header, icmp_type=asked))
     if header.protocol != TCP or header.is_syn:
         return header
     if header.tcp_flags & RST:
         return None
     source, target = header.ports
     is_answer = header.tcp_flags & (SYN | ACK) == SYN | ACK or (not header.tcp_flags & SYN and source < target)
-    return _turned(header) if is_answer else header
+    return _reverse(header) if is_answer else header
 
 
-def _turned(header: HeaderFields) -> HeaderFields:
+def _reverse(header: HeaderFields) -> HeaderFields:
     """Return the header in the other direction."""
     return replace(header, source=header.target, target=header.source, ports=header.ports[::-1])
 

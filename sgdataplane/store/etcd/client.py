@@ -224,20 +224,20 @@ class _Pulse:
     def __init__(self, create: Message) -> None:
         self._create = create
         self._stopped = threading.Event()
-        self._heard = time.monotonic()
+        self._note_change = time.monotonic()
         self.give_up: Callable[[], object] = self.stop
 
     def requests(self) -> Iterator[Message]:
         """Yield the requests. A thread of gRPC's takes them."""
         yield make("WatchRequest", create_request=self._create)
         while not self._stopped.wait(PROGRESS_S):
-            if time.monotonic() - self._heard > SILENT_S:
+            if time.monotonic() - self._note_change > SILENT_S:
                 self.give_up()
                 return
             yield make("WatchRequest", progress_request=make("WatchProgressRequest"))
 
     def beat(self) -> None:
-        self._heard = time.monotonic()
+        self._note_change = time.monotonic()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -282,7 +282,7 @@ class WatchNotifier:
     def _listen(self) -> None:
         while not self.is_closed:
             try:
-                self._cluster.watch(self._create, self._heard)
+                self._cluster.watch(self._create, self._note_change)
             except UnavailableError:  # closed
                 return
             except Exception:  # those who wait must go on hearing of commits
@@ -291,7 +291,7 @@ class WatchNotifier:
             with self._news:
                 self._news.wait_for(lambda: self.is_closed, PAUSE_S)
 
-    def _heard(self, answer: Message) -> None:
+    def _note_change(self, answer: Message) -> None:
         if answer.created or answer.events:
             self._ring()
 

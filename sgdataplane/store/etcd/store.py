@@ -301,7 +301,7 @@ class EtcdStore:
                 raise
             self._leases.clear()  # somebody has revoked the token's lease
             return self._try(proposal, revision)
-        return None if answer.succeeded else self._found(proposal, pairs(answer))
+        return None if answer.succeeded else self._find(proposal, pairs(answer))
 
     def _compares(self, proposal: Proposal, revision: int) -> Iterator[Message]:
         head, token = self._keys.of("head"), proposal.write.token
@@ -345,7 +345,7 @@ class EtcdStore:
         if not proposal.chunked_at:
             yield from (get(self._keys.of("guard", name)) for name in proposal.write.guards)
 
-    def _found(self, proposal: Proposal, found: list[list[Message]]) -> Found:
+    def _find(self, proposal: Proposal, found: list[list[Message]]) -> Found:
         head, pending, log, token, *guards = found
         write = proposal.write
         return Found(

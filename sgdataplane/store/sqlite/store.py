@@ -208,17 +208,17 @@ class SqliteStore:
         """Wait for the next changes after `after`; none if the time is over, or the store is closed."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._is_closed:
-            seen = self._seen(db)
+            seen = self._change_marks(db)
             if found := _changes(db, after):
                 return found
-            while self._seen(db) == seen:
+            while self._change_marks(db) == seen:
                 left = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
                 if left <= 0:
                     return []
                 self._await_telling(seen[0], left)
         return []
 
-    def _seen(self, db: sqlite3.Connection) -> tuple[int, int]:
+    def _change_marks(self, db: sqlite3.Connection) -> tuple[int, int]:
         """Return a value that differs once this process has committed or closed, or another one has committed."""
         return self._told, _data_version(db)
 

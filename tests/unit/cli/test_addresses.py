@@ -12,7 +12,7 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import TCP, Address, Direction
 from sgdataplane.statefile import load_plan
-from sgdataplane.statefile.addressed import addressed
+from sgdataplane.statefile.addressed import with_addresses
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 AWS, ALI = EXAMPLES / "aws-plan.json", EXAMPLES / "plan.json"
@@ -53,7 +53,7 @@ def test_json_keeps_the_ids_and_has_their_addresses_beside_them(capsys: pytest.C
 
 def test_no_verdict_changes_by_the_names() -> None:
     for loaded in load_plan(AWS):
-        named = addressed(loaded)
+        named = with_addresses(loaded)
         for port in (22, 5432):
             for far in ("192.0.2.1", "203.0.113.9"):
                 asked = [

@@ -16,14 +16,14 @@ ODD_INTERFACES = ["", "eth0:1", "a b", 'a"', "a;b", "-a", ".", "a\\", "\u00e9", 
 @pytest.mark.parametrize("name", OURS)
 def test_names_as_we_make_them_are_said_and_kept(name: str) -> None:
     assert names.checked(name) == name
-    assert names.known(name.encode() + b"\0") == name
+    assert names.recognize(name.encode() + b"\0") == name
 
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_no_other_is_said_or_kept(name: str) -> None:
     with pytest.raises(InternalError, match="no name of ours"):
         names.checked(name)
-    assert names.known(name.encode() + b"\0") is None
+    assert names.recognize(name.encode() + b"\0") is None
 
 
 @pytest.mark.parametrize("name", INTERFACES)
@@ -46,7 +46,7 @@ def test_all_that_begin_so_are_said_but_never_kept() -> None:
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"x\xff", b"\xe2\x80\xae"])
 def test_what_is_no_ascii_is_not_kept(name: bytes) -> None:
-    assert names.known(name) is None
+    assert names.recognize(name) is None
     assert names.interface(name) is None
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdataplane.net.ranges import Ranges, apart, count, holds, meet, minus, united
+from sgdataplane.net.ranges import Ranges, count, holds, meet, minus, symmetric_difference, united
 
 LAST = 15
 INTERVALS = st.lists(st.tuples(st.integers(0, LAST), st.integers(0, LAST)).map(lambda pair: (min(pair), max(pair))))
@@ -28,6 +28,6 @@ def test_ranges_do_as_sets_do(some: list[tuple[int, int]], others: list[tuple[in
     assert mine == {number for first, last in some for number in range(first, last + 1)}
     assert numbers(meet(one, other)) == mine & theirs
     assert numbers(minus(one, other)) == mine - theirs
-    assert numbers(apart(one, other)) == mine ^ theirs
+    assert numbers(symmetric_difference(one, other)) == mine ^ theirs
     assert count(one) == len(mine)
     assert {number for number in range(LAST + 1) if holds(one, number)} == mine
