@@ -21,14 +21,15 @@ from tests.support import hardpolicies
 from tests.support.edits import edited
 from tests.support.mutate import mutants
 
-# Policies, and how many changes of each. Each walk of a mixture takes ten times as long as one of a typical policy.
+MUTANTS, TRIED = 5, 400
+# Policies, how many rules they have, how many changes are made, and how many wrong chains are tried at each.
+# Each walk of a mixture takes ten times as long as one of a typical policy.
 CHANGES = [
-    ("typical", 3),
-    ("mixture", 1),
-    pytest.param("typical", 9, marks=pytest.mark.slow),
-    pytest.param("mixture", 3, marks=pytest.mark.slow),
+    ("typical", 30, 3, MUTANTS),
+    ("mixture", 60, 1, 2),
+    pytest.param("typical", 60, 9, MUTANTS, marks=pytest.mark.slow),
+    pytest.param("mixture", 60, 3, MUTANTS, marks=pytest.mark.slow),
 ]
-RULES, MUTANTS, TRIED = 60, 5, 400
 
 
 @pytest.fixture
@@ -50,11 +51,11 @@ def kinds_of(proven: ProvenTable) -> dict[object, ProvenKind]:
     return {(key, kind): known for key, p in proven.profiles.items() for kind, known in p.kinds.items()}
 
 
-def wrong_chains(made: Proven, chance: random.Random) -> Iterator[tuple[Table, str]]:
+def wrong_chains(made: Proven, chance: random.Random, count: int) -> Iterator[tuple[Table, str]]:
     """One of the chains changed that the walks of addresses read."""
     names = set().union(*(kind.addresses.names for kind in kinds_of(known_of(made)).values()))
     found = [mutant for mutant in mutants(made.table, chance, TRIED) if mutant.touched in names]
-    for mutant in found[:MUTANTS]:
+    for mutant in found[:count]:
         yield mutant.table, mutant.what
 
 
@@ -70,16 +71,16 @@ def check(made: Proven, table: Table, known: ProvenTable, what: str) -> bool:
     return found.holds
 
 
-@pytest.mark.parametrize(("policy", "changes"), CHANGES)
-def test_part_and_whole_agree(policy: str, changes: int, walked: Counter[bool]) -> None:
+@pytest.mark.parametrize(("policy", "rules", "changes", "count"), CHANGES)
+def test_part_and_whole_agree(policy: str, rules: int, changes: int, count: int, walked: Counter[bool]) -> None:
     chance = random.Random(policy)
-    last = build(desired_of(getattr(hardpolicies, policy)(0, RULES), Placement.INSTANCE))
+    last = build(desired_of(getattr(hardpolicies, policy)(0, rules), Placement.INSTANCE))
     verdicts: Counter[bool] = Counter()
     for number in range(changes):
         made = build(desired_of(edited(last.desired.state, chance), Placement.INSTANCE), previous=last)
         assert check(made, made.table, known_of(last), f"{policy}, step {number}")
         for known in (known_of(last), known_of(made)):
-            for table, what in wrong_chains(made, chance):
+            for table, what in wrong_chains(made, chance, count):
                 verdicts[check(made, table, known, f"{policy}, step {number}: {what}")] += 1
         last = made
     print(dict(verdicts), dict(walked))
