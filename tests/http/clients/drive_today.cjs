@@ -5,7 +5,9 @@ const $dara = require("@darabonba/typescript");
 const { $OpenApiUtil } = require("@alicloud/openapi-core");
 const Ecs = require("@alicloud/ecs20140526");
 const [endpoint, key, secret] = process.argv.slice(2);
-const config = { accessKeyId: key, accessKeySecret: secret, endpoint, protocol: "http" };
+// By itself it gives an answer up after 10 s, which a machine that others keep busy may take.
+const PATIENCE = { readTimeout: 60_000, connectTimeout: 60_000 };
+const config = { accessKeyId: key, accessKeySecret: secret, endpoint, protocol: "http", ...PATIENCE };
 const ecs = new Ecs.default(new $OpenApiUtil.Config(config));
 const GENERIC = {
   version: "2014-05-26", protocol: "HTTP", pathname: "/", method: "POST", authType: "AK",
@@ -31,7 +33,7 @@ async function main() {
     try {
       said = await ask(JSON.parse(line));
     } catch (error) {
-      said = { refused: error.code, kind: error.name };
+      said = { refused: error.code ?? String(error), kind: error.name };
     }
     console.log(JSON.stringify(said));
   }
