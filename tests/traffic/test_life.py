@@ -3,7 +3,6 @@ else."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +19,8 @@ from sgdataplane.errors import HostError, KernelError, LabError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import Links
 from sgdataplane.lab import build, manage
-from sgdataplane.lab.fleet import run_fleet
 from sgdataplane.lab.manage import EnforceRequest
 from sgdataplane.lab.record import LABS_DIR, LabFolder
-from sgdataplane.lab.watch import PASSED
 from sgdataplane.statefile import dump_native
 from tests.support import dying, labs
 from tests.support.flood import DEADLINE, wait_until
@@ -366,47 +362,3 @@ def test_errors_of_the_kernel_are_ours(name: str) -> None:
             door.set_up("eth9")
     finally:
         netns.remove(f"{name}-x")
-
-
-def test_agents_end_with_the_one_that_asked_and_leave_nothing(name: str, placement: str) -> None:
-    lab = manage.up(labs.record_of(name, placement), STATE, labs.no_policy)
-    assert labs.unlike(labs.matrix(lab, "tcp/22"), "accept") == []
-    assert netns.pids_in(lab.topology.netns_names) == ()
-    assert {labs.run_in(entry.netns, "nft", "list", "tables") for entry in lab.enforced} == {""}
-
-
-def test_two_can_watch_the_same_router(name: str) -> None:
-    async def watched_twice() -> None:
-        async with run_fleet((), lab.topology.routers) as one, run_fleet((), lab.topology.routers) as other:
-            for fleet in (one, other):
-                found = await fleet.call("router vpc-a", "watched", place=PASSED, key="none", seconds=0.0)
-                assert found == {"seen": False, "control": ""}
-
-    lab = manage.up(labs.record_of(name, "host"), STATE, labs.no_policy)
-    asyncio.run(watched_twice())
-
-
-def test_agents_end_when_the_one_that_asked_is_killed(name: str) -> None:
-    lab = manage.up(labs.record_of(name), STATE, labs.no_policy)
-    script = (
-        "import asyncio, sys\n"
-        "from sgdataplane.lab import manage\n"
-        "from sgdataplane.lab.fleet import run_fleet\n"
-        "async def main():\n"
-        "    async with run_fleet(manage.look(sys.argv[1]).topology.nodes):\n"
-        "        print(flush=True)\n"
-        "        await asyncio.sleep(60)\n"
-        "asyncio.run(main())\n"
-    )
-    root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", script, name], cwd=root, stdout=subprocess.PIPE) as asker:
-        assert asker.stdout is not None
-        asker.stdout.readline()
-        pids = netns.pids_in(lab.topology.netns_names)
-        assert len(pids) == 3
-        handles = [os.pidfd_open(pid) for pid in pids]
-        asker.kill()
-    for handle in handles:
-        with suppress(ProcessLookupError):
-            assert labs.wait_ended(handle, DEADLINE)
-        os.close(handle)
