@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
 RUN_S = 120.0
-PROGRAM = ("cli.agent", "cli.apply", "cli.attach", "cli.lab", "daemon.agent")  # what takes long to import
+PROGRAM = ("cli.agent", "cli.apply", "cli.attach", "cli.group", "cli.lab", "daemon.agent")  # what takes long to import
 LIBC = ctypes.CDLL(None, use_errno=True)
 started: list[Forked] = []
 

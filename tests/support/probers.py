@@ -6,6 +6,7 @@ Owns what stands for `start_python` of sgdataplane/lab/fleet.py. Must not know w
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -21,7 +22,12 @@ from tests.support.forked import Forked
 KINDS = {"sgdataplane.lab.prober": Prober, "tests.support.crafter": Crafter}
 
 
-def _start(module: str, argument: str, **more: Any) -> Forked:  # noqa: ANN401  # Popen's own
+start_python = fleet.start_python
+
+
+def _start(module: str, argument: str, **more: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401  # Popen's own
+    if module not in KINDS:
+        return start_python(module, argument, **more)
     return Forked(partial(_main, KINDS[module]), [argument], start_new_session=True, **more)
 
 

@@ -23,6 +23,7 @@ from sgdataplane.lab import manage, matrix
 from sgdataplane.lab.expectations import one_probe
 from sgdataplane.lab.manage import down
 from tests.support.flood import wait_until
+from tests.support.forked import forked_sgdp
 from tests.support.sdks import Driver, RefusedError, command_of, driver
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]  # an SDK isn't there without a network (`make sdks`)
@@ -200,20 +201,11 @@ def test_groups_are_changed_on_the_command_line(make_lab_name: Callable[[], str]
         }
 
         def sgdp(*words: str, code: int = 0) -> str:
-            command = [sys.executable, "-m", "sgdataplane", "group", *words]
-            told = subprocess.STDOUT
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=os.environ | given,
-                stdout=subprocess.PIPE,
-                stderr=told,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            assert done.returncode == code, done.stdout
-            return done.stdout
+            around = {"cwd": ROOT, "env": os.environ | given, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            with forked_sgdp("group", *words, **around) as process:
+                told = process.communicate(timeout=60)[0].decode()
+            assert process.returncode == code, told
+            return told
 
         for name in ("web", "db"):
             assert f"in force at lab {lab}" in sgdp("create", name)

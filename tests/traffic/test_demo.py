@@ -32,7 +32,7 @@ def left_of(process: subprocess.Popen[str]) -> list[str]:
     "module",
     [
         pytest.param(("sgdataplane.lab", "run"), id="demo"),
-        pytest.param(("sgdataplane.lab", "run", "netns-lab/scenarios/40-group-remote"), id="run a scenario"),
+        pytest.param(("sgdataplane.lab", "run", "netns-lab/scenarios/33-inner-accept-over-drop"), id="run a scenario"),
     ],
 )
 def test_demo_shows_what_passes_and_leaves_nothing(module: tuple[str, ...]) -> None:
@@ -47,8 +47,18 @@ def test_demo_shows_what_passes_and_leaves_nothing(module: tuple[str, ...]) -> N
     assert left_of(process) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("existing", [pytest.param(1, id="while building"), pytest.param(9, id="while probing")])
+BUILDING, PROBING = 1, 9  # namespaces that are there
+
+
+@pytest.mark.parametrize(
+    ("existing", "number"),
+    [
+        pytest.param(BUILDING, signal.SIGINT, id="while building-2"),
+        pytest.param(PROBING, signal.SIGTERM, id="while probing-15"),
+        pytest.param(BUILDING, signal.SIGTERM, id="while building-15", marks=pytest.mark.slow),
+        pytest.param(PROBING, signal.SIGINT, id="while probing-2", marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted_demo_takes_its_lab_down(number: signal.Signals, existing: int) -> None:
     with start("sgdataplane.lab", "run") as process:
         wait_exist(process, existing)
