@@ -36,7 +36,7 @@ MAX_LOOKUPS = 8  # sgdataplane/DESIGN.md, Invariants
 # map by which an ENI's drops are counted, one that of adoption windows.
 MAX_SETS = 11
 MAX_STEPS = 32  # of 100 rules
-SMALL, TINY = 100, 30
+SMALL, TINY, TINIEST = 100, 30, 10
 PACKETS, MANY_PACKETS = 300, 200
 MANY_ENIS = 3  # more than the base chains ask for one by one
 IFNAME = "eth0"
@@ -46,7 +46,7 @@ Make = Callable[[], CloudState]
 def quick_policies(size: int) -> Iterator[tuple[str, Make]]:
     """One of each kind."""
     for name, make in POLICIES.items():
-        least = TINY if name in ("kinships", "host", "mixture") else size
+        least = min(size, TINY) if name in ("kinships", "host", "mixture") else size
         yield f"{name}-{least}-seed0", partial(make, 0, least)
     for kind in SEEDS:
         yield f"{kind}-{size}-seed0", partial(classbench, kind, 0, size)
@@ -72,7 +72,7 @@ def quick_or_slow(quick: Iterable[str], slow: Iterable[str]) -> pytest.MarkDecor
     return pytest.mark.parametrize("name", [*quick, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)])
 
 
-FIRST, TINY_ONES, MORE = dict(quick_policies(SMALL)), dict(quick_policies(TINY)), dict(more_policies())
+FIRST, TINY_ONES, MORE = dict(quick_policies(SMALL)), dict(quick_policies(TINIEST)), dict(more_policies())
 SMALL_POLICIES, WHOLE_POLICIES = FIRST | TINY_ONES | MORE, dict(whole_policies())
 EACH = quick_or_slow(FIRST, MORE)
 NOT_TINY = [name for name in FIRST | MORE if name not in TINY_ONES]
