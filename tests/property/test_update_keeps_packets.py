@@ -35,7 +35,8 @@ from tests.support.edits import edited
 from tests.support.inflight import Commit, RecordingKernel
 
 SHARDS, SEQUENCES, PACKETS = 4, 12, 60
-QUICK_SHARDS, FEW, FEW_PACKETS = 2, 2, 30  # without the slow tests
+# Without the slow tests. The first of several states is the simplest one there is.
+QUICK_SHARDS, FEW, FEW_PACKETS = 2, 2, 30
 PRIORITIES = (0, 1, 1 << 24, 0x80000000, 0xFFFFFFFF)
 PARTS = (4000, 40)  # what a part of a stage adds: the shards take turns
 MISSING = pytest.mark.parametrize("may_miss", [False, True], ids=["looks-again", "may-miss"])
@@ -139,7 +140,7 @@ def test_packets_on_their_way_are_judged_by_one_policy(
     judged_anew, with_sets = [], 0
     monkeypatch.setattr("sgdataplane.nft.transaction.PART", PARTS[shard % len(PARTS)])
 
-    @seed(shard)
+    @seed(f"{at.value} {shard} {resync} {may_miss}")
     @settings(max_examples=sequences, suppress_health_check=list(HealthCheck))
     @given(gen.states(), gen.states(), st.integers(0, 1 << 32))
     def check(first: CloudState, other: CloudState, number: int) -> None:
