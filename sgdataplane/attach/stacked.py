@@ -12,7 +12,7 @@ link, seen from ours:
     anywhere else, on top of another link of a router   left alone: it may be the user's
 
 Where there was an event of a link on top, it alone is asked for, however many there are. A search lists no namespace
-with more than MOST links; if that is a workload, this is reported.
+with more than MAX_LINKS links; if that is a workload, this is reported.
 """
 
 from __future__ import annotations

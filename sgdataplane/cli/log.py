@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         count = 0
         with suppress(KeyboardInterrupt):
             until = None if arguments.follow else time.monotonic() + arguments.seconds
-            for line in _lines(follow.told(until), eni_id, shown_as):
+            for line in _lines(follow.entries(until), eni_id, shown_as):
                 say(line, flush=True)
                 count += 1
         for line in _lines(follow.rest(), eni_id, shown_as):
@@ -119,9 +119,9 @@ class _Recorded:
     def __exit__(self, *_: object) -> None:
         self._follow.__exit__()
 
-    def told(self, until: float | None) -> Iterator[Told]:
+    def entries(self, until: float | None) -> Iterator[Told]:
         """Yield what the recorder tells until that time, by time.monotonic(); None is without end."""
-        return ((self._sources[named], entry) for named, entry in self._follow.told(until))
+        return ((self._sources[named], entry) for named, entry in self._follow.entries(until))
 
     def rest(self) -> Iterator[Told]:
         """Yield what has come until now and wasn't yielded yet."""

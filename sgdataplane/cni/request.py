@@ -295,8 +295,8 @@ def named_attachment(network: str, container: str) -> str:
 def container_id_of(container: str) -> str:
     """Return the container's id as attachments have it.
 
-    Of a number that an engine made, it is only as much as engines show. An id that looks like such a part gets a sign
-    that no id has.
+    A number that an engine made is cut to what engines show. An id that looks like such a part gets a sign that no id
+    has.
     """
     if MADE.fullmatch(container):
         return container[:SHORT]

@@ -1,8 +1,8 @@
 """Events in the namespaces that concern the agent.
 
 Where we enforce, these are links that come, go or change, namespaces that end, and drift, which is what others change
-in our tables. In namespaces where we only look for interfaces to bind: links, and the end. Of workloads in host
-placement, whose policy is in a router: only the end.
+in our tables. In namespaces where we only look for interfaces to bind, they are links, and the end. A workload in host
+placement has its policy in a router, so only the end of its namespace counts.
 
 Owns which namespaces are listened to, which of them had no event, and which commits are our own. Its input is reports.
 Must not know what is done about events.

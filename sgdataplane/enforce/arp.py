@@ -17,7 +17,7 @@ from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.snapshot import Inventory
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
-MOST = 10  # objects of a kind: there is one chain
+MAX_OBJECTS = 10  # objects of a kind: there is one chain
 
 
 def marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Settings) -> Plan:
@@ -29,7 +29,7 @@ def marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Setting
     stamp = inventory.stamp
     if secret and stamp is not None and stamp.secret == secret and inventory.is_untouched and not settings.resync:
         return Plan()
-    there = kernel.inventory(TABLE, ARP, MOST)
+    there = kernel.inventory(TABLE, ARP, MAX_OBJECTS)
     if not secret:
         return Plan((removal(there, TABLE, ARP),)) if there.exists else Plan()
     table = compile_arp(secret)

@@ -36,7 +36,7 @@ from sgdataplane.nft.snapshot import Inventory
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 NEEDS_EGRESS = "Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS and CONFIG_IP_ROUTE_CLASSID"
-MOST = 5000  # objects of a kind: a fence has two counters and a chain for each of at most 1,500 ENIs
+MAX_OBJECTS = 5000  # objects of a kind: a fence has two counters and a chain for each of at most 1,500 ENIs
 NEEDS_BOTH = "Linux 5.16 or newer with CONFIG_NETFILTER_INGRESS, CONFIG_NETFILTER_EGRESS and CONFIG_NF_TABLES_NETDEV"
 NEEDS_ARP, NEEDS_SOCKETS = "a kernel with CONFIG_NF_TABLES_ARP", "a kernel with CONFIG_CGROUP_NET_CLASSID"
 PROBE = Chain("probe", (rule(HAS_SOCKET, ACCEPT),))
@@ -108,7 +108,7 @@ def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None, prese
         found = kernel.vouched(held)
         if found is not None:
             return found
-    return kernel.inventory(TABLE, NETDEV, MOST)
+    return kernel.inventory(TABLE, NETDEV, MAX_OBJECTS)
 
 
 def fence_of(desired: Desired, ifnames: Collection[str], secret: int, uplinks: Collection[str] = ()) -> Table:

@@ -123,7 +123,7 @@ class LiveFollow:
     def __exit__(self, *_: object) -> None:
         self._link.close()
 
-    def told(self, until: float | None) -> Iterator[tuple[str, Entry]]:
+    def entries(self, until: float | None) -> Iterator[tuple[str, Entry]]:
         """Yield the place's name and what was denied, until that time or until nobody records any more.
 
         `until` is by time.monotonic(); None is without end.
@@ -136,7 +136,7 @@ class LiveFollow:
     def rest(self) -> Iterator[tuple[str, Entry]]:
         """Yield what was denied until now and wasn't yielded yet: the recorder tells it once a second."""
         ended = time.time()
-        for named, entry in self.told(time.monotonic() + REST_S):
+        for named, entry in self.entries(time.monotonic() + REST_S):
             if entry.seconds <= ended:
                 yield named, entry
 

@@ -80,7 +80,7 @@ class History:
     def totals(self, asked: HistoryQuery = HistoryQuery(), *, is_summed: bool = True) -> Iterator[TotalRow]:
         """Yield totals of rules and causes, summed up over the time or, unless `is_summed`, bucket by bucket.
 
-        Of the conditions, only the time and `eni_id` count: the latter selects the scopes with that ENI.
+        Only two conditions count: the time, and `eni_id`, which selects the scopes with that ENI.
         """
         buckets = "" if is_summed else ", t.start, t.width"
         conditions, values = _in_time("t", asked)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
-MOST = 1 << 26  # bytes; Debian's kernels have 5 MB of it
+MAX_BYTES = 1 << 26  # bytes; Debian's kernels have 5 MB of it
 MAGIC, HEADER = 0xEB9F, struct.Struct("=HBBIIIII")
 STRUCT, MEMBER, WORD = 4, 3, 4  # a kind of type; words of a member; bytes of a word
 # By kind of type: the words behind the first three, and those of each entry of the list that follows. None has kind 0.
@@ -26,8 +26,8 @@ def members(name: str, path: Path = VMLINUX) -> frozenset[str] | None:
     """Return the names of that struct's members; None if the kernel doesn't describe it."""
     try:
         with open(path, "rb") as file:
-            data = file.read(MOST + 1)
-        return _members(data, name.encode()) if len(data) <= MOST else None
+            data = file.read(MAX_BYTES + 1)
+        return _members(data, name.encode()) if len(data) <= MAX_BYTES else None
     except (OSError, ValueError, LookupError, struct.error):
         return None
 

@@ -136,7 +136,7 @@ def labels_of(number: int) -> tuple[Label, ...]:
     """Return the labels of all interfaces, up or down, of the namespace with that number (host/events.py).
 
     Raises:
-        HostError: No namespace has that number, or it has more than MOST interfaces.
+        HostError: No namespace has that number, or it has more than MAX_LINKS interfaces.
     """
     with refusals_of(f"namespace of number {number}"), Rtnetlink() as netlink:
         return tuple(_label(entry) for entry in netlink.links(number, MAX_LINKS))

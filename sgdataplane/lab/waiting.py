@@ -18,7 +18,7 @@ def scale_timeout(seconds: float) -> float:
 
 
 def factor(text: str) -> float:
-    """Return the factor that a value of VARIABLE stands for: 1 if it isn't a number from 1 to MOST."""
+    """Return the factor that a value of VARIABLE stands for: 1 if it isn't a number from 1 to MAX_FACTOR."""
     try:
         found = float(text)
     except ValueError:

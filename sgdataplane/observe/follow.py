@@ -82,7 +82,7 @@ class Follow:
         self._selector.unregister(listener)
         stack.close()
 
-    def told(self, until: float | None) -> Iterator[Told]:
+    def entries(self, until: float | None) -> Iterator[Told]:
         """Yield what is denied until that time, or until no namespace is left.
 
         `until` is by time.monotonic(); None is without end.

@@ -164,7 +164,7 @@ class Flowtable:
 
 
 def read_flowtables() -> tuple[Flowtable, ...]:
-    """Read the flowtables in the calling thread's namespace, in the order of tables, up to MOST.
+    """Read the flowtables in the calling thread's namespace, in the order of tables, up to MAX_FLOWTABLES.
 
     Raises:
         HostError: The kernel refuses.

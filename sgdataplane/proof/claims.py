@@ -156,9 +156,9 @@ class ClaimMemo:
 
     def claims(self, state: CloudState, candidates: Sequence[Candidate], family: Family) -> list[Claim]:
         """Return the claims of an ENI's candidates for one direction, strongest first."""
-        return [said.claim for said in self.said(state, candidates, family) if said.claim is not None]
+        return [said.claim for said in self.claims_of(state, candidates, family) if said.claim is not None]
 
-    def said(
+    def claims_of(
         self, state: CloudState, candidates: Sequence[Candidate], family: Family, before: Before = ((), ())
     ) -> list[Said]:
         """Return what each candidate says about a family.

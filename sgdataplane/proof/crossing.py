@@ -280,8 +280,8 @@ def _atoms(axis: Axis, wanted: Presence | Atoms) -> Atoms:
 def _axis(crossing: Crossing, asked: Asked, ranges: Sequence[Range]) -> Axis:
     """Make one axis.
 
-    Flags, conntrack states, names and marks are listed. Of names and marks, those that are asked for are listed, and
-    one that isn't.
+    Flags and conntrack states are all listed. Names and marks are listed if something asks for them, with one more
+    that stands for all others.
     """
     name, mask = asked
     if name is Field.CT_MARK and mask is not None:

@@ -65,7 +65,7 @@ class FixedClause:
 class Own:
     """What the clauses at an ENI's interface say of this ENI alone. All the rest is the same at any ENI.
 
-    Of its addresses, clauses ask only whether a packet's address is among them; template.py relies on that.
+    Clauses ask only whether a packet's address is among its addresses; template.py relies on that.
     """
 
     ifname: str

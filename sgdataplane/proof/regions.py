@@ -25,8 +25,8 @@ Covered = tuple[Range, ...] | None  # None: all values
 RegionBox = tuple[Covered, ...]  # the values on each axis
 Entries = Sequence[tuple[Range, Verdict]]  # the entries of a look-up
 Rests = tuple[Verdict | None, Verdict | None]  # the verdicts on packets that the one and the other look-up don't find
-MOST = 24  # so many boxes there may be, and so many entries of two maps may differ
-MAX_PAIRS = 16 * MOST  # so many pairs of chains are compared
+MAX_BOXES = 24  # so many boxes there may be, and so many entries of two maps may differ
+MAX_PAIRS = 16 * MAX_BOXES  # so many pairs of chains are compared
 
 
 class UntoldError(Exception):
@@ -161,7 +161,7 @@ class ChainPairs:
         """
         if box is not None and box not in self.boxes:
             self.boxes.append(box)
-        if len(self.boxes) > MOST:
+        if len(self.boxes) > MAX_BOXES:
             raise UntoldError
 
     def _rules(self, mine: Rule, theirs: Rule, box: RegionBox, rests: Rests) -> None:
@@ -196,7 +196,7 @@ class ChainPairs:
         if not is_sorted([item for item, _ in other.entries]):
             raise UntoldError
         ways = self._differing(one.entries, other.entries)
-        if sum(map(len, ways)) > MOST:
+        if sum(map(len, ways)) > MAX_BOXES:
             self._note_box(box)
             return
         for first, after in pairwise(sorted({end for some in ways for item, _ in some for end in _ends_of(item)})):

@@ -72,7 +72,7 @@ class SideClaims:
         before: SideClaims | None = None,
     ) -> SideClaims:
         """Work out the claims of these candidates. What `before` has of an earlier state is used again."""
-        said = shared.claims.said(state, candidates, family, ((), ()) if before is None else before.said)
+        said = shared.claims.claims_of(state, candidates, family, ((), ()) if before is None else before.said)
         claims = [one.claim for one in said if one.claim is not None]
         remotes = dict.fromkeys([c.remote for c in claims if c.block is None and c.remote is not None])
         blocks = {remote: remote_ranges(state, shared.kinships, remote, family) for remote in remotes}

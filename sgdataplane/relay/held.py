@@ -3,9 +3,9 @@
 Owns what is left out, and how the rest is kept. Must not know which host gets what.
 
 A document is kept as a text that is compressed against another one of its VPC, and made of it anew whenever somebody
-asks: so an ENI takes some 60 bytes, with its id. Of what the API tells besides the state, only that stays which says
-where something is bound, what a host may, and which epoch it is. VSwitches and access keys aren't held at all: what a
-relay doesn't have, nobody can take from it.
+asks: so an ENI takes some 60 bytes, with its id. The API writes more than the state. A relay keeps only three kinds of
+that: where something is bound, what a host may do, and which epoch it is. VSwitches and access keys aren't kept at
+all: what a relay doesn't have, nobody can take from it.
 """
 
 from __future__ import annotations

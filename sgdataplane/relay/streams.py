@@ -106,7 +106,7 @@ class Stream:
     sent: Sent = field(default_factory=Sent)
     """What the host has."""
     version: Version | None = None
-    """Of what was sent last; None before the first answer."""
+    """The version that was sent last; None before the first answer."""
     needed: int = 0
     """The last revision that may concern the host."""
     pending: set[Path] = field(default_factory=set)

@@ -95,12 +95,12 @@ class Groups:
         """
         refuse_faults(group)
         readable = [rule for rule in group.rules if not rule.faults]
-        rules = [fields for rule in numbered(distinct(readable)) for fields in self.said(group, rule)]
+        rules = [fields for rule in numbered(distinct(readable)) for fields in self.native_rules(group, rule)]
         rules += [as_drop(group, family) for family in Family]
         values = {**group.values, "security_group_type": "normal", "inner_access_policy": "Drop", "rules": tuple(rules)}
         return group.item.fields(values, group.places)
 
-    def said(self, group: OtherGroup, rule: Allowed) -> Iterator[Fields]:
+    def native_rules(self, group: OtherGroup, rule: Allowed) -> Iterator[Fields]:
         """Yield the native rules that express one permission."""
         rule = self.with_members(group, self.without_zero(rule))
         if rule.ports == NO_PORT:

@@ -137,7 +137,7 @@ class AwsAnswers:
 
     def refuse_missing(self, groups: Groups) -> None:
         """Note which calls' answers are missing: that about groups, and those about lists that rules name."""
-        known = {fields.said("prefix_list_id") for fields in groups.sections.prefix_lists}
+        known = {fields.text_of("prefix_list_id") for fields in groups.sections.prefix_lists}
         if not groups.known:
             self.missing(self.all[0][1], "", "aws ec2 describe-security-groups")
         for group in groups.known.values():
@@ -280,7 +280,7 @@ def add_interfaces(answers: AwsAnswers, groups: Groups, vpcs: Vpcs) -> list[Find
             continue
         is_primary = first.get(instance_id, item) is item
         groups.sections.network_interfaces.append(interface(item, instance_id, groups, vpcs, is_primary=is_primary))
-    known = {fields.said("instance_id") for fields in groups.sections.network_interfaces} - {""}
+    known = {fields.text_of("instance_id") for fields in groups.sections.network_interfaces} - {""}
     for instance_id in sorted(known):
         item = next(item for item, owned_by in listed.values() if owned_by == instance_id)
         values = {"instance_id": instance_id, "instance_name": names.get(instance_id, "")}

@@ -153,7 +153,7 @@ def add_groups(translation: Translation) -> None:
         if group_id not in listed:
             where = answers[0].item.where("SecurityGroupId")
             translation.refuse_missing(where, calls.SECURITY_GROUPS, "SecurityGroupId", group_id)
-    remotes = {rule.said(name) for rule in translation.rules() for name in GROUP_REMOTES} - {""}
+    remotes = {rule.text_of(name) for rule in translation.rules() for name in GROUP_REMOTES} - {""}
     translation.sections.unknown_groups |= remotes - listed
 
 
@@ -170,7 +170,7 @@ def add_groups_alone(translation: Translation) -> None:
         )
         about = subject(security_group_id=group_id)
         translation.answers.findings.append(Finding("AssumedBasic", Severity.WARNING, message, about))
-    remotes = {rule.said(name) for rule in translation.rules() for name in GROUP_REMOTES} - {""}
+    remotes = {rule.text_of(name) for rule in translation.rules() for name in GROUP_REMOTES} - {""}
     translation.sections.unknown_groups |= remotes - attributes.keys()
     add_prefix_lists(translation)
     add_port_lists(translation)
@@ -276,9 +276,9 @@ def entries(item: Item, names: Mapping[str, str]) -> tuple[Fields, ...]:
 def refuse_unknown(translation: Translation, name: str, lists: list[Fields], call: str) -> None:
     """Name the call to make for every list that a rule uses and that no answer is about."""
     argument = "PrefixListId" if call == calls.PREFIX_LIST else "PortRangeListId"
-    known = {fields.said(name) for fields in lists}
+    known = {fields.text_of(name) for fields in lists}
     for rule in translation.rules():
-        value = rule.said(name)
+        value = rule.text_of(name)
         is_ignored = name == "prefix_list_id" and any(stronger in rule.values for stronger in STRONGER)
         if value and value not in known and not is_ignored:
             known.add(value)
@@ -349,7 +349,7 @@ def with_primary(item: Item, elements: list[tuple[str, object]]) -> list[tuple[s
 
 def add_instances(translation: Translation) -> None:
     """Add the instances listed, and those that only ENIs name, because DescribeInstances is optional."""
-    with_enis = {fields.said("instance_id") for fields in translation.sections.network_interfaces}
+    with_enis = {fields.text_of("instance_id") for fields in translation.sections.network_interfaces}
     known = {""}
     for item in translation.answers.objects(calls.INSTANCES):
         known.add(item.text("InstanceId"))
@@ -361,7 +361,7 @@ def add_instances(translation: Translation) -> None:
         elif not translation.answers.of(calls.INTERFACES):
             translation.refuse_missing(item.where(), calls.INTERFACES)
     for fields in translation.sections.network_interfaces:
-        instance_id = fields.said("instance_id")
+        instance_id = fields.text_of("instance_id")
         if instance_id not in known:
             known.add(instance_id)
             implied = Fields(fields.file, fields.pointer, {"instance_id": instance_id}, {"instance_id": "InstanceId"})

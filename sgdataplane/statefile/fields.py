@@ -57,7 +57,7 @@ class Fields:
             return self.where(name, found.index(value))
         return self.where(name)
 
-    def said(self, name: str) -> str:
+    def text_of(self, name: str) -> str:
         """Return the field's text; "" if it is absent or isn't text (a Reader says what is wrong)."""
         value = self.values.get(name)
         return value if isinstance(value, str) else ""

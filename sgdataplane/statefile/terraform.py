@@ -139,7 +139,7 @@ class Resources:
         rules: dict[str, list[Fields]] = {}
         for item in self.of("alicloud_security_group_rule"):
             rules.setdefault(item.text("security_group_id"), []).append(as_fields(item, RULE))
-        named = {rule.said("source_security_group_id") for found in rules.values() for rule in found} - {""}
+        named = {rule.text_of("source_security_group_id") for found in rules.values() for rule in found} - {""}
         known: set[str] = set()
         for item in self.of("alicloud_security_group"):
             values, places = attributes(item, GROUP)
@@ -218,7 +218,7 @@ def ignored(group_id: str, found: list[Fields]) -> Finding:
     """
     verb = "is" if len(found) == 1 else "are"
     message = f"{counted(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
-    may_open = any(rule.said("type") != "egress" and rule.said("policy") != "drop" for rule in found)
+    may_open = any(rule.text_of("type") != "egress" and rule.text_of("policy") != "drop" for rule in found)
     severity = Severity.HIGH if may_open else Severity.WARNING
     basis = json_text(sorted(json_text({name: str(value) for name, value in rule.values.items()}) for rule in found))
     return Finding("IgnoredRules", severity, message, subject(security_group_id=group_id), basis)
@@ -233,7 +233,7 @@ def not_placed(address: str, groups: list[str]) -> Finding:
 
 def made_up_mac(found: list[Fields]) -> Finding:
     """Return the finding about ENIs without a MAC."""
-    first = found[0].said("network_interface_id")
+    first = found[0].text_of("network_interface_id")
     which = f"{first} and {counted(len(found) - 1, 'more ENI')}" if len(found) > 1 else first
     noun = "the MACs" if len(found) > 1 else "the MAC"
     message = f"{noun} of {which} {'are' if len(found) > 1 else 'is'} made up, as Terraform doesn't say"

@@ -175,7 +175,7 @@ class AwsResources:
 
         Nobody knows here which entries these have.
         """
-        known = {fields.said("prefix_list_id") for fields in self.sections.prefix_lists}
+        known = {fields.text_of("prefix_list_id") for fields in self.sections.prefix_lists}
         for group in self.groups.known.values():
             for rule in [rule for rule in group.rules if rule.kind == LIST and rule.far not in known]:
                 group.rules.remove(rule)
@@ -253,7 +253,7 @@ class AwsResources:
         values["security_group_ids"] = self.groups.of_interface(groups)
         if instance_id:
             values["instance_id"] = instance_id
-            is_first = all(fields.said("instance_id") != instance_id for fields in self.sections.network_interfaces)
+            is_first = all(fields.text_of("instance_id") != instance_id for fields in self.sections.network_interfaces)
             values["type"] = "primary" if is_first else "secondary"
         if item.get("source_dest_check") is False:
             values["allowed_address_pairs"] = list(EVERYWHERE.values())

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar, cast
 
 K = TypeVar("K")
 V = TypeVar("V")
-MOST = 1024  # changes over a dict, unless it is smaller itself
+MAX_CHANGES = 1024  # changes over a dict, unless it is smaller itself
 
 
 class _Gone:
@@ -72,7 +72,7 @@ class Layered(Stepping[K, V]):
         """Return the mapping without some entries, and then with others. It costs what it changes."""
         layers = self._layers
         changes = len(layers.over) + len(layers.late) + len(puts) + len(deletes)
-        if changes > min(MOST, len(layers.base)):
+        if changes > min(MAX_CHANGES, len(layers.base)):
             found = layers.put_together()
             for key in deletes:
                 found.pop(key, None)

@@ -2,7 +2,7 @@
 
 Owns what is kept of them, and how they are read. Is given counters' names. Must not know lines.
 
-Only counts by the kernel are exact. Of each line, at most `SAMPLES_A_SECOND` packets a second are logged; and root in
+Only counts by the kernel are exact. At most `SAMPLES_A_SECOND` packets of a line are logged in a second; and root in
 a namespace can log in the name of a line. So a sample never says how many packets there were, and what is kept of each
 line is bounded. The first packet of each second is always among the samples.
 """

@@ -17,8 +17,8 @@ STEPS = st.lists(st.tuples(st.dictionaries(KEYS, st.integers(), max_size=4), st.
 def test_it_is_what_a_dict_would_be(
     first: dict[int, int], steps: list[tuple[dict[int, int], set[int], bool]], most: int
 ) -> None:
-    kept = layered.MOST
-    layered.MOST = most
+    kept = layered.MAX_CHANGES
+    layered.MAX_CHANGES = most
     try:
         expected, found = dict(first), Layered(first)
         everything = [(list(expected.items()), found)]
@@ -36,4 +36,4 @@ def test_it_is_what_a_dict_would_be(
             assert (list(one.keys()), list(one.values())) == ([key for key, _ in items], [value for _, value in items])
             assert (one == dict(items), len(one)) == (True, len(items))
     finally:
-        layered.MOST = kept
+        layered.MAX_CHANGES = kept

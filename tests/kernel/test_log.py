@@ -164,7 +164,7 @@ def test_a_namespace_that_nobody_else_has_is_let_go(place: EnforcedPlace) -> Non
     held = nullcontext(place.path)
     source = Followed("it", lambda: held, lambda: False, place.interfaces, place.placement)
     with Follow([source]) as follow:
-        assert list(follow.told(None)) == []  # ends, as nothing is left
+        assert list(follow.entries(None)) == []  # ends, as nothing is left
     Listener(place).close()  # nobody listens any more
 
 

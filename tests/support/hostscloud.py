@@ -138,7 +138,7 @@ class Cloud:
                 routers.join_all(self.lab.fabric, self.workloads.values())
                 return answer
             if time.monotonic() > deadline:
-                said = "\n".join(f"{one.name}: {one.said()}" for one in self.lab.components)
+                said = "\n".join(f"{one.name}: {one.log_tail()}" for one in self.lab.components)
                 raise AssertionError(f"{answer}\n{said}")
 
 

@@ -26,7 +26,7 @@ RESOURCES = {
 }
 # The same of the VPC product.
 OF_VPCS = {"vpc": ResourceKind.VPC, "vswitch": ResourceKind.VSWITCH}
-MOST = 20
+MAX_TAGS = 20
 
 
 def tag(scope: Scope) -> Body:
@@ -52,8 +52,8 @@ def untag(scope: Scope) -> Body:
 
 
 def _write(scope: Scope, kind: ResourceKind, name: str, tags: dict[str, str]) -> None:
-    if len(tags) > MOST:
-        raise ApiError("InvalidTagCount", f"{name} would have more than {MOST} tags")
+    if len(tags) > MAX_TAGS:
+        raise ApiError("InvalidTagCount", f"{name} would have more than {MAX_TAGS} tags")
     if kind is ResourceKind.GROUP:
         scope.find_writable(name)
         scope.change(kind, name, {"tags": cast(Json, tags)})

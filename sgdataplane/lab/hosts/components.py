@@ -77,12 +77,12 @@ class Component:
 
         def is_ready() -> bool:
             if self.has_ended:
-                raise HostError(self.name, f"it has ended: {self.said()}")
+                raise HostError(self.name, f"it has ended: {self.log_tail()}")
             return self.is_well(self)
 
-        wait_for(is_ready, lambda: HostError(self.name, f"it was not ready within {WELL_S:g} s: {self.said()}"))
+        wait_for(is_ready, lambda: HostError(self.name, f"it was not ready within {WELL_S:g} s: {self.log_tail()}"))
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
         """Return the end of its log; empty if it can't be read."""
         try:
             return visible(self.log.read_bytes()[-TAIL:].decode(errors="replace").strip())

@@ -75,8 +75,8 @@ def test_what_candidates_say_is_the_same_with_and_without_memory(family: Family)
     before: Before = ((), ())
     for state in (_state(), _turned(_state()), _state()):
         candidates = memo.candidates(state, eni, INGRESS, OPTIONS)
-        found = memo.said(state, candidates, family, before)
-        alone = ClaimMemo().said(state, candidates, family)
+        found = memo.claims_of(state, candidates, family, before)
+        alone = ClaimMemo().claims_of(state, candidates, family)
         assert list(map(_shown, found)) == list(map(_shown, alone))
         before, memo = (candidates, found), _next(memo)
 

@@ -1,0 +1,90 @@
+"""The product's names and sentences keep to the field's words: what was renamed doesn't come back."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.sources import modules
+
+# Words that a name of the product must not have as a part, and the field's term for each.
+REPLACED = {
+    "kin": "group set",
+    "kins": "group sets",
+    "capsule": "sandbox",
+    "undertaker": "reaper",
+    "patience": "timeout",
+    "parcel": "chunk",
+    "needless": "redundant",
+    "turnstile": "rate limiter",
+    "wish": "request",
+    "letters": "characters",
+    "door": "socket, listener, endpoint or port forwarder",
+    "most": "max",
+}
+# A bound is `MAX_...`; functions and variables may say `most`.
+ONLY_CONSTANTS = {"most"}
+# Participles that don't tell what a function returns.
+SILENT = {"said", "told", "meant", "held"}
+PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+CAPTION = re.compile(r"(?:^|[.:] )Of (?!equal|two|course)[a-z]", re.MULTILINE)
+
+
+def names(tree: ast.AST) -> Iterator[str]:
+    """Every name that a module gives to something."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                yield name
+
+
+def replaced_words(name: str) -> list[str]:
+    """The words in a name that the field doesn't use."""
+    found = [part.lower() for part in PART.findall(name)]
+    return [word for word in found if word in REPLACED and (name.isupper() or word not in ONLY_CONSTANTS)]
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """All that are called; properties are nouns."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not any(
+            "property" in ast.unparse(each) for each in node.decorator_list
+        ):
+            yield node
+
+
+def docstrings(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value.value
+
+
+def test_names_are_the_field_s() -> None:
+    found = {(module, name, *replaced_words(name)) for module, tree in modules().items() for name in names(tree)}
+    assert sorted(each for each in found if len(each) > 2) == []
+
+
+@pytest.mark.parametrize("name", ["KIN_MAPS", "_Capsule", "by_kin", "MOST_ENIS", "_open_door"])
+def test_such_a_name_is_found(name: str) -> None:
+    assert replaced_words(name)
+
+
+@pytest.mark.parametrize("name", ["kind", "most_cells", "outdoor", "MAX_ENIS", "almost"])
+def test_a_name_that_only_looks_so_is_none(name: str) -> None:
+    assert not replaced_words(name)
+
+
+def test_no_function_is_named_by_a_participle_that_says_nothing() -> None:
+    found = [(module, node.name) for module, tree in modules().items() for node in functions(tree)]
+    assert [each for each in found if each[1].strip("_") in SILENT] == []
+
+
+def test_no_sentence_begins_with_what_it_is_about() -> None:
+    """Who reads "Of X, Y" has to keep X until the sentence ends."""
+    found = [(module, text) for module, tree in modules().items() for text in docstrings(tree) if CAPTION.search(text)]
+    assert found == []
