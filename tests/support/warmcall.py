@@ -9,6 +9,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # `signal` itself imports much
 import _socket
 import os
+import select
 import sys
 
 FORWARDED = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2)
@@ -35,9 +36,8 @@ def open_places(folder: str) -> list[int]:
     return [os.open(folder, os.O_PATH), *(os.open(f"/proc/thread-self/ns/{each}", os.O_RDONLY) for each in NAMESPACES)]
 
 
-def call(connection: _socket.socket, words: list[str], files: list[int]) -> None:
-    """`files`: input, output, errors, and places."""
-    body = request(words)
+def call(connection: _socket.socket, body: bytes, files: list[int]) -> None:
+    """`body`: a request. `files`: input, output, errors, and places."""
     packed = b"".join(number.to_bytes(4, sys.byteorder) for number in files)
     connection.sendmsg([body[:1]], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
     rest = memoryview(body)[1:]
@@ -53,18 +53,35 @@ def end_alike(status: int) -> None:
     sys.exit(status)
 
 
+def note_signals() -> int:
+    """From now on, the number of each signal that is to be forwarded can be read here, also of one that comes just
+    before somebody waits."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in FORWARDED:
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
+            _signal.signal(number, lambda *_: None)
+    return reader
+
+
 def main() -> None:
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.connect(sys.argv[1])
-    call(connection, sys.argv[2:], [0, 1, 2, *open_places(".")])
-    for number in FORWARDED:
-        if _signal.getsignal(number) is not _signal.SIG_IGN:
-            _signal.signal(number, lambda number, _: connection.send(bytes([number])))
+    body = request(sys.argv[2:])
+    signals = note_signals()
+    call(connection, body, [0, 1, 2, *open_places(".")])
     answer = b""  # its number, and then how it ended
-    while part := connection.recv(2 * STATUS_BYTES - len(answer)):
-        answer += part
-    if len(answer) != 2 * STATUS_BYTES:
-        sys.exit("the process that runs programs is gone")
+    talk = connection.fileno()
+    while len(answer) < 2 * STATUS_BYTES:
+        ready, _, _ = select.select([signals, talk], [], [])
+        if signals in ready:
+            connection.send(os.read(signals, 64))
+        if talk in ready:
+            part = connection.recv(2 * STATUS_BYTES - len(answer))
+            if not part:
+                sys.exit("the process that runs programs is gone")
+            answer += part
     end_alike(int.from_bytes(answer[STATUS_BYTES:], "little", signed=True))
 
 

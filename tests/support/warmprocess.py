@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self, TypeAlias
 
 from tests.support.warm import CALL, ROOT, STATUS_BYTES, warm_socket
-from tests.support.warmcall import call, open_places
+from tests.support.warmcall import call, open_places, request
 
 WARM: list[Path] = []  # the socket of the warm process that this process has, if it has one
 
@@ -33,7 +33,7 @@ class WarmProcess:
         self._connection = socket.socket(socket.AF_UNIX)
         try:
             self._connection.connect(str(path))
-            call(self._connection, words, files)
+            call(self._connection, request(words), files)
         finally:
             for file in set(files):
                 os.close(file)
