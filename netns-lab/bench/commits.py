@@ -111,18 +111,18 @@ class TimedKernel(NetlinkKernel):
 class Beside:
     """A rule in a table of its own. Each commit makes it anew."""
 
-    def __init__(self, sock: NetlinkKernel, entry: Rule) -> None:
-        self._sock = sock
+    def __init__(self, kernel: NetlinkKernel, entry: Rule) -> None:
+        self._kernel = kernel
         table, chain = Table("beside"), Chain("probe", (entry,))
         kinds = ((Kind.TABLE, table), (Kind.CHAIN, END), (Kind.CHAIN, chain), (Kind.RULES, chain))
-        sock.run(Transaction.of(table, [Operation(Verb.ADD, kind, subject) for kind, subject in kinds]))
+        kernel.run(Transaction.of(table, [Operation(Verb.ADD, kind, subject) for kind, subject in kinds]))
         again = (Operation(Verb.FLUSH, Kind.RULES, chain), Operation(Verb.ADD, Kind.RULES, chain))
         self._again = Transaction.of(table, again)
 
     def commit(self) -> float:
         """How many seconds it takes."""
         began = time.perf_counter()
-        self._sock.run(self._again)
+        self._kernel.run(self._again)
         return time.perf_counter() - began
 
 
@@ -199,8 +199,8 @@ def host_rows(enis: int, rounds: int, plain: Beside) -> Iterator[Row]:
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:
-    with namespace("plain") as name, NetlinkKernel(name) as sock:
-        plain = Beside(sock, PLAIN)
+    with namespace("plain") as name, NetlinkKernel(name) as kernel:
+        plain = Beside(kernel, PLAIN)
         for members in options.members:
             yield from instance_rows(members, options.rules, options.rounds, plain)
         for enis in options.enis:

@@ -27,7 +27,7 @@ from sgdataplane.attach.report import Key, NamespaceReport
 from sgdataplane.enforce import TableSummary, own_process
 
 MANY = 16  # namespaces to visit: for ten, the process takes as long as it saves
-POLL_S, MARGIN_S = 0.05, 2.0  # it may take twice as long as we did for our half, and PATIENCE_S
+POLL_S, MARGIN_S = 0.05, 2.0  # it may take twice as long as we did for our half, and MARGIN_S
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CHUNK = 1 << 16
 NUMBER = struct.Struct("=I")  # comes first in the answer

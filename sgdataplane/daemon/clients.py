@@ -47,13 +47,13 @@ class Clients:
     """
 
     def __init__(
-        self, sock: socket.socket, selector: selectors.BaseSelector, reply: Reply, clock: Callable[[], float]
+        self, listener: socket.socket, selector: selectors.BaseSelector, reply: Reply, clock: Callable[[], float]
     ) -> None:
-        """Begin to accept clients. `door` listens and doesn't block. It remains the caller's."""
-        self._listener, self._selector, self._reply, self._clock = sock, selector, reply, clock
+        """Begin to accept clients. `listener` listens and doesn't block. It remains the caller's."""
+        self._listener, self._selector, self._reply, self._clock = listener, selector, reply, clock
         self._clients: dict[int, _Client] = {}
         self._opens: float | None = None  # when to accept again
-        selector.register(sock, selectors.EVENT_READ, self._accept)
+        selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
         """Drop all clients. The listening socket stays open."""

@@ -194,14 +194,14 @@ class Answering(Clients):
         super().__init__(listener, loop[0], self._replied, loop[1])
         self._answer, self._may_ask, self._refusal = answer, may_ask, refusal
 
-    def _replied(self, listener: socket.socket, asked: bytes) -> bytes | None:
+    def _replied(self, sock: socket.socket, asked: bytes) -> bytes | None:
         line, end, _ = asked.partition(b"\n")
         if len(line) > MAX_REQUEST_BYTES:
             return spell_refusal(f"more than {MAX_REQUEST_BYTES} bytes; expected {EXPECTED}")
-        return self._answered(listener, line) if end else None
+        return self._answered(sock, line) if end else None
 
-    def _answered(self, listener: socket.socket, line: bytes) -> bytes:
-        credentials = listener.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    def _answered(self, sock: socket.socket, line: bytes) -> bytes:
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         process, user, _ = CREDENTIALS.unpack(credentials)
         if user not in (0, os.geteuid()) and not self._may_ask(user):
             event(logging.WARNING, "control-refused", pid=process, uid=user)
@@ -394,14 +394,14 @@ def ask(path: Path, request: Request, seconds: float = ANSWER_S, **about: Any) -
     deadline = time.monotonic() + seconds
     data = b""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(int(seconds), 0))
-            listener.connect(str(path))  # waits if the queue is full, unlike with settimeout()
-            listener.settimeout(seconds)
-            listener.sendall(spell_request(request, **about))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(int(seconds), 0))
+            sock.connect(str(path))  # waits if the queue is full, unlike with settimeout()
+            sock.settimeout(seconds)
+            sock.sendall(spell_request(request, **about))
             while not data.endswith(b"\n") and len(data) <= MAX_ANSWER_BYTES:
-                listener.settimeout(max(0.001, deadline - time.monotonic()))
-                part = listener.recv(1 << 20)
+                sock.settimeout(max(0.001, deadline - time.monotonic()))
+                part = sock.recv(1 << 20)
                 if not part:
                     break
                 data += part

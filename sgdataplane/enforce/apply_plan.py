@@ -97,7 +97,7 @@ def slots_of(inventory: Inventory, request: ApplyRequest) -> Slots:
 def plan_apply(
     kernel: Kernel, inventory: Inventory, request: ApplyRequest, secret: int, chosen: NextEpoch
 ) -> ApplyPlan:
-    """Plan the course from what the kernel holds. `secret` is the mark of packets that may pass the fence."""
+    """Plan the apply from what the kernel holds. `secret` is the mark of packets that may pass the fence."""
     settings, digest = request.settings, request.proven.summary.digest
     newcomers = _newcomers(inventory, request.proven.desired)
     adopting = newcomers if settings.adoption_window else ()

@@ -331,12 +331,12 @@ def _created(table: Table) -> Transaction:
     return Transaction.of(table, [Operation(Verb.ADD, Kind.TABLE, table), *chains, *rules])
 
 
-def _timed(sock: Committer, table: Table) -> float:
+def _timed(kernel: Committer, table: Table) -> float:
     """Return how many seconds a commit takes by the clock.
 
     Some kernels count a thread's processor time in steps of 10 ms, so that isn't used.
     """
     more = Transaction.of(table, [Operation(Verb.ADD, Kind.RULES, PROBE)])
     began = time.perf_counter()
-    sock.run(more)
+    kernel.run(more)
     return time.perf_counter() - began

@@ -67,7 +67,7 @@ class SessionKind:
         return [p for p in (*eni.own_prefixes, *shared) if p.family is self.family]
 
     def reading(self, *, by_group_set: bool) -> FieldReading:
-        """Say how such packets' fields are read. With `by_kin`, the far address is read by its group set only.
+        """Say how such packets' fields are read. With `by_group_set`, the far address is read by its group set only.
 
         With AH, no rule may ask for the entry's protocol or ports.
         """

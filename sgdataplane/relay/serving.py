@@ -102,7 +102,7 @@ def run_relay(store: Store, how: Serving, ready: Callable[[str, int], None]) -> 
 
 
 async def _serve(
-    store: Store, endpoint: socket, context: ssl.SSLContext, how: Serving, ready: Callable[[str, int], None]
+    store: Store, listener: socket, context: ssl.SSLContext, how: Serving, ready: Callable[[str, int], None]
 ) -> None:
     ends = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -122,7 +122,7 @@ async def _serve(
     with Watcher(store, relay, fail):
         async with serve(
             relay.serve,
-            sock=endpoint,
+            sock=listener,
             ssl=context,
             backlog=BACKLOG,
             ssl_handshake_timeout=HANDSHAKE_S,
@@ -138,8 +138,8 @@ async def _serve(
             server_header=None,
             logger=quiet,
         ):
-            ready(_url_of(endpoint), relay.documents.revision)
-            beside = _start_beside(store, relay, how, endpoint)
+            ready(_url_of(listener), relay.documents.revision)
+            beside = _start_beside(store, relay, how, listener)
             await ends.wait()
             for task in beside:
                 task.cancel()
@@ -147,9 +147,9 @@ async def _serve(
         raise error
 
 
-def _start_beside(store: Store, relay: Relay, how: Serving, endpoint: socket) -> list[asyncio.Task[NoReturn]]:
+def _start_beside(store: Store, relay: Relay, how: Serving, listener: socket) -> list[asyncio.Task[NoReturn]]:
     """Start to write summaries and serve metrics. Both go on until their tasks are cancelled."""
-    summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{endpoint.getsockname()[1]}")
+    summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{listener.getsockname()[1]}")
     text = text_of(RelayMetrics(relay, how.tls), RELAY_PREFIX)
     runs: dict[str, Callable[[], Awaitable[None]]] = {
         "writing summaries": summarizing.run,
@@ -169,21 +169,21 @@ async def keep_running(name: str, run: Callable[[], Awaitable[None]], counts: Re
         await asyncio.sleep(RESTART_S)
 
 
-def _url_of(endpoint: socket) -> str:
-    host, port = endpoint.getsockname()[:2]
+def _url_of(listener: socket) -> str:
+    host, port = listener.getsockname()[:2]
     return f"wss://[{host}]:{port}" if ":" in host else f"wss://{host}:{port}"
 
 
 def _listening(at: RelayEndpoint) -> socket:
-    endpoint = socket(AF_INET6 if ":" in at.host else AF_INET, SOCK_STREAM, IPPROTO_TCP)
+    listener = socket(AF_INET6 if ":" in at.host else AF_INET, SOCK_STREAM, IPPROTO_TCP)
     try:
-        endpoint.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        endpoint.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
-        endpoint.bind((at.host, at.port))
+        listener.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        listener.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
+        listener.bind((at.host, at.port))
     except OSError as error:
-        endpoint.close()
+        listener.close()
         raise EndpointError(f"{at.host}:{at.port}", f"can't listen there: {error.strerror}") from error
-    return endpoint
+    return listener
 
 
 def allow_descriptors() -> None:

@@ -156,11 +156,11 @@ def test_a_watch_leaves_a_member_that_stands_still(members: Members) -> None:
 
 
 def _is_listening(store: Store) -> bool:
-    """Its bell has rung for the first time: etcd has made the watch."""
+    """Its notifier has spoken for the first time: etcd has made the watch."""
     assert isinstance(store, EtcdStore)
     with suppress(StopIteration):
         next(store.watch(1, timeout=0.01))
-    return store._notifier.rung > 0
+    return store._notifier.notices > 0
 
 
 # copies

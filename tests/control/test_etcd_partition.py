@@ -176,7 +176,7 @@ def test_a_watch_at_the_minority_is_told(site: Site) -> None:
     alone = leader(site.members)
     with closing(EtcdStore(EtcdAccess.of(site.store("api", "idle", alone)))) as store, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(list, store.watch(0, timeout=DEADLINE_S))
-        until(lambda: store._notifier.rung > 0, "etcd to make the watch")
+        until(lambda: store._notifier.notices > 0, "etcd to make the watch")
         with cut_off(site, alone), pytest.raises(UnavailableError):
             waiting.result(DEADLINE_S)
 

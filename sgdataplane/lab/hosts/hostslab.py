@@ -251,7 +251,7 @@ def _make_key(lab: HostsLab) -> tuple[str, str]:
 def _add_apis(lab: HostsLab, count: int) -> None:
     for index in range(count):
         name = f"api{index + 1}"
-        namespace, address, own = _namespace(lab, name, FIRST_API + index, *LOOPBACK)  # through the door, too (door.py)
+        namespace, address, own = _namespace(lab, name, FIRST_API + index, *LOOPBACK)
         where = ("--store", lab.store("api"), "--key-file", str(KEY_FILE), "--listen", f"{address}:{API_PORT}")
         command = sgdp("api", *where, "--tls-cert", str(own.certificate), "--tls-key", str(own.key))
         lab.apis.append(

@@ -179,7 +179,7 @@ class Wire:
         self._lab = lab
         self._points: dict[str, ReplayPoint] = {}
         self._processors = os.sched_getaffinity(0)
-        self._may_miss = MAX_MISSING
+        self._misses_left = MAX_MISSING
         self.strangers = 0  # packets that were delivered although nobody had just sent them, or twice
 
     def __enter__(self) -> Self:
@@ -227,11 +227,11 @@ class Wire:
         if not seen.delivered:
             self.settle()
             seen = self._read(datagram, near, far, seen)
-        deadline = time.monotonic() + (WAIT_S if self._may_miss > 0 else 0.0)
+        deadline = time.monotonic() + (WAIT_S if self._misses_left > 0 else 0.0)
         while until != "nothing" and not getattr(seen, until) and not seen.invalid:
             left = deadline - time.monotonic()
             if left <= 0:
-                self._may_miss -= 1
+                self._misses_left -= 1
                 break
             select.select([point.log for point in self._points_between(near, far)], (), (), left)
             seen = self._read(datagram, near, far, seen)

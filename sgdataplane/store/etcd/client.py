@@ -224,27 +224,27 @@ class _Pulse:
     def __init__(self, create: Message) -> None:
         self._create = create
         self._stopped = threading.Event()
-        self._note_change = time.monotonic()
+        self._heard_at = time.monotonic()
         self.give_up: Callable[[], object] = self.stop
 
     def requests(self) -> Iterator[Message]:
         """Yield the requests. A thread of gRPC's takes them."""
         yield make("WatchRequest", create_request=self._create)
         while not self._stopped.wait(PROGRESS_S):
-            if time.monotonic() - self._note_change > SILENT_S:
+            if time.monotonic() - self._heard_at > SILENT_S:
                 self.give_up()
                 return
             yield make("WatchRequest", progress_request=make("WatchProgressRequest"))
 
     def beat(self) -> None:
-        self._note_change = time.monotonic()
+        self._heard_at = time.monotonic()
 
     def stop(self) -> None:
         self._stopped.set()
 
 
 class WatchNotifier:
-    """A notifier of watches: it rings when the head may have moved.
+    """Wakes watches when the head may have moved.
 
     That is when etcd says so, or doesn't say anything any more. Its thread begins with the first `wait`.
     """
@@ -255,10 +255,10 @@ class WatchNotifier:
         self._news = threading.Condition()
         self._thread: threading.Thread | None = None
         self.is_closed = False
-        self.rung = 0
+        self.notices = 0
 
-    def wait(self, rung: int, timeout: float | None) -> bool:
-        """Wait until it has rung more often than `rung`; False if the time is over, or it is closed.
+    def wait(self, notices: int, timeout: float | None) -> bool:
+        """Wait until it has notified more often than `notices`; False if the time is over, or it is closed.
 
         `timeout` is in seconds; None: no limit.
         """
@@ -268,8 +268,8 @@ class WatchNotifier:
             if self._thread is None and not self.is_closed:
                 self._thread = threading.Thread(target=self._listen, daemon=True)
                 self._thread.start()
-            self._news.wait_for(lambda: self.rung != rung or self.is_closed, timeout)
-            return self.rung != rung and not self.is_closed
+            self._news.wait_for(lambda: self.notices != notices or self.is_closed, timeout)
+            return self.notices != notices and not self.is_closed
 
     def close(self) -> None:
         """End the thread, and wake everything that waits."""
@@ -287,17 +287,17 @@ class WatchNotifier:
                 return
             except Exception:  # those who wait must go on hearing of commits
                 LOGGER.exception("the watch of etcd failed, and starts again")
-            self._ring()
+            self._notify()
             with self._news:
                 self._news.wait_for(lambda: self.is_closed, PAUSE_S)
 
     def _note_change(self, answer: Message) -> None:
         if answer.created or answer.events:
-            self._ring()
+            self._notify()
 
-    def _ring(self) -> None:
+    def _notify(self) -> None:
         with self._news:
-            self.rung += 1
+            self.notices += 1
             self._news.notify_all()
 
 

@@ -388,10 +388,10 @@ class EtcdStore:
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while True:
-                rung = self._notifier.rung
+                notices = self._notifier.notices
                 if found := self._changes(after):
                     return found
-                if not self._notifier.wait(rung, None if deadline is None else deadline - time.monotonic()):
+                if not self._notifier.wait(notices, None if deadline is None else deadline - time.monotonic()):
                     return []
         except UnavailableError:
             if self._notifier.is_closed:
