@@ -87,6 +87,7 @@ def commands() -> Iterator[Command]:
     for placement in ("instance", "host"):
         words = ("agentevents", placement, "--json")
         yield Command(f"plug-{placement}", words, 120, is_quick=True, quick=("--times", "5"))
+    yield Command("history", ("historycost", "--json"), 150, is_quick=True, quick=("--rounds", "1"))
     for rules, seconds in SET_SIZES.items():
         for kind in KINDS:
             words = ("policycost", f"{kind}-{rules}", "--json")

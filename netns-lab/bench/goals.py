@@ -13,12 +13,13 @@ from itertools import chain
 from bench.costs import FULL_ONLY
 from bench.measures import ESTABLISHED, Measure, Spread, ratios, spread
 from bench.peers import IPTABLES_ONE_SET, PEERS
-from bench.promises import AGENT, CHANGES, COMPILING, FULL_HOST, Promise
+from bench.promises import AGENT, CHANGES, COMPILING, FULL_HOST, HISTORY, Promise
 from bench.results import Results
-from bench.variants import HOST, INSTANCE, OURS, Variant
+from bench.variants import AUDITED, HOST, INSTANCE, ON_TRIAL, OURS, Variant
 from tests.support.classbench_seeds import SEEDS as KINDS
 
 LEAST, MOST = Variant(OURS, 1), Variant(OURS, 1000)
+ON_AUDIT, TRIED = Variant(AUDITED, MOST.size), Variant(ON_TRIAL, MOST.size)
 MAX_INSTANCE, MAX_HOST = Variant(INSTANCE, 32), Variant(HOST, 1000)
 INWARD = (Measure.TCP_IN, Measure.UDP_IN)
 PEER_SIZES = (100, 1000)  # rules, from where ours is to be faster
@@ -144,6 +145,13 @@ def sections(results: Results) -> tuple[Section, ...]:
             ("074", "042", "043"),
         ),
         Section(
+            "Observing",
+            f"With {MOST.size:,} rules, beside the same policy without. The trial is of a state in which each rule has "
+            "other ports, so that each new session of the path counts. History's recorder is a process of its own.",
+            (*_observing(results), *map(of_figures, HISTORY)),
+            ("102", "105", "099"),
+        ),
+        Section(
             "Beside other filters",
             "Speed of ours : theirs, at the same number of rules.",
             tuple(_beside_peers(results)),
@@ -198,6 +206,23 @@ def _packets(results: Results) -> Iterator[Goal]:
     ):
         samples = partial(_ratios, results, _of(measure), above, below)
         yield _of_samples(title, limit, samples, is_at_most=False)
+
+
+def _observing(results: Results) -> Iterator[Goal]:
+    """Audit mode costs an established packet nothing. A trial may cost 1 %, and a new session 5 %."""
+    for title, variant in (("audit mode", ON_AUDIT), ("a trial", TRIED)):
+        for measure in ESTABLISHED:
+            samples = partial(_ratios, results, _of(measure), variant, MOST)
+            yield _of_samples(f"{measure.value}: cost with {title} : without", 1.01, samples)
+        samples = partial(_ratios, results, _of(Measure.CONNECT), MOST, variant)
+        yield _of_samples(f"new connections a second: with {title} : without", 0.95, samples, is_at_most=False)
+    samples = partial(_audited_beside_accepted, results)
+    yield _of_samples("a packet that only audit mode lets pass : one that a rule accepts", 1.05, samples)
+
+
+def _audited_beside_accepted(results: Results) -> list[float]:
+    """Both are UDP that is never answered, so that each packet is judged."""
+    return ratios(_samples(results, Measure.AUDITED, ON_AUDIT), _samples(results, Measure.ONE_WAY, ON_AUDIT))
 
 
 def _worst(results: Results, measure: Measure, variants: Sequence[Variant]) -> list[float]:

@@ -20,6 +20,7 @@ class Measure(enum.Enum):
     TCP_OUT = "established TCP, out"
     ONE_WAY = "one-way UDP"
     DENIED = "denied flood"
+    AUDITED = "audited flood"
     CONNECT = "new connection"
     LOAD = "load"
     ADD = "add a rule"

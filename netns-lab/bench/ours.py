@@ -1,6 +1,6 @@
 """Our own filter on the path: the policy as rules of security groups, put in force by build() and enforce().
 
-Owns the states with this policy. Must not know what is measured.
+Owns the states with this policy, and the trial that may stand beside it. Must not know what is measured.
 """
 
 from __future__ import annotations
@@ -12,15 +12,23 @@ from functools import cache
 from bench.path import HOST_END, UPLINK
 from bench.policy import CHANGE, PORT, RECEIVER, STRANGER, Rule, member, policy
 from sgdataplane import enforce as product
+from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, Proven, Settings, build, enforce
+from sgdataplane.host import netns
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState, Eni, GroupRef, Instance, SecurityGroup, SecurityGroupRule, Vpc
 from sgdataplane.net.values import Address, Direction, PortRange, Prefix, Protocol
+from sgdataplane.nft.kernel import NetlinkKernel
+from sgdataplane.trial import running
+from sgdataplane.trial.lines import lines_at
+from sgdataplane.trial.tables import TrialPlace, compile_trial
 
 VPC, ENI = "vpc-bench", "eni-probe"
 GROUP_RULES = 200  # the cloud's own limit for one group; an ENI is in five of them at most
 RULES_AMONG_ENIS, OTHER_RULES, OTHER_GROUPS = 100, 10, 50  # of the ENI on the path; of each other group; so many groups
 LAST_PRIORITY = 100
+SHIFT = 10_000  # of ports, in the state on trial
 # What to enforce: in turn `n` (see Ours.turn), with policy.CHANGE or without.
 Make = Callable[[int, bool], Desired]
 
@@ -65,12 +73,34 @@ class Ours:
         """Do nothing, as no process runs on."""
 
 
-def by_rules(mac: str, size: int) -> Make:
+class OursOnTrial(Ours):
+    """The same beside a trial of a state in which no rule has the ports that it has now, so that each line counts."""
+
+    def load(self) -> None:
+        super().load()
+        now = self._make(self._turn, False)
+        lines = lines_at(StateDiff(now.state, _with_other_ports(now.state), now.options), [ENI])
+        table = compile_trial("bench", TrialPlace(now.site, now.interfaces, now.options), lines)
+        with NetlinkKernel(str(netns.path_of(self._namespace))) as kernel:
+            running.put(kernel, table)
+
+
+def _with_other_ports(state: CloudState) -> CloudState:
+    groups = (replace(group, rules=tuple(map(_shifted, group.rules))) for group in state.security_groups)
+    return replace(state, security_groups=tuple(groups))
+
+
+def _shifted(rule: SecurityGroupRule) -> SecurityGroupRule:
+    assert rule.port_range is not None
+    return replace(rule, port_range=PortRange(rule.port_range.first + SHIFT, rule.port_range.last + SHIFT))
+
+
+def by_rules(mac: str, size: int, mode: Mode = Mode.ENFORCE) -> Make:
     """One ENI with so many rules."""
 
     def make(turn: int, is_changed: bool) -> Desired:
         groups = _groups(size, turn, is_changed)
-        return Desired(_state(groups, [_probe(mac, groups)]), {ENI: "eth0"})
+        return Desired(_state(groups, [replace(_probe(mac, groups), mode=mode)]), {ENI: "eth0"})
 
     return make
 

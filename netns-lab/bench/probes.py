@@ -58,6 +58,12 @@ def denied(ends: Ends, seconds: float) -> Figures:
     return {Measure.DENIED: statistics.median(costs)}
 
 
+def audited(ends: Ends, seconds: float) -> Figures:
+    """UDP that no rule accepts and audit mode lets pass. All of it must arrive."""
+    batch = Batch()
+    return {Measure.AUDITED: statistics.median(_send(batch, ends.stranger, ends.inbox) for _ in _slices(seconds))}
+
+
 def connections(ends: Ends, seconds: float) -> Figures:
     """TCP connections, from connect() to the server's accept(), with the reset that ends each."""
     address = (RECEIVER, PORT)

@@ -85,3 +85,13 @@ AGENT = (
         ("gaps.more_ms",),
     ),
 )
+HISTORY = (
+    Promise(
+        "history: its recorder while 300,000 packets a second are refused, of a processor",
+        "%",
+        5,
+        ("history.recorder_percent",),
+    ),
+    Promise("history: packets a second that were refused", "million", None, ("history.refused_a_second",), MEGA),
+    Promise("history: a change meanwhile : without history", "", 1.2, ("history.change_times",)),
+)

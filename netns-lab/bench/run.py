@@ -22,7 +22,7 @@ from bench.costs import measure_costs
 from bench.errors import BenchError
 from bench.measures import Measure
 from bench.path import Ends
-from bench.probes import PROBES, Figures, Probe, denied
+from bench.probes import PROBES, Figures, Probe, audited, denied
 from bench.results import Results
 from bench.variants import Axis, Filter, PeerFilter, Variant, make_filter, make_path
 from sgdataplane.errors import SgDataplaneError
@@ -99,7 +99,8 @@ class Run:
         return time.monotonic() - self._started
 
     def _has_changes(self, stand: Stand) -> bool:
-        return stand.variant.axis is Axis.RULES or not self._plan.is_quick
+        variant = stand.variant
+        return not variant.is_observed and (variant.axis is Axis.RULES or not self._plan.is_quick)
 
     def _measure_costs(self) -> None:
         deadline = self._started + self._plan.seconds
@@ -116,7 +117,7 @@ class Run:
             if isinstance(what, PeerFilter):
                 self.results.versions[variant.name] = what.version
             ends = Ends(path)
-            ends.check(is_denying=what is not None)
+            ends.check(is_denying=variant.is_denying)
         except FAILURES as error:
             self._give_up(variant, error)
         else:
@@ -132,7 +133,8 @@ class Run:
     def _packets(self) -> None:
         for probe in PROBES:
             self._take_turns(partial(self._slice, probe))
-        self._take_turns(lambda stand: self._slice(denied, stand) if stand.filter else {})
+        refusing = [stand for stand in self._stands if stand.filter]
+        self._take_turns(lambda stand: self._slice(denied if stand.variant.is_denying else audited, stand), refusing)
 
     def _slice(self, probe: Probe, stand: Stand) -> Figures:
         return probe(stand.ends, self._plan.slice_s)

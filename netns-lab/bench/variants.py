@@ -16,11 +16,12 @@ from typing import Protocol
 from bench import ours
 from bench.errors import BenchError
 from bench.morepeers import ENI_PEERS, MEMBER_PEERS, host_ends
-from bench.ours import Make, Ours
+from bench.ours import Make, Ours, OursOnTrial
 from bench.path import Path, RoutedPath
 from bench.peers import PEERS, Peer
 from bench.shell import Shell
 from sgdataplane.enforce import DEFAULT_SETTINGS
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import Placement
 
 
@@ -42,6 +43,16 @@ class Variant:
     @property
     def axis(self) -> Axis:
         return AXES.get(self.name, Axis.RULES)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether it is ours with something that observes. Changes are measured without."""
+        return self.name in OBSERVED
+
+    @property
+    def is_denying(self) -> bool:
+        """Whether the filter drops what its policy refuses."""
+        return bool(self.size) and self.name != AUDITED
 
     @property
     def is_routed(self) -> bool:
@@ -67,8 +78,10 @@ NO_FILTER, FLOOR = Variant("no filter"), Variant("floor: one established rule a 
 NO_FILTER_ROUTED = Variant("no filter, through a router")
 FLOOR_ROUTED = Variant("floor in a router: one established rule")
 OURS, UNFENCED = "ours", "ours without fence"
+AUDITED, ON_TRIAL = "ours in audit mode", "ours with a trial"
 INSTANCE, HOST, MEMBERS = "ours, instance placement", "ours, host placement", "ours, a group"
-OWN = (OURS, UNFENCED, INSTANCE, HOST, MEMBERS)
+OWN = (OURS, UNFENCED, AUDITED, ON_TRIAL, INSTANCE, HOST, MEMBERS)
+OBSERVED = (AUDITED, ON_TRIAL)
 ROUTED = {NO_FILTER_ROUTED.name, FLOOR_ROUTED.name, HOST, *(peer.name for peer in ENI_PEERS)}
 AXES: Mapping[str, Axis] = {
     **dict.fromkeys((INSTANCE, HOST, *(peer.name for peer in ENI_PEERS)), Axis.ENIS),
@@ -80,6 +93,8 @@ HOOKS = {FLOOR: ("input", "output"), FLOOR_ROUTED: ("forward",)}  # of the floor
 STATES: Mapping[str, Callable[[str, int], Make]] = {
     OURS: ours.by_rules,
     UNFENCED: ours.by_rules,
+    AUDITED: partial(ours.by_rules, mode=Mode.AUDIT),
+    ON_TRIAL: ours.by_rules,
     INSTANCE: partial(ours.by_enis, placement=Placement.INSTANCE),
     HOST: partial(ours.by_enis, placement=Placement.HOST),
     MEMBERS: ours.by_members,
@@ -91,7 +106,8 @@ def variants(
 ) -> tuple[Variant, ...]:
     """At these sizes. `peers`: the names of those to run; they have the sizes that ours has."""
     sizes = {Axis.RULES: rules, Axis.ENIS: host, Axis.MEMBERS: members}
-    own = {OURS: rules, UNFENCED: rules[-1:], INSTANCE: instance, HOST: host, MEMBERS: members}
+    most = dict.fromkeys((UNFENCED, *OBSERVED), rules[-1:])
+    own = {OURS: rules, **most, INSTANCE: instance, HOST: host, MEMBERS: members}
     beside = {name: sizes[AXES.get(name, Axis.RULES)] for name in peers}
     bare = (NO_FILTER, FLOOR, NO_FILTER_ROUTED, FLOOR_ROUTED)
     return (*bare, *(Variant(name, size) for name, found in {**own, **beside}.items() for size in found))
@@ -168,7 +184,8 @@ def make_filter(variant: Variant, path: Path, tree: FilePath) -> Filter | None:
     if variant.name in ALL_PEERS:
         return PeerFilter(ALL_PEERS[variant.name], path.filtering, variant.size, tree)
     settings = replace(DEFAULT_SETTINGS, fence=variant.name != UNFENCED)
-    return Ours(path.filtering, STATES[variant.name](path.mac, variant.size), settings)
+    make = OursOnTrial if variant.name == ON_TRIAL else Ours
+    return make(path.filtering, STATES[variant.name](path.mac, variant.size), settings)
 
 
 def _floor(variant: Variant) -> str:

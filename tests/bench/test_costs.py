@@ -15,19 +15,20 @@ import pytest
 from bench import costs
 from bench.costs import FULL_ONLY, Command, Figures, commands, measure_costs
 from bench.goals import Goal, goals
-from bench.promises import AGENT, CHANGES, COMPILING, FULL_HOST, Promise
+from bench.promises import AGENT, CHANGES, COMPILING, FULL_HOST, HISTORY, Promise
 from bench.report import report
 from bench.results import Results, read
 from bench.variants import variants
 
 from tests.support.flood import wait_until
 
-PROMISES = (*COMPILING, *CHANGES, *FULL_HOST, *AGENT)
+PROMISES = (*COMPILING, *CHANGES, *FULL_HOST, *AGENT, *HISTORY)
 # Arguments with which each command is done in seconds.
 SMALL = {
     "policycost": ("-r", "20"),
     "deltacost": ("-m", "640", "-r", "100", "-n", "1"),
     "agentevents": ("--enis", "20", "--times", "1"),
+    "historycost": ("--rounds", "1"),
     "hostcost": ("-n", "50"),
     "gaps": ("-n", "3", "--rounds", "1"),
     "agentscale": ("--enis", "4", "--per-group", "2", "--changes", "1"),

@@ -10,7 +10,7 @@ from bench.goals import Goal, goals, sections
 from bench.measures import Measure, Spread, differences, ratios, spread
 from bench.report import RECORDS, report
 from bench.results import Results, read
-from bench.variants import ALL_PEERS, HOST, INSTANCE, OURS, Variant, variants
+from bench.variants import ALL_PEERS, AUDITED, HOST, INSTANCE, ON_TRIAL, OURS, Variant, variants
 
 PEER = Variant("ufw", 100)
 FULL = variants((1, 100, 1000), (32,), (1000,), (256,), tuple(ALL_PEERS))
@@ -92,6 +92,16 @@ def test_many_rules_beside_one() -> None:
     goal = row(results, "denied packets a second: ours with 1,000")
     assert goal.measured == Spread(0.5, 0.5, 0.5)
     assert goal.verdict == "short by 90.0 %"
+
+
+@pytest.mark.parametrize(("name", "what"), [(AUDITED, "audit mode"), (ON_TRIAL, "a trial")])
+def test_what_observes_is_measured_beside_the_same_policy_without(name: str, what: str) -> None:
+    results = made_results()
+    results.samples[Measure.UDP_IN][Variant(name, 1000)] = [103.0, 103.0]
+    results.samples[Measure.CONNECT][Variant(name, 1000)] = [102.0, 102.0]
+    goal = row(results, f"established UDP, in: cost with {what}")
+    assert (goal.wanted, goal.verdict) == ("at most 1.01", "short by 2.0 %")
+    assert row(results, f"new connections a second: with {what}").verdict == "met"
 
 
 def test_the_worst_number_of_rules_counts() -> None:

@@ -7,15 +7,19 @@ from collections.abc import Iterator
 import pytest
 from bench.errors import BenchError
 from bench.measures import Measure
-from bench.ours import Ours, by_enis, by_members, by_rules
+from bench.ours import Ours, OursOnTrial, by_enis, by_members, by_rules
 from bench.path import Ends, Path, RoutedPath, wait_until_up
-from bench.probes import PROBES, denied
+from bench.probes import PROBES, audited, connections, denied
 from bench.run import Stand, change
 from bench.variants import HOST, OURS, Variant
 
+from sgdataplane.contract.tables import TRIALS
+from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.netns import OWN_NETNS
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import Placement
+from sgdataplane.nft.kernel import NetlinkKernel
 
 pytestmark = pytest.mark.kernel
 
@@ -50,7 +54,7 @@ def test_every_measure_has_a_figure_behind_our_filter_and_changes_take_effect(en
     figures = dict(change(Stand(Variant(OURS, 10), ends, ours)))
     for probe in (*PROBES, denied):
         figures.update(probe(ends, 0))
-    assert set(figures) == set(Measure) - {Measure.LOAD}
+    assert set(figures) == set(Measure) - {Measure.LOAD, Measure.AUDITED}
     assert min(figures.values()) > 0
 
 
@@ -65,7 +69,36 @@ def test_every_measure_has_a_figure_in_a_router_and_changes_take_effect(lab_name
         figures = dict(change(Stand(Variant(HOST, 3), ends, ours)))
         for probe in (*PROBES, denied):
             figures.update(probe(ends, 0))
-    assert set(figures) == set(Measure) - {Measure.LOAD}
+    assert set(figures) == set(Measure) - {Measure.LOAD, Measure.AUDITED}
+
+
+def test_audit_mode_lets_the_stranger_in(ends: Ends) -> None:
+    ours = Ours(ends.path.filtering, by_rules(ends.path.mac, 10, Mode.AUDIT))
+    ours.load()
+    ends.check(is_denying=False)
+    assert audited(ends, 0)[Measure.AUDITED] > 0
+    Ours(ends.path.filtering, by_rules(ends.path.mac, 10)).load()
+    with pytest.raises(BenchError, match="packets arrived"):
+        audited(ends, 0)
+
+
+def test_a_trial_counts_each_new_session_of_the_path(ends: Ends) -> None:
+    ours = OursOnTrial(ends.path.filtering, by_rules(ends.path.mac, 10))
+    ours.load()
+    ends.check(is_denying=True)  # it opens the datagrams' session, which the following ones find
+    before = counted_by_trials(ends.path.filtering)
+    for number in range(1, 4):
+        ends.check(is_denying=True)
+        assert counted_by_trials(ends.path.filtering) == before + number
+    assert set(connections(ends, 0)) == {Measure.CONNECT}
+    assert counted_by_trials(ends.path.filtering) > before + 3
+
+
+def counted_by_trials(namespace: str) -> int:
+    with NetlinkKernel(str(netns.path_of(namespace))) as kernel:
+        (table,) = kernel.tables(TRIALS)
+        counters = kernel.inventory(table).counters
+        return sum(count.packets for count in kernel.counted(table, counters).values())
 
 
 def test_a_member_that_joins_is_let_in_and_one_that_leaves_is_not(ends: Ends) -> None:

@@ -12,11 +12,11 @@ from bench.errors import BenchError
 from bench.measures import Measure
 from bench.path import Path
 from bench.run import LEAST_ROUNDS, Plan, Run, no_longer_than
-from bench.variants import FLOOR, NO_FILTER, OURS, Variant
+from bench.variants import AUDITED, FLOOR, NO_FILTER, ON_TRIAL, OURS, Variant
 
 MISSING = Variant("ufw", 1)
 PLAN = Plan(
-    (NO_FILTER, FLOOR, Variant(OURS, 1), MISSING),
+    (NO_FILTER, FLOOR, Variant(OURS, 1), Variant(AUDITED, 1), Variant(ON_TRIAL, 1), MISSING),
     loads=2,
     build_s=60,
     change_rounds=3,
@@ -40,10 +40,12 @@ def test_each_round_has_a_sample_of_each_variant(
     counts = {
         measure: {variant.name: len(of) for variant, of in results.samples[measure].items()} for measure in Measure
     }
-    assert counts[Measure.LOAD] == {OURS: 2}
+    assert counts[Measure.LOAD] == dict.fromkeys((OURS, AUDITED, ON_TRIAL), 2)
     assert counts[Measure.ADD] == counts[Measure.REMOVE] == {OURS: 3}
-    assert counts[Measure.DENIED] == {OURS: LEAST_ROUNDS}
-    assert counts[Measure.CONNECT] == dict.fromkeys((NO_FILTER.name, FLOOR.name, OURS), LEAST_ROUNDS)
+    assert counts[Measure.DENIED] == dict.fromkeys((OURS, ON_TRIAL), LEAST_ROUNDS)
+    assert counts[Measure.AUDITED] == {AUDITED: LEAST_ROUNDS}
+    every = (NO_FILTER.name, FLOOR.name, OURS, AUDITED, ON_TRIAL)
+    assert counts[Measure.CONNECT] == dict.fromkeys(every, LEAST_ROUNDS)
 
 
 def test_what_takes_longer_is_stopped() -> None:
