@@ -77,7 +77,7 @@ test-vm: setup ## test on Debian's kernels in virtual machines, for an hour; a p
 test-debian12: ## test the last commit in a Debian 12 userland (nft 1.0.6, Python 3.11)
 	tools/debian12.sh make test PYTEST_FLAGS='$(PYTEST_FLAGS)'
 
-bench: setup ## run the benchmark beside other filters, for about 20 minutes; writes into netns-lab/bench/results
+bench: setup ## run the benchmark beside other filters, for about 25 minutes; writes into netns-lab/bench/results
 	@tools/setup-bench.sh $(PEERS)
 	$(BENCH) --out netns-lab/bench/results
 

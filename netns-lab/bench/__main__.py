@@ -29,7 +29,7 @@ FULL = Plan(
     packet_rounds=120,
     slice_s=0.004,
     packets_until=15 * 60,
-    seconds=24 * 60,
+    seconds=30 * 60,
     is_quick=False,
 )
 QUICK = Plan(

@@ -97,6 +97,7 @@ def commands() -> Iterator[Command]:
     yield from (Command(f"agent-{enis}", ("agentscale", "--json", "--enis", str(enis)), 90) for enis in AGENTS)
     yield Command("agent", ("agentscale", "--json"), 240)
     yield Command("gaps", ("gaps", "--json"), 120)
+    yield Command("api", ("apicost", "--json"), 300)
 
 
 def measure_costs(say: Callable[[str], None], deadline: float, *, is_quick: bool) -> Figures:

@@ -22,10 +22,11 @@ class Fleet:
     hosts: int
     enis_a_host: int = ENIS_A_HOST
     rules: int = RULES_A_GROUP
+    hosts_a_vpc: int = HOSTS_A_VPC
 
     @property
     def vpcs(self) -> int:
-        return max(1, self.hosts // HOSTS_A_VPC)
+        return max(1, self.hosts // self.hosts_a_vpc)
 
     @property
     def enis(self) -> int:

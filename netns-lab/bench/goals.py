@@ -13,7 +13,7 @@ from itertools import chain
 from bench.costs import FULL_ONLY
 from bench.measures import ESTABLISHED, Measure, Spread, ratios, spread
 from bench.peers import IPTABLES_ONE_SET, PEERS
-from bench.promises import AGENT, CHANGES, COMPILING, FULL_HOST, HISTORY, Promise
+from bench.promises import AGENT, API, CHANGES, COMPILING, FULL_HOST, HISTORY, Promise
 from bench.results import Results
 from bench.variants import AUDITED, HOST, INSTANCE, ON_TRIAL, OURS, Variant
 from tests.support.classbench_seeds import SEEDS as KINDS
@@ -150,6 +150,13 @@ def sections(results: Results) -> tuple[Section, ...]:
             "other ports, so that each new session of the path counts. History's recorder is a process of its own.",
             (*_observing(results), *map(of_figures, HISTORY)),
             ("102", "105", "099"),
+        ),
+        Section(
+            "The cloud's API",
+            "Signed calls over HTTP to an API on SQLite. Each is made at an account of 50,000 groups and as many ENIs, "
+            "and then at one of 500.",
+            tuple(map(of_figures, API)),
+            ("093",),
         ),
         Section(
             "Beside other filters",

@@ -95,3 +95,19 @@ HISTORY = (
     Promise("history: packets a second that were refused", "million", None, ("history.refused_a_second",), MEGA),
     Promise("history: a change meanwhile : without history", "", 1.2, ("history.change_times",)),
 )
+API_CALLS = {
+    "by_id": "a group by its id",
+    "first_page": "the first page of groups",
+    "by_name": "a page of groups by name",
+    "of_instance": "the ENIs of an instance",
+    "create": "CreateSecurityGroup",
+    "authorize": "AuthorizeSecurityGroup",
+    "explain": "SgdpExplain",
+    "diff": "SgdpDiff",
+}
+API = (
+    *(Promise(f"{title}, at 50,000 : at 500", "", 3, (f"api.{kind}_times",)) for kind, title in API_CALLS.items()),
+    *(Promise(f"{title}, at 50,000", "ms", None, (f"api.{kind}_ms",)) for kind, title in API_CALLS.items()),
+    Promise("start with 50,000 groups, until it serves", "s", 5, ("api.api_start_s",)),
+    Promise("its memory then, after calls", "MB", 400, ("api.api_mb",)),
+)

@@ -88,7 +88,8 @@ class Started:
     @staticmethod
     def of(command: Sequence[str], *, reads_errors: bool) -> Started:
         streams: dict[str, Any] = {"stdin": subprocess.PIPE, "text": True}
-        streams |= {"stderr": subprocess.PIPE} if reads_errors else {"stdout": subprocess.PIPE}
+        other = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+        streams |= other if reads_errors else {"stdout": subprocess.PIPE}
         one = Started(subprocess.Popen(command, **streams))
         source = one.process.stderr if reads_errors else one.process.stdout
         threading.Thread(target=one._read, args=(source,), daemon=True).start()

@@ -15,19 +15,20 @@ import pytest
 from bench import costs
 from bench.costs import FULL_ONLY, Command, Figures, commands, measure_costs
 from bench.goals import Goal, goals
-from bench.promises import AGENT, CHANGES, COMPILING, FULL_HOST, HISTORY, Promise
+from bench.promises import AGENT, API, CHANGES, COMPILING, FULL_HOST, HISTORY, Promise
 from bench.report import report
 from bench.results import Results, read
 from bench.variants import variants
 
 from tests.support.flood import wait_until
 
-PROMISES = (*COMPILING, *CHANGES, *FULL_HOST, *AGENT, *HISTORY)
+PROMISES = (*COMPILING, *CHANGES, *FULL_HOST, *AGENT, *HISTORY, *API)
 # Arguments with which each command is done in seconds.
 SMALL = {
     "policycost": ("-r", "20"),
     "deltacost": ("-m", "640", "-r", "100", "-n", "1"),
     "agentevents": ("--enis", "20", "--times", "1"),
+    "apicost": ("--groups", "20", "40", "--times", "2"),
     "historycost": ("--rounds", "1"),
     "hostcost": ("-n", "50"),
     "gaps": ("-n", "3", "--rounds", "1"),
@@ -121,7 +122,8 @@ def _names() -> set[str]:
 
 
 OF_THE_AGENT = [
-    pytest.param(name, marks=[pytest.mark.daemon, pytest.mark.slow]) for name in ("plug-instance", "plug-host", "agent")
+    pytest.param(name, marks=[pytest.mark.daemon, pytest.mark.slow])
+    for name in ("plug-instance", "plug-host", "agent", "history", "api")
 ]
 
 
