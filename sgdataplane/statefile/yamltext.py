@@ -14,8 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from yaml import MarkedYAMLError, YAMLError
-from yaml._yaml import CParser  # the C parser by itself; `yaml.CSafeLoader` adds the slow part
+from yaml import CSafeLoader, MarkedYAMLError, YAMLError
 from yaml.events import (
     AliasEvent,
     DocumentStartEvent,
@@ -109,7 +108,7 @@ class _Open:
 
 
 def _events(text: str) -> Iterator[Event]:
-    return iter(CParser(text).get_event, None)
+    return iter(CSafeLoader(text).get_event, None)
 
 
 @dataclass(frozen=True, slots=True)
