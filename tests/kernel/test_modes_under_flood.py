@@ -19,7 +19,6 @@ from tests.support.pair import HERE, Pair, desired_at
 pytestmark = pytest.mark.kernel
 ALLOWED, DENIED = 5000, 6000
 PACKETS = 300  # of each kind, between two changes
-IN_FLIGHT = 50  # packets after a switch, until all from before it have been counted
 SWITCHES = [6, pytest.param(300, marks=pytest.mark.slow)]
 # Where packets leave, what is refused is an error for who sends, which a dense flood doesn't expect.
 KINDS = [
@@ -59,7 +58,7 @@ def test_no_mode_loses_what_is_allowed_and_only_audit_passes_the_rest(
             seen = flood.denied.received
             wait_until(lambda seen=seen: flood.denied.received > seen + PACKETS)  # type: ignore[misc]
             turn(pair, enforced, audited)
-            wait_for_packets([flood], IN_FLIGHT)  # what passed before the switch may still wait in a socket
+            flood.wait_until_counted()  # what passed before the switch may still wait in a socket
             seen = flood.denied.received
             wait_for_packets([flood], PACKETS)
             assert flood.denied.received == seen, "refused packets came after the switch to enforce"

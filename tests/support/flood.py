@@ -108,6 +108,16 @@ class Flood:
         arrived = self.allowed.received
         return is_so_within(QUIET_S, lambda: self.allowed.received > arrived)
 
+    def wait_until_counted(self) -> None:
+        """Return when all that has arrived by now is counted: the receiver has gone over all of its sockets since.
+
+        An allowed packet that is sent from now on is read in a round that isn't over yet, the next one in a later
+        round, and with the third one a whole round lies between.
+        """
+        for _ in range(3):
+            sent = self.allowed.sent
+            wait_until(lambda sent=sent: self.allowed.received > sent)  # type: ignore[misc]
+
     @property
     def allowed(self) -> Count:
         return Count(self._counters[SENT_ALLOWED], self._counters[GOT_ALLOWED])
