@@ -24,9 +24,9 @@ from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.ir import Count, Map, MapCount, MapKey, Rule, VerdictMap, jump, rule
 from sgdataplane.proof.claims import end_chain, expected
+from sgdataplane.proof.outcomes import Outcome
 from sgdataplane.proof.ranks import Winners, outcomes
 from sgdataplane.proof.specification import Namespace
-from sgdataplane.proof.step import Outcome
 from sgdataplane.proof.structure import Structure
 
 OWN_MAPS = frozenset({AUDITED, AUDITS, *map(audited_enis_name, Direction)})

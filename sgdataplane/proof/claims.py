@@ -29,7 +29,7 @@ from sgdataplane.net import ranges
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, PortRange, Prefix, Verdict
 from sgdataplane.nft.changes import same_ends
 from sgdataplane.nft.ir import Count, Range
-from sgdataplane.proof.step import Outcome
+from sgdataplane.proof.outcomes import Outcome
 
 Ranges = tuple[Range, ...]  # they are disjoint and sorted
 Hull = tuple[int, int, int, int]

@@ -29,7 +29,7 @@ from sgdataplane.net.values import AH, ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, A
 from sgdataplane.nft.ir import Key, Match, Range
 from sgdataplane.proof.axes import LACKING, Atoms, Axis, MalformedError, Names, Span, representatives
 from sgdataplane.proof.order import Cell
-from sgdataplane.proof.step import Asked
+from sgdataplane.proof.readings import Asked
 
 Fields = Mapping[Field, Key]  # the fields that one packet has, with their values
 # The fields of a conntrack entry that hold the opening packet's source, destination, and whatever else rules ask for

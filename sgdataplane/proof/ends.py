@@ -14,7 +14,8 @@ from functools import lru_cache
 
 from sgdataplane.contract.fields import Field
 from sgdataplane.nft.ir import RETURN, Count, Range, SetPriority, goto
-from sgdataplane.proof.step import Bound, Effect, Effects, Outcome, RuleStep
+from sgdataplane.proof.outcomes import Effect, Effects, Outcome
+from sgdataplane.proof.step import Bound, RuleStep
 
 NOTHING = Bound(())
 END = "step: "  # names of these leaves begin so, and no chain's name does

@@ -13,7 +13,7 @@ from sgdataplane.nft.ir import Match
 from sgdataplane.proof.claims import united
 from sgdataplane.proof.crossing import sent_from
 from sgdataplane.proof.fixed import IS_ICMP, IS_RELATED, FixedClause, dropped, one_of
-from sgdataplane.proof.step import Effects
+from sgdataplane.proof.outcomes import Effects
 
 
 def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[FixedClause]:

@@ -26,7 +26,7 @@ from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Direction, Family
 from sgdataplane.nft.ir import Count, Match, Range, SetMark, SetPacketMark
 from sgdataplane.proof.claims import Ranges, end_chain, united
 from sgdataplane.proof.crossing import ANSWERED, ICMP_TYPE, OPENED, SYN_FLAGS, reached, sent_from
-from sgdataplane.proof.step import Effect, Effects, Outcome
+from sgdataplane.proof.outcomes import Effect, Effects, Outcome
 
 Value = TypeVar("Value")
 JUDGE = {side: f"judge-{side.value}" for side in Direction}  # the outcome "the rules of this side decide"

@@ -24,8 +24,8 @@ from sgdataplane.proof.order import BoxOrder
 from sgdataplane.proof.priority import OnePriority
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.proven import ProvenGate, judging
+from sgdataplane.proof.readings import FieldReading
 from sgdataplane.proof.specification import Namespace
-from sgdataplane.proof.step import FieldReading
 from sgdataplane.proof.structure import Structure, map_value
 from sgdataplane.proof.template import Template
 from sgdataplane.proof.walk import Mismatch

@@ -13,9 +13,10 @@ from sgdataplane.contract.priority import RANKS
 from sgdataplane.contract.tables import PROFILES, WINNERS
 from sgdataplane.nft.ir import Match, Range, SetPriority, jump
 from sgdataplane.proof.order import Cell
+from sgdataplane.proof.outcomes import Outcome
 from sgdataplane.proof.priority import OnePriority
 from sgdataplane.proof.program import PRIORITY, Program
-from sgdataplane.proof.step import Outcome, RuleStep
+from sgdataplane.proof.step import RuleStep
 from sgdataplane.proof.walk import Mismatch, Place, State, Walk
 
 IS_RANK = Match(PRIORITY, (Range(RANKS[0], RANKS[-1]),))

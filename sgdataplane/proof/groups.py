@@ -19,10 +19,10 @@ from sgdataplane.nft.ir import MapPriority
 from sgdataplane.proof.axes import Atoms
 from sgdataplane.proof.kinds import GROUP_SET
 from sgdataplane.proof.order import Boxes, BoxOrder, Cell, indices
+from sgdataplane.proof.outcomes import Effect, Effects, Outcome
 from sgdataplane.proof.priority import Priorities, atoms_of
 from sgdataplane.proof.program import PRIORITY
 from sgdataplane.proof.ranks import RankMaps
-from sgdataplane.proof.step import Effect, Effects, Outcome
 from sgdataplane.proof.walk import Mismatch, State, Walk
 
 NOBODY_SAYS: Outcome = ((), "no permission on a group")

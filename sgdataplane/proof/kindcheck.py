@@ -28,12 +28,13 @@ from sgdataplane.proof.groups import GroupOrder, GroupsWalk
 from sgdataplane.proof.kinds import FAR, GROUP_SET, LOCAL, PROTOCOL, SessionKind
 from sgdataplane.proof.leaves import Leaves, ProvenLeaf, Standing, check_heads, leaf_of, unused_leaves
 from sgdataplane.proof.order import BoxOrder, Cell, indices, meet
+from sgdataplane.proof.outcomes import Outcome
 from sgdataplane.proof.partial import PartialWalk
 from sgdataplane.proof.priority import GroupSetAtom, Priorities
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import ACCEPTS, Winners, WrongRanksError
 from sgdataplane.proof.shared import Shared, SideClaims
-from sgdataplane.proof.step import Bound, Outcome
+from sgdataplane.proof.step import Bound
 from sgdataplane.proof.walk import Mismatch, Walk
 
 MAX_FAR = 16  # so many far addresses are tried to show a difference

@@ -18,7 +18,7 @@ from sgdataplane.nft.ir import Key, Match, Range
 from sgdataplane.proof.axes import LACKING
 from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import ANSWERED, OPENED, other_family
-from sgdataplane.proof.step import Asked, FieldReading
+from sgdataplane.proof.readings import Asked, FieldReading
 
 BEHIND_AH = ("protocol", "source_port", "port")  # with AH, the entry has these of the packet behind the header
 IS_AH = Match(Field.L4PROTO, (Range.of(AH),))

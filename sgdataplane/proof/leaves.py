@@ -13,10 +13,11 @@ from itertools import product
 
 from sgdataplane.nft.changes import between
 from sgdataplane.nft.ir import Range
+from sgdataplane.proof.outcomes import Outcome, counter_of
 from sgdataplane.proof.priority import UNSET
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import RankOrder, WrongRanksError
-from sgdataplane.proof.step import Bound, Outcome, counter_of
+from sgdataplane.proof.step import Bound
 
 
 @dataclass(frozen=True, slots=True)

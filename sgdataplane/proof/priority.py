@@ -13,7 +13,7 @@ from functools import reduce
 from sgdataplane.contract.fields import Field
 from sgdataplane.nft.ir import Datum, MapKey, MapPriority, Match, SetPriority
 from sgdataplane.proof.axes import Atoms, is_in
-from sgdataplane.proof.step import Effects
+from sgdataplane.proof.outcomes import Effects
 
 GroupSet = tuple[str, ...]  # the groups that an address is a member of, sorted; empty if it is no member's
 GroupSetAtom = tuple[GroupSet, int | None]  # a group set, and its number in the map of members, if it is there

@@ -20,9 +20,9 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.proof.kindcheck import KindCheck, ProvenAddresses, ProvenGroups
 from sgdataplane.proof.kinds import SessionKind
 from sgdataplane.proof.leaves import Standing
+from sgdataplane.proof.outcomes import Outcome
 from sgdataplane.proof.ranks import Winners
 from sgdataplane.proof.shared import Shared, SideClaims
-from sgdataplane.proof.step import Outcome
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,12 @@ from sgdataplane.nft.ir import (
 from sgdataplane.proof.axes import LACKING, MalformedError, holds
 from sgdataplane.proof.ends import ends_of, is_end
 from sgdataplane.proof.lookups import Lookup, among, verdict_of
+from sgdataplane.proof.outcomes import Effect, Effects, Outcome
+from sgdataplane.proof.readings import FieldReading
 from sgdataplane.proof.step import (
     APART,
     UNPROVABLE,
     Bound,
-    Effect,
-    Effects,
-    FieldReading,
-    Outcome,
     RuleStep,
     Test,
     Unprovable,

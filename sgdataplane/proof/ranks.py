@@ -22,8 +22,9 @@ from sgdataplane.nft.ir import Key, Map, Range, Table, VerdictKind
 from sgdataplane.nft.ir import Verdict as Lead
 from sgdataplane.proof.claims import end_chain
 from sgdataplane.proof.far import GroupSetAtoms, GroupSetNumbers
+from sgdataplane.proof.outcomes import Outcome
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import FieldReading, Outcome
+from sgdataplane.proof.readings import FieldReading
 
 
 class WrongRanksError(Exception):

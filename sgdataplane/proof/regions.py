@@ -18,7 +18,8 @@ from sgdataplane.contract.fields import Field
 from sgdataplane.nft.changes import same_ends
 from sgdataplane.nft.ir import Chain, Match, Range, Rule, Statement, Verdict, VerdictKind, VerdictMap
 from sgdataplane.proof.axes import Atoms, Span, holds, patterns
-from sgdataplane.proof.step import FieldReading, RuleStep
+from sgdataplane.proof.readings import FieldReading
+from sgdataplane.proof.step import RuleStep
 from sgdataplane.proof.structure import Structure
 
 Covered = tuple[Range, ...] | None  # None: all values

@@ -15,8 +15,8 @@ from sgdataplane.model.state import CloudState, GroupRef, Remote
 from sgdataplane.net.values import Family
 from sgdataplane.proof.claims import Before, Claim, ClaimMemo, KnownGroups, KnownRules, Ranges
 from sgdataplane.proof.far import GroupSetAtoms, Kinships, remote_ranges
+from sgdataplane.proof.outcomes import Outcome, counter_of
 from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, Winners
-from sgdataplane.proof.step import Outcome, counter_of
 from sgdataplane.proof.structure import Structure
 
 

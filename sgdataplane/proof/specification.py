@@ -37,7 +37,7 @@ from sgdataplane.proof.fixed import (
     clauses,
     end_clauses,
 )
-from sgdataplane.proof.step import Outcome
+from sgdataplane.proof.outcomes import Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,75 +1,29 @@
-"""Represent one rule as a kind of packet meets it: how fields are read, tests on axes and of the priority, effects.
+"""Represent one rule as a kind of packet meets it: tests on axes and of the priority, effects.
 
-Owns which field is known or on an axis, and the way from ranges to sets of atoms. It must not know tables.
+Owns the way from ranges to sets of atoms. It must not know tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from sgdataplane.contract.fields import Field
 from sgdataplane.contract.tables import AUDIT, LIMIT
 from sgdataplane.nft.ir import (
-    Count,
     Exceeds,
     Key,
     Log,
-    MapPriority,
     Match,
     OneIn,
     Range,
     Remember,
     SessionsExceed,
-    SetMark,
-    SetPacketMark,
-    SetPriority,
     Verdict,
     VerdictKind,
 )
 from sgdataplane.proof.axes import Atoms, Axis, MalformedError
+from sgdataplane.proof.outcomes import Effects
 
-Asked = tuple[Field, int | None]  # a field, and a mask if the field has an axis for each of several masks
-
-
-@dataclass(frozen=True)
-class FieldReading:
-    """How the fields of one kind of packet are read. No other field may be read."""
-
-    known: Mapping[Field, Key | None]
-    """The fields with a known value; LACKING if packets don't have the field."""
-    axes: Mapping[Asked, int]
-    """The index of the axis of each other field, or of each part of a field under a mask."""
-    far: Field | None = None
-    """The field with the far address, if it may be looked up in the map of members, and only there."""
-    members: str = ""
-    """The name of the map of members."""
-    passing: tuple[Key, ...] = ()
-    """The keys that are in maps whose elements expire, at this moment."""
-    answers: Mapping[Match, bool] = field(default_factory=dict)
-    """Whether these matches hold, where nothing else is known about their fields."""
-
-    def parts(self, match: Match) -> list[Match]:
-        """Return the match as several ones, each under the mask of one axis, unless it is on one axis itself."""
-        mask = match.mask
-        if mask is None or match.negate or len(match.ranges) != 1 or self.axis(match.field, mask) is not None:
-            return [match]
-        masks = [part for asked, part in self.axes if asked is match.field and part and not part & ~mask]
-        (value,) = match.ranges
-        if sum(masks) != mask or value.first != value.last:
-            return [match]
-        return [Match(match.field, (Range.of(int(value.first) & part),), mask=part) for part in masks]
-
-    def axis(self, asked: Field, mask: int | None) -> int | None:
-        """Return the index of the axis of a field, or of its part under a mask; None if there is none."""
-        found = self.axes.get((asked, None))
-        return self.axes.get((asked, mask)) if found is None else found
-
-
-Effect = Count | SetMark | SetPacketMark | SetPriority | MapPriority
-Effects = tuple[Effect, ...]
-# The effects on a packet, and where it ends: "accept", "drop", "end" (of the base chain), or what a stop stands for.
-Outcome = tuple[Effects, str]
 Groups = tuple[tuple[Verdict, tuple[Range, ...]], ...]
 TIMEOUTS = "timeouts-"  # names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
 APART = (TIMEOUTS, LIMIT, AUDIT)  # jumps to such chains are checked apart: timeouts.py, limits.py, audits.py
@@ -222,15 +176,6 @@ def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
         else:
             found[key] = (verdict, [item])
     return tuple((verdict, tuple(ranges)) for verdict, ranges in found.values())
-
-
-def counter_of(outcome: Outcome) -> str:
-    """Return the counter that packets meet first; "" if there is none.
-
-    Many outcomes are told apart by it, as hashing an outcome is slow.
-    """
-    first = outcome[0][0] if outcome[0] else None
-    return first.counter if isinstance(first, Count) else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from typing import NamedTuple
 from sgdataplane.nft.ir import Match, Verdict, VerdictKind
 from sgdataplane.proof.axes import Atoms, Axis
 from sgdataplane.proof.order import Boxes, BoxOrder, Cell, without
+from sgdataplane.proof.outcomes import Effects, Outcome
 from sgdataplane.proof.priority import OnePriority, Priorities
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import Effects, Limits, Outcome, RuleStep
+from sgdataplane.proof.step import Limits, RuleStep
 
 MAX_JUMPS = 16  # NFT_JUMP_STACK_SIZE
 PROTOCOL = 0  # the index of the axis of protocols

@@ -43,9 +43,10 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import LACKING, Span
 from sgdataplane.proof.order import BoxOrder
+from sgdataplane.proof.outcomes import Outcome
 from sgdataplane.proof.priority import GroupSetAtom, Priorities
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import FieldReading, Outcome
+from sgdataplane.proof.readings import FieldReading
 from sgdataplane.proof.walk import Mismatch, State, Walk
 
 SHARDS, TABLES = 4, 200

@@ -22,9 +22,11 @@ from sgdataplane.nft.ir import (
     is_value,
     rule,
 )
+from sgdataplane.proof.outcomes import Outcome
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import DECISIONS
-from sgdataplane.proof.step import Bound, FieldReading, Outcome
+from sgdataplane.proof.readings import FieldReading
+from sgdataplane.proof.step import Bound
 
 ACCEPTS = SetPriority(CODES[Direction.INGRESS, Verdict.ACCEPT])
 REFUSAL, REFUSED = 30, ((Count("b"),), "ingress-refuse")

@@ -16,8 +16,9 @@ from sgdataplane.proof import order
 from sgdataplane.proof.axes import MalformedError
 from sgdataplane.proof.claims import Before, ClaimMemo, Said
 from sgdataplane.proof.order import BoxOrder
+from sgdataplane.proof.outcomes import Outcome
 from sgdataplane.proof.shared import ByCounter
-from sgdataplane.proof.step import Outcome, near
+from sgdataplane.proof.step import near
 from tests.support.hardpolicies import POLICIES, targets
 
 INGRESS, OPTIONS = Direction.INGRESS, DEFAULTS

@@ -26,8 +26,8 @@ from sgdataplane.nft.ir import (
     jump,
 )
 from sgdataplane.proof.far import GroupSetNumbers
+from sgdataplane.proof.outcomes import Outcome
 from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, RankOrder, Winners, WrongRanksError
-from sgdataplane.proof.step import Outcome
 
 
 def outcome(name: str) -> Outcome:

@@ -25,8 +25,8 @@ from sgdataplane.nft.ir import (
     jump,
     rule,
 )
+from sgdataplane.proof.readings import Asked, FieldReading
 from sgdataplane.proof.regions import ChainPairs, RegionBox, UntoldError, is_sorted
-from sgdataplane.proof.step import Asked, FieldReading
 from sgdataplane.proof.structure import Structure
 
 PROTOCOL, PORT = 0, 1
