@@ -24,7 +24,7 @@ from sgdataplane.nft.outline import Outline, stamp_of
 from sgdataplane.nft.validation import Visits
 from sgdataplane.policy.resolve import EniPolicy, HostPolicy, PolicyMemo, resolve
 from sgdataplane.proof.prove import Proof, require_proof
-from sgdataplane.proof.specification import Specification
+from sgdataplane.proof.spec.specification import Specification
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,20 +25,20 @@ from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, Se
 from sgdataplane.model.words import counted
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Table
-from sgdataplane.proof.audits import AuditCheck, ProvenAudits
-from sgdataplane.proof.far import GroupSetAtoms, Kinships
-from sgdataplane.proof.gate import GateCheck, GateMismatch, Kind
-from sgdataplane.proof.kindcheck import ProfileMismatch
-from sgdataplane.proof.limits import wrong_limits
-from sgdataplane.proof.lookups import Lookup
-from sgdataplane.proof.origin import wrong_origin
-from sgdataplane.proof.profile import ProfileCheck, ProvenProfile
-from sgdataplane.proof.proven import ProvenGate, Roots
-from sgdataplane.proof.shared import Remembered, Shared
-from sgdataplane.proof.specification import Namespace, Specification
-from sgdataplane.proof.structure import Structure, StructureError
-from sgdataplane.proof.template import Template
-from sgdataplane.proof.timeouts import wrong_timeouts
+from sgdataplane.proof.checks.audits import AuditCheck, ProvenAudits
+from sgdataplane.proof.checks.gate import GateCheck, GateMismatch, Kind
+from sgdataplane.proof.checks.kindcheck import ProfileMismatch
+from sgdataplane.proof.checks.limits import wrong_limits
+from sgdataplane.proof.checks.origin import wrong_origin
+from sgdataplane.proof.checks.profile import ProfileCheck, ProvenProfile
+from sgdataplane.proof.checks.timeouts import wrong_timeouts
+from sgdataplane.proof.reuse.proven import ProvenGate, Roots
+from sgdataplane.proof.reuse.shared import Remembered, Shared
+from sgdataplane.proof.reuse.template import Template
+from sgdataplane.proof.spec.specification import Namespace, Specification
+from sgdataplane.proof.walk.far import GroupSetAtoms, Kinships
+from sgdataplane.proof.walk.lookups import Lookup
+from sgdataplane.proof.walk.structure import Structure, StructureError
 from sgdataplane.proof.witness import Counterexample, of_gate, of_profile
 
 Carriers = Sequence[tuple[str, Eni]]  # the ENIs with one profile, each with its interface in front

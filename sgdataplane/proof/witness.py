@@ -28,15 +28,15 @@ from sgdataplane.errors import InternalError
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Protocol
 from sgdataplane.nft.interp import run, tracked
 from sgdataplane.nft.ir import RETURN, Chain, Key, Table, VerdictKind, goto, rule
-from sgdataplane.proof.axes import Atoms, Axis, Span
-from sgdataplane.proof.claims import AXES
-from sgdataplane.proof.crossing import ICMP_TYPE, family_of
-from sgdataplane.proof.fixed import ends_at
-from sgdataplane.proof.gate import GateMismatch
-from sgdataplane.proof.kindcheck import ProfileMismatch
-from sgdataplane.proof.kinds import LOCAL, SessionKind
-from sgdataplane.proof.order import indices
-from sgdataplane.proof.specification import Namespace, PacketFate, in_words
+from sgdataplane.proof.checks.gate import GateMismatch
+from sgdataplane.proof.checks.kindcheck import ProfileMismatch
+from sgdataplane.proof.spec.axes import Atoms, Axis, Span
+from sgdataplane.proof.spec.claims import AXES
+from sgdataplane.proof.spec.crossing import ICMP_TYPE, family_of
+from sgdataplane.proof.spec.fixed import ends_at
+from sgdataplane.proof.spec.kinds import LOCAL, SessionKind
+from sgdataplane.proof.spec.order import indices
+from sgdataplane.proof.spec.specification import Namespace, PacketFate, in_words
 
 TRIES = 4096  # so many packets of a difference are tried
 START = "proof-start"

@@ -17,7 +17,7 @@ from sgdataplane.net.ranges import Ranges, holds
 from sgdataplane.net.values import Family
 from sgdataplane.policy.dimensions import CONDITIONS, DIMENSIONS, Condition
 from sgdataplane.policy.resolve import resolve_rule
-from sgdataplane.proof.claims import AXES, Claim, claims
+from sgdataplane.proof.spec.claims import AXES, Claim, claims
 from tests.support import gen
 
 STATES, PACKETS = 40, 40

@@ -23,7 +23,7 @@ from sgdataplane.net.values import Address, Family, Prefix
 from sgdataplane.nft.ir import Table, VerdictMap
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.prove import prove
-from sgdataplane.proof.specification import Specification
+from sgdataplane.proof.spec.specification import Specification
 from tests.property.test_compile_equals_decide import EPOCH, JUDGED, SECRET, check_opening, check_reply, is_answerable
 from tests.support import gen
 from tests.support.classbench import classbench

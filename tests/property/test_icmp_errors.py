@@ -26,7 +26,7 @@ from sgdataplane.net.packet import IcmpError, Packet
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Direction, Family, Verdict
 from sgdataplane.nft.interp import PacketOutcome, run
 from sgdataplane.nft.ir import Key, Table
-from sgdataplane.proof.specification import Namespace, Specification
+from sgdataplane.proof.spec.specification import Namespace, Specification
 from tests.support import gen, wire
 from tests.support.building import table_of
 

@@ -17,7 +17,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import interfaces_of
 from sgdataplane.proof.prove import prove
-from sgdataplane.proof.specification import Specification
+from sgdataplane.proof.spec.specification import Specification
 from tests.support import hardpolicies
 from tests.support.building import UNPROVEN, table_of
 from tests.support.edits import edited

@@ -21,10 +21,10 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Range
 from sgdataplane.observe.live import counters_of
 from sgdataplane.policy.resolve import interfaces_of, resolve
-from sgdataplane.proof.claims import Claim, claims
-from sgdataplane.proof.far import Kinships, remote_ranges
 from sgdataplane.proof.prove import prove
-from sgdataplane.proof.specification import Namespace, PacketFate, Specification
+from sgdataplane.proof.spec.claims import Claim, claims
+from sgdataplane.proof.spec.specification import Namespace, PacketFate, Specification
+from sgdataplane.proof.walk.far import Kinships, remote_ranges
 from tests.support import gen, hardpolicies, wire
 from tests.support.amounts import shards
 

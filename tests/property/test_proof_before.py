@@ -18,12 +18,12 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of
-from sgdataplane.proof.far import GroupSetAtoms, Kinships
-from sgdataplane.proof.lookups import Lookup
-from sgdataplane.proof.priority import GroupSet
 from sgdataplane.proof.prove import ProvenTable, prove
-from sgdataplane.proof.specification import Specification
-from sgdataplane.proof.structure import Structure
+from sgdataplane.proof.spec.specification import Specification
+from sgdataplane.proof.walk.far import GroupSetAtoms, Kinships
+from sgdataplane.proof.walk.lookups import Lookup
+from sgdataplane.proof.walk.priority import GroupSet
+from sgdataplane.proof.walk.structure import Structure
 from tests.support import hardpolicies
 from tests.support.edits import EDITS, edited
 from tests.support.mutate import mutants

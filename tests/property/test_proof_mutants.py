@@ -27,7 +27,7 @@ from sgdataplane.net.values import Address, Prefix, Verdict
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.prove import ProvenTable, prove
-from sgdataplane.proof.specification import Specification
+from sgdataplane.proof.spec.specification import Specification
 from sgdataplane.proof.witness import START, Counterexample, entered_at
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.edits import EDITS

@@ -12,10 +12,10 @@ import pytest
 from sgdataplane.enforce import Proven, build
 from sgdataplane.model.options import Placement
 from sgdataplane.nft.ir import Table
-from sgdataplane.proof import kindcheck
-from sgdataplane.proof.partial import PartialWalk
-from sgdataplane.proof.profile import ProvenKind
+from sgdataplane.proof.checks import kindcheck
+from sgdataplane.proof.checks.profile import ProvenKind
 from sgdataplane.proof.prove import ProvenTable, prove
+from sgdataplane.proof.reuse.partial import PartialWalk
 from tests.property.test_proof_before import desired_of, known_of, specification_of
 from tests.support import hardpolicies
 from tests.support.edits import edited

@@ -26,9 +26,9 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
+from sgdataplane.proof.checks.timeouts import Openings, sets_timeouts, wrong_timeouts
 from sgdataplane.proof.prove import prove
-from sgdataplane.proof.specification import Namespace, Specification
-from sgdataplane.proof.timeouts import Openings, sets_timeouts, wrong_timeouts
+from sgdataplane.proof.spec.specification import Namespace, Specification
 from tests.property.test_proof_timeouts import FEW, Change, compiled, specification_of, with_rules
 
 ENTRY = entry_name(Direction.INGRESS)

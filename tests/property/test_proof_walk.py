@@ -41,13 +41,13 @@ from sgdataplane.nft.ir import (
     goto,
     jump,
 )
-from sgdataplane.proof.axes import LACKING, Span
-from sgdataplane.proof.order import BoxOrder
-from sgdataplane.proof.outcomes import Outcome
-from sgdataplane.proof.priority import GroupSetAtom, Priorities
-from sgdataplane.proof.program import Program
-from sgdataplane.proof.readings import FieldReading
-from sgdataplane.proof.walk import Mismatch, State, Walk
+from sgdataplane.proof.spec.axes import LACKING, Span
+from sgdataplane.proof.spec.order import BoxOrder
+from sgdataplane.proof.spec.outcomes import Outcome
+from sgdataplane.proof.spec.readings import FieldReading
+from sgdataplane.proof.walk.priority import GroupSetAtom, Priorities
+from sgdataplane.proof.walk.program import Program
+from sgdataplane.proof.walk.walk import Mismatch, State, Walk
 
 SHARDS, TABLES = 4, 200
 FAR, LOCAL, PRIORITY = Field.IP_SADDR, Field.IP_DADDR, Field.PACKET_PRIORITY

@@ -103,7 +103,7 @@ class Variables:
 
     def __init__(self, names: Iterable[str], chains: Iterable[Chain]) -> None:
         self.names = sorted({*names} - {LOOPBACK})
-        # What a router itself sends comes by `output`, where nothing of these packets is asked (proof/origin.py).
+        # What a router itself sends comes by `output`, which asks nothing of these packets (proof/checks/origin.py).
         bases = [chain for chain in chains if chain.hook and chain.hook.name in AT_HOOK]
         self.ways = tuple(Way(c.name, *ends) for c in bases if c.hook for ends in AT_HOOK[c.hook.name])
         at: dict[Variable, tuple[object, ...]] = dict.fromkeys(INTERFACES, (*self.names, LOOPBACK, OTHER))

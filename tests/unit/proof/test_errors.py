@@ -15,7 +15,7 @@ from sgdataplane.nft.ir import Chain, Match, Range, Rule, Table
 from sgdataplane.nft.text import rule_text
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove
-from sgdataplane.proof.specification import Specification
+from sgdataplane.proof.spec.specification import Specification
 from tests.support.builders import make_eni, make_group, make_state
 
 ADDRESSES = {  # of the ENI in question

@@ -15,7 +15,7 @@ from sgdataplane.model.options import DEFAULTS
 from sgdataplane.nft.ir import Map, MapPriority, Match, Range, Rule, Table, VerdictMap
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove
-from sgdataplane.proof.specification import Specification
+from sgdataplane.proof.spec.specification import Specification
 from tests.support.builders import make_eni, make_group, make_state
 
 STATE = make_state(

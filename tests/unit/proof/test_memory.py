@@ -12,13 +12,13 @@ from sgdataplane.model.semantics import ordered_candidates
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Count, Range, goto
-from sgdataplane.proof import order
-from sgdataplane.proof.axes import MalformedError
-from sgdataplane.proof.claims import Before, ClaimMemo, Said
-from sgdataplane.proof.order import BoxOrder
-from sgdataplane.proof.outcomes import Outcome
-from sgdataplane.proof.shared import ByCounter
-from sgdataplane.proof.step import near
+from sgdataplane.proof.reuse.shared import ByCounter
+from sgdataplane.proof.spec import order
+from sgdataplane.proof.spec.axes import MalformedError
+from sgdataplane.proof.spec.claims import Before, ClaimMemo, Said
+from sgdataplane.proof.spec.order import BoxOrder
+from sgdataplane.proof.spec.outcomes import Outcome
+from sgdataplane.proof.walk.step import near
 from tests.support.hardpolicies import POLICIES, targets
 
 INGRESS, OPTIONS = Direction.INGRESS, DEFAULTS

@@ -16,7 +16,7 @@ from sgdataplane.net.values import Address, Verdict
 from sgdataplane.nft.ir import Chain, Table
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
-from sgdataplane.proof.specification import Specification
+from sgdataplane.proof.spec.specification import Specification
 from tests.support.amounts import few_or_many
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import table_of
