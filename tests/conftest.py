@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import isolation, paths
-from tests.support.forked import still_running
+from tests.support.run import isolation, paths
+from tests.support.run.forked import still_running
 
 # What a command says is looked for in lines that no terminal breaks; tests of the layout set a width of their own.
 os.environ["COLUMNS"] = "200"
@@ -93,7 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _is_controller(config):
         isolation.isolate()
     if config.getoption("--fallback-links"):
-        from tests.support.links import imitate_fallback  # noqa: PLC0415  (the guard holds without the product)
+        from tests.support.probes.links import imitate_fallback  # noqa: PLC0415  (the guard holds without the product)
 
         imitate_fallback()
 

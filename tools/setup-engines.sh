@@ -2,7 +2,7 @@
 # Gets ready what only tests of containers need: docker, containerd, podman, libvirt and an image's busybox, as the files of
 # Debian's packages in a folder. They aren't installed: no service comes with them, and an engine that this machine has
 # stays as it is (Debian's containerd and Docker's own would exclude each other). Tests lay the files over /usr and /etc in
-# a mount namespace of their own (tests/support/engines.py). Made once and kept; to have newer ones, remove the folder.
+# a mount namespace of their own (tests/support/servers/engines.py). Made once and kept; to have newer ones, remove the folder.
 # Without a network it says so and ends well: the tests skip, which `.ci/run` doesn't let pass.
 #
 #   tools/setup-engines.sh FOLDER [PACKAGE...]     those packages, too

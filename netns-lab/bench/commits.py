@@ -39,7 +39,7 @@ from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, Table, goto, r
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import REMEMBERING, Pace
-from tests.support.hardpolicies import targets
+from tests.support.inputs.hardpolicies import targets
 
 ROUNDS = 5
 KINDS = {

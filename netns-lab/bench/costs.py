@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.isolation import outside
-from tests.support.classbench_seeds import SEEDS as KINDS
+from tests.support.inputs.classbench_seeds import SEEDS as KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_REASON = 200  # characters

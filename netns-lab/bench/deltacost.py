@@ -32,8 +32,8 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListEntry, Remote, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Address, Prefix
-from tests.support.builders import make_eni, make_group, make_prefix_list, make_remote, make_rule, make_state
-from tests.support.chooser import Chooser, with_ids
+from tests.support.inputs.builders import make_eni, make_group, make_prefix_list, make_remote, make_rule, make_state
+from tests.support.inputs.chooser import Chooser, with_ids
 
 OWN, OTHER = "eni-target-0", "eni-target-1"  # the second one comes and goes
 GROUP, PEERS, LISTS = "sg-own", 16, 4

@@ -51,7 +51,7 @@ from sgdataplane.model.options import Placement
 from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import NetlinkKernel
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 NOTHING = "nothing"
 BESIDE = ("elsewhere", "here")  # a table is loaded

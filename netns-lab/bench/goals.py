@@ -16,7 +16,7 @@ from bench.peers import IPTABLES_ONE_SET, PEERS
 from bench.promises import AGENT, API, CHANGES, COMPILING, FULL_HOST, HISTORY, Promise
 from bench.results import Results
 from bench.variants import AUDITED, HOST, INSTANCE, ON_TRIAL, OURS, Variant
-from tests.support.classbench_seeds import SEEDS as KINDS
+from tests.support.inputs.classbench_seeds import SEEDS as KINDS
 
 LEAST, MOST = Variant(OURS, 1), Variant(OURS, 1000)
 ON_AUDIT, TRIED = Variant(AUDITED, MOST.size), Variant(ON_TRIAL, MOST.size)

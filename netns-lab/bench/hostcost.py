@@ -34,8 +34,8 @@ from sgdataplane.host import netns
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState, Eni, GroupRef, SecurityGroup
 from sgdataplane.net.values import PortRange, Prefix
-from tests.support.builders import make_eni
-from tests.support.hardpolicies import host, targets
+from tests.support.inputs.builders import make_eni
+from tests.support.inputs.hardpolicies import host, targets
 
 NAMESPACE, FAR, OWN = "host", "far", "sg-own"
 CHANGES, FEWEST = 7, 50

@@ -13,7 +13,7 @@ it counts what comes out.
 | rules | how many rules the ENI's groups have (a rule on a prefix list counts once) |
 | cells, elements | entries of maps without a name; elements of named maps |
 | bytes | the size of the text that loads the table |
-| lookups | the most on any path: in verdict maps only / in sets without a name too (tests/support/lookups.py) |
+| lookups | the most on any path: in verdict maps only / in sets without a name too (tests/support/models/lookups.py) |
 | resolve, compile, render | seconds of processor time |
 | mb | the most memory that the process had |
 """
@@ -42,10 +42,10 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table, VerdictMap
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import interfaces_of, resolve
-from tests.support.classbench import classbench
-from tests.support.classbench_seeds import SEEDS
-from tests.support.hardpolicies import POLICIES, QUOTA, targets
-from tests.support.lookups import most_lookups
+from tests.support.inputs.classbench import classbench
+from tests.support.inputs.classbench_seeds import SEEDS
+from tests.support.inputs.hardpolicies import POLICIES, QUOTA, targets
+from tests.support.models.lookups import most_lookups
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ROOT = Path(__file__).resolve().parents[2]

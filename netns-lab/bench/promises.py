@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.costs import HARD
-from tests.support.classbench_seeds import SEEDS as KINDS
+from tests.support.inputs.classbench_seeds import SEEDS as KINDS
 
 MS, MEGA = 1000.0, 1e-6
 

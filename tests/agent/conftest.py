@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.enforce import proven
-from tests.support.agentbench import AgentBench, agent_in, warm_agents
-from tests.support.attachbench import WEB, Bench, state_of
-from tests.support.pair import Pair
-from tests.support.workload import bench, dns, home, host_bench, make_netns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.scenes.agentbench import AgentBench, agent_in, warm_agents
+from tests.support.scenes.attachbench import WEB, Bench, state_of
+from tests.support.scenes.pair import Pair
+from tests.support.scenes.workload import bench, dns, home, host_bench, make_netns, pair, process, web  # noqa: F401  # fixtures
 
 
 @pytest.fixture(scope="module", autouse=True)

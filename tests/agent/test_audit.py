@@ -8,10 +8,10 @@ import time
 import pytest
 
 from sgdataplane.model.modes import until_text
-from tests.support.agentbench import AgentBench
-from tests.support.attachbench import Bench
-from tests.support.flood import wait_until
-from tests.support.pair import Session
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.pair import Session
 
 pytestmark = pytest.mark.daemon
 SOON_S = 12.0  # so long that a busy machine has done what is to be done before

@@ -14,15 +14,15 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from tests.support import attachhost
-from tests.support.agentbench import AgentBench
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ENIS, ROUTER, set_up
-from tests.support.builders import mac_of
-from tests.support.flood import wait_until
-from tests.support.links import veths_in
-from tests.support.nft import listing
-from tests.support.pair import HERE, Pair, Session, introduce, join, plug, switch_on
+from tests.support.inputs.builders import mac_of
+from tests.support.kernel.nft import listing
+from tests.support.probes.flood import wait_until
+from tests.support.probes.links import veths_in
+from tests.support.scenes import attachhost
+from tests.support.scenes.agentbench import AgentBench
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.attachhost import ENIS, ROUTER, set_up
+from tests.support.scenes.pair import HERE, Pair, Session, introduce, join, plug, switch_on
 
 pytestmark = pytest.mark.daemon
 IN_FORCE = {"eni-a": "in force"}

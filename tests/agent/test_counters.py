@@ -14,12 +14,12 @@ import pytest
 from sgdataplane.cli.main import main
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.terminal.output import Exit
-from tests.support.agentscene import Scene, scene_at
-from tests.support.attachbench import DNS, WEB
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import HERE, Session, bound
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentscene import Scene, scene_at
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.pair import HERE, Session, bound
 
 pytestmark = pytest.mark.daemon
 

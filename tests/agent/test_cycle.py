@@ -16,12 +16,12 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from tests.support.agentbench import AgentBench
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.flood import wait_until
-from tests.support.links import veths_in
-from tests.support.nft import listing, nft
-from tests.support.pair import Session, join
+from tests.support.kernel.nft import listing, nft
+from tests.support.probes.flood import wait_until
+from tests.support.probes.links import veths_in
+from tests.support.scenes.agentbench import AgentBench
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import Session, join
 
 pytestmark = pytest.mark.daemon
 

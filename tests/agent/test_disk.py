@@ -14,11 +14,11 @@ from sgdataplane.daemon.pastpolicies import INDEX, PastPolicies
 from sgdataplane.daemon.statefolder import COUNTERS, LAST_GOOD, POLICIES, PROVEN
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import Bench
-from tests.support.disk import Disk, tiny_disk
-from tests.support.flood import wait_until
-from tests.support.ordeal import changing_state, flooded, goes_on, holds
+from tests.support.events.ordeal import changing_state, flooded, goes_on, holds
+from tests.support.probes.flood import wait_until
+from tests.support.run.disk import Disk, tiny_disk
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import Bench
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 

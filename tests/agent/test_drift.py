@@ -16,14 +16,14 @@ import pytest
 
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.model.state import CloudState
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import Bench
-from tests.support.attachhost import ROUTER, hosted_pair
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.flood import wait_until
-from tests.support.nft import listing, nft
-from tests.support.numbered import Numbered
-from tests.support.pair import HERE, Session, made_pair
+from tests.support.events.numbered import Numbered
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.kernel.nft import listing, nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.attachhost import ROUTER, hosted_pair
+from tests.support.scenes.pair import HERE, Session, made_pair
 
 pytestmark = pytest.mark.daemon
 IN, IN_REFUSED, OUT, OUT_REFUSED = 8001, 8002, 9001, 9002

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import WEB, Bench, living_nowhere, state_of
-from tests.support.engine import ID, Engine, engine_at, line_of, only
-from tests.support.flood import wait_until
-from tests.support.pair import join
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import WEB, Bench, living_nowhere, state_of
+from tests.support.scenes.pair import join
+from tests.support.servers.engine import ID, Engine, engine_at, line_of, only
 
 pytestmark = [pytest.mark.daemon]
 WEB_NAME = "web"

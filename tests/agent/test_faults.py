@@ -18,11 +18,11 @@ import pytest
 from sgdataplane.daemon.control import Request, ask, spell_request
 from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import Bench
-from tests.support.faultyagent import FAULT_VARIABLE, KILLS, REFUSALS, STEPS
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.ordeal import changing_state, flooded, goes_on, holds
+from tests.support.events.ordeal import changing_state, flooded, goes_on, holds
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import Bench
+from tests.support.variants.faultyagent import FAULT_VARIABLE, KILLS, REFUSALS, STEPS
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 MAX_DESCRIPTORS = 1024
@@ -34,7 +34,7 @@ ROOM, MOST = 1 << 20, 80 << 20  # bytes; the most is about what they take
 def agent(attached: Bench) -> Iterator[AgentBench]:
     """It runs, and can be made to fail."""
     with agent_in(attached.folder) as agent:
-        agent.module = "tests.support.faultyagent"
+        agent.module = "tests.support.variants.faultyagent"
         agent.configure(adoption_window=0)  # else what is left of it differs
         agent.write(changing_state(0))
         start(agent)

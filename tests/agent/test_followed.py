@@ -15,11 +15,11 @@ from sgdataplane.errors import HostError, SilentError
 from sgdataplane.handover.agentplace import AgentPlace, Enforcement
 from sgdataplane.handover.publishing import Publisher, name_of_generation
 from sgdataplane.store.history import Version
-from tests.support.agentbench import AgentBench
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.flood import wait_until
-from tests.support.pair import Session
-from tests.support.users import ALICE, BOB, as_user
+from tests.support.probes.flood import wait_until
+from tests.support.run.users import ALICE, BOB, as_user
+from tests.support.scenes.agentbench import AgentBench
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import Session
 
 pytestmark = pytest.mark.daemon
 

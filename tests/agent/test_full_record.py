@@ -18,13 +18,13 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.model.state import CloudState
 from tests.features.probes import FUSE, require
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.failingfs import CHANGES, WRITE, Disk, failing
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import HERE, join
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.run.failingfs import CHANGES, WRITE, Disk, failing
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.pair import HERE, join
 
 pytestmark = [pytest.mark.daemon]
 

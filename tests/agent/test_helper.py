@@ -35,11 +35,11 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.nft.commits import EVENT_GROUP, Commit, CommitReader
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.statefile import dump_native
-from tests.support.agentbench import agent_in
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.statefiles import StateFiles
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.statefiles import StateFiles
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import agent_in
 
 pytestmark = pytest.mark.kernel
 ENIS = [make_eni(f"eni-{number}", f"10.0.0.{number}", f"sg-{number % 2}") for number in range(1, 17)]

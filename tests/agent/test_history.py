@@ -21,12 +21,12 @@ from sgdataplane.history.read import HistoryQuery, opened
 from sgdataplane.history.rows import Fate
 from sgdataplane.history.sample import NAME as HISTORY_TABLE
 from sgdataplane.nft.kernel import NetlinkKernel
-from tests.support.agentbench import ROOT
-from tests.support.attachbench import DNS, WEB
-from tests.support.flood import DEADLINE, DenseFlood, wait_until
-from tests.support.historyscene import PRODUCT, HistoryScene, history_at
-from tests.support.nft import nft
-from tests.support.pair import HERE, Session
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE, DenseFlood, wait_until
+from tests.support.scenes.agentbench import ROOT
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.historyscene import PRODUCT, HistoryScene, history_at
+from tests.support.scenes.pair import HERE, Session
 
 pytestmark = pytest.mark.daemon
 

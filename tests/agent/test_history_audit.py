@@ -14,12 +14,12 @@ import pytest
 from sgdataplane.history.read import HistoryQuery
 from sgdataplane.history.rows import Fate
 from sgdataplane.model.state import CloudState
-from tests.support import attachbench, attachhost
-from tests.support.agentbench import ROOT
-from tests.support.attachbench import DNS, WEB
-from tests.support.builders import make_rule
-from tests.support.historyscene import HistoryScene, history_at
-from tests.support.pair import HERE
+from tests.support.inputs.builders import make_rule
+from tests.support.scenes import attachbench, attachhost
+from tests.support.scenes.agentbench import ROOT
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.historyscene import HistoryScene, history_at
+from tests.support.scenes.pair import HERE
 
 pytestmark = pytest.mark.daemon
 RULE = "sgr-refuses"

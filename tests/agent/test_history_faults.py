@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from sgdataplane.history.rows import Fate
-from tests.support.agentscene import scene_at
-from tests.support.attachbench import DNS, WEB
-from tests.support.disk import Disk, tiny_disk
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.historyscene import PROMPT, HistoryScene
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.run.disk import Disk, tiny_disk
+from tests.support.scenes.agentscene import scene_at
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.historyscene import PROMPT, HistoryScene
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.history.rows import Fate
-from tests.support.attachbench import DNS, WEB
-from tests.support.historyscene import HistoryScene, run_verb, seen_at
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.historyscene import HistoryScene, run_verb, seen_at
 
 pytestmark = pytest.mark.daemon
 

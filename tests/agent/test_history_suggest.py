@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from tests.support.attachbench import WEB
-from tests.support.historyscene import seen_at
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.scenes.attachbench import WEB
+from tests.support.scenes.historyscene import seen_at
 
 pytestmark = pytest.mark.daemon
 

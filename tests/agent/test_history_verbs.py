@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.attachbench import DNS, WEB
-from tests.support.historyscene import HistoryScene, run_verb, seen_at
-from tests.support.pair import HERE
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.historyscene import HistoryScene, run_verb, seen_at
+from tests.support.scenes.pair import HERE
 
 pytestmark = pytest.mark.daemon
 Sgdp = Callable[..., str]

@@ -12,12 +12,12 @@ import pytest
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ROUTER, state_of
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import Session
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.attachhost import ROUTER, state_of
+from tests.support.scenes.pair import Session
 
 pytestmark = pytest.mark.daemon
 IN_FORCE = {"eni-a": "in force", "eni-b": "in force"}

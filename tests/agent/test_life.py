@@ -19,13 +19,13 @@ from sgdataplane.daemon.clients import MAX_CLIENTS
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from tests.support.agentbench import AgentBench
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
-from tests.support.flood import DEADLINE, Flood, wait_until
-from tests.support.nft import nft
-from tests.support.ordeal import ADDRESS, ALLOWED, DENIED, changing_state, flooded, holds
-from tests.support.pair import HERE, Session
+from tests.support.events.ordeal import ADDRESS, ALLOWED, DENIED, changing_state, flooded, holds
+from tests.support.inputs.builders import mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE, Flood, wait_until
+from tests.support.scenes.agentbench import AgentBench
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import HERE, Session
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 LONGEST_S = 1.5  # a start takes two thirds of it

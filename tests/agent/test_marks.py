@@ -20,12 +20,12 @@ from sgdataplane.enforce import Epochs
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.kernel import NetlinkKernel
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import Bench
-from tests.support.attachhost import ROUTER, state_of, with_second_vpc
-from tests.support.builders import make_rule
-from tests.support.conntrack import fill_many, marks_of
-from tests.support.flood import wait_until
+from tests.support.inputs.builders import make_rule
+from tests.support.kernel.conntrack import fill_many, marks_of
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.attachhost import ROUTER, state_of, with_second_vpc
 
 pytestmark = pytest.mark.daemon
 LAST = HOST.marks.last_epoch

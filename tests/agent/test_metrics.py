@@ -16,15 +16,15 @@ from sgdataplane.daemon.clients import MAX_CLIENTS
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.attachhost import ROUTER
-from tests.support.attachhost import state_of as state_of_pair
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import HERE, Session
-from tests.support.scraping import get, scrape
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.attachhost import ROUTER
+from tests.support.scenes.attachhost import state_of as state_of_pair
+from tests.support.scenes.pair import HERE, Session
+from tests.support.servers.scraping import get, scrape
 
 pytestmark = pytest.mark.daemon
 PORT, OTHER_PORT = 9469, 9470

@@ -11,10 +11,10 @@ import pytest
 
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.net.values import Address
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import WEB, Bench, state_of
-from tests.support.flood import wait_until
-from tests.support.pair import HERE, Pair, made_pair
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import WEB, Bench, state_of
+from tests.support.scenes.pair import HERE, Pair, made_pair
 
 pytestmark = [pytest.mark.daemon]
 MINE, OTHER = HERE["instance"][0], "10.0.0.77"

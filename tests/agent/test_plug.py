@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agentbench import agent_in
-from tests.support.flood import wait_until
-from tests.support.plugging import ALLOWED, DENIED, Peer, peer_in, state_of
-from tests.support.plugscene import PACKETS, Scene, shuffled
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import agent_in
+from tests.support.scenes.plugging import ALLOWED, DENIED, Peer, peer_in, state_of
+from tests.support.scenes.plugscene import PACKETS, Scene, shuffled
 
 pytestmark = pytest.mark.daemon
 MANY = pytest.param(100, marks=pytest.mark.slow)

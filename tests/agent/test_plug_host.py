@@ -12,11 +12,11 @@ import pytest
 
 from sgdataplane.attach.manage import AttachRequest, attach, clear
 from sgdataplane.attach.workload import Naming, Workload
-from tests.support.agentbench import agent_in
-from tests.support.flood import wait_until
-from tests.support.plugging import DENIED, Plugged
-from tests.support.plugginghost import SENDER, HostPeer, host_peer_in, state_of
-from tests.support.plugscene import PACKETS, Scene
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import agent_in
+from tests.support.scenes.plugging import DENIED, Plugged
+from tests.support.scenes.plugginghost import SENDER, HostPeer, host_peer_in, state_of
+from tests.support.scenes.plugscene import PACKETS, Scene
 
 pytestmark = pytest.mark.daemon
 

@@ -14,11 +14,11 @@ from sgdataplane.daemon.cycle import CycleReport, Reconciler
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood
-from tests.support.agentbench import AgentBench
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.nft import listing, nft
-from tests.support.pair import Session
-from tests.support.statefiles import StateFiles
+from tests.support.inputs.statefiles import StateFiles
+from tests.support.kernel.nft import listing, nft
+from tests.support.scenes.agentbench import AgentBench
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import Session
 
 pytestmark = pytest.mark.daemon
 Cycle = Callable[..., CycleReport]

@@ -14,14 +14,14 @@ from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.statefile import dump_native
 from sgdataplane.trial.report import TrialReport
-from tests.support import attachhost
-from tests.support.agentbench import AgentBench
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import HERE, Session
-from tests.support.schemas import assert_conforms
-from tests.support.trialtraffic import Opener
+from tests.support.documents.schemas import assert_conforms
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.probes.trialtraffic import Opener
+from tests.support.scenes import attachhost
+from tests.support.scenes.agentbench import AgentBench
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import HERE, Session
 
 pytestmark = pytest.mark.daemon
 OTHER = 7000

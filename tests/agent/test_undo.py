@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
-from tests.support.agentbench import AgentBench
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.flood import wait_until
-from tests.support.pair import Session
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import Session
 
 pytestmark = pytest.mark.daemon
 Run = Callable[..., int]

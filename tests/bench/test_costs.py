@@ -20,7 +20,7 @@ from bench.report import report
 from bench.results import Results, read
 from bench.variants import variants
 
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
 
 PROMISES = (*COMPILING, *CHANGES, *FULL_HOST, *AGENT, *HISTORY, *API)
 # Arguments with which each command is done in seconds.

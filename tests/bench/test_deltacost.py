@@ -6,7 +6,7 @@ from bench import hostcost
 from bench.deltacost import MAX_ROUNDS, base_state, kinds, steps
 
 from sgdataplane.model.state import CloudState
-from tests.support.hardpolicies import targets
+from tests.support.inputs.hardpolicies import targets
 
 
 def sizes(state: CloudState) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import pytest
 from bench.gaps import LOADS, NOTHING, Window, arguments, measured, more_ms, row, scene
 
 from sgdataplane.contract.tables import TABLE
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
 
 HELD_S = 0.2
 

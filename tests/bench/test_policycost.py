@@ -6,9 +6,9 @@ from bench.policycost import cells, makers, measured
 
 from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Map, Range, Table, VerdictMap, goto, rule
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.classbench_seeds import SEEDS
-from tests.support.hardpolicies import POLICIES, TARGET
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.classbench_seeds import SEEDS
+from tests.support.inputs.hardpolicies import POLICIES, TARGET
 
 
 def test_cells_are_entries_of_maps_without_a_name() -> None:

@@ -13,7 +13,7 @@ from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import Store
 from sgdataplane.store.memory import MemoryStore
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.etcdserver import Members, running
+from tests.support.servers.etcdserver import Members, running
 
 
 class Clock:

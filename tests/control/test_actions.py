@@ -10,7 +10,7 @@ from sgdataplane.control.actions import ACTIONS
 from sgdataplane.control.actions.scope import Habits
 from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.interface import Json
-from tests.support.controlling import Client, items
+from tests.support.inputs.controlling import Client, items
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sgdataplane.control.actions import addresses
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.store.interface import Json
-from tests.support.controlling import Client, eni
+from tests.support.inputs.controlling import Client, eni
 
 BLOCK = Prefix.parse("10.0.0.0/26")
 NUMBERS = range(BLOCK.first, BLOCK.last + 1)

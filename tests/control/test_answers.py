@@ -11,7 +11,7 @@ from sgdataplane.control.actions.scope import Habits
 from sgdataplane.statefile.load import load_native
 from sgdataplane.store.documents import ResourceKind, about, native, path_of
 from sgdataplane.store.interface import Json
-from tests.support.controlling import Client, eni, instance, items, only
+from tests.support.inputs.controlling import Client, eni, instance, items, only
 
 NARROW = {"IpProtocol": "tcp", "PortRange": "22/22"}
 

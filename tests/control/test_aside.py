@@ -23,9 +23,20 @@ from sgdataplane.control.service.heavy import Computer, HeavyAnswers
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents, ResourceKind, native
 from sgdataplane.store.interface import Body, Json
-from tests.support.controlling import Client, Randomly
-from tests.support.flood import wait_until
-from tests.support.slowforks import BREAKS, FOLDER, HUNGRY, KILLED, SECRET, SPINS, TALKS, Gate, children, is_running
+from tests.support.inputs.controlling import Client, Randomly
+from tests.support.probes.flood import wait_until
+from tests.support.variants.slowforks import (
+    BREAKS,
+    FOLDER,
+    HUNGRY,
+    KILLED,
+    SECRET,
+    SPINS,
+    TALKS,
+    Gate,
+    children,
+    is_running,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER = threading.Event()
@@ -74,7 +85,7 @@ def differing(group: str) -> Call:
 
 @pytest.fixture
 def aside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aside]:
-    monkeypatch.setattr(module, "MODULE", "tests.support.slowforks")
+    monkeypatch.setattr(module, "MODULE", "tests.support.variants.slowforks")
     with Aside("seed") as made:
         yield made
 
@@ -212,9 +223,9 @@ OWNER = """
 import threading
 from sgdataplane.control.service import aside
 from tests.control.test_aside import Bench, NEVER
-from tests.support.flood import wait_until
-from tests.support.slowforks import SPINS
-aside.MODULE = "tests.support.slowforks"
+from tests.support.probes.flood import wait_until
+from tests.support.variants.slowforks import SPINS
+aside.MODULE = "tests.support.variants.slowforks"
 bench = Bench(aside.Aside("seed"))
 threading.Thread(target=bench.explain, args=(SPINS, NEVER)).start()
 wait_until(lambda: bench.aside.pid is not None and len(bench.forks()) == 1)

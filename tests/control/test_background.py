@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.control import background
 from sgdataplane.control.background import STEADY_S, Background
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from sgdataplane.store.interface import Snapshot, UnavailableError, Write
 from sgdataplane.store.sqlite import backup, file
 from sgdataplane.store.sqlite.backup import DIGEST, back_up
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.storewriting import COUNTER, PARTS, count_up
+from tests.support.servers.storewriting import COUNTER, PARTS, count_up
 
 SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
 

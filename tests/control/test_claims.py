@@ -17,9 +17,9 @@ from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.hosts import add_host, forget_host, host_of, release_enis, revoke_host
 from sgdataplane.store.interface import FullError, Json, Store, Write
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.controlling import Client, counted_ids
-from tests.support.flood import wait_until
-from tests.support.summaries import host, summary
+from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.inputs.summaries import host, summary
+from tests.support.probes.flood import wait_until
 
 
 class Site:

@@ -24,7 +24,7 @@ from sgdataplane.control.http.client import ApiClient, RefusedError
 from sgdataplane.control.http.development import FILE, ServedEndpoint, default_folder, read_endpoint
 from sgdataplane.control.http.server import ListenAt
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
-from tests.support.sdks import driver
+from tests.support.servers.sdks import driver
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "sgdataplane", "api")

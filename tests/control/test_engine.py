@@ -20,7 +20,7 @@ from sgdataplane.statefile import Memory
 from sgdataplane.store.documents import Documents, Workspace
 from sgdataplane.store.interface import Write
 from sgdataplane.store.memory import MemoryStore
-from tests.support.controlling import Client, Randomly, counted_ids
+from tests.support.inputs.controlling import Client, Randomly, counted_ids
 
 DEADLINE_S = 60
 

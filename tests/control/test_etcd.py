@@ -20,10 +20,10 @@ from sgdataplane.store.etcd.messages import Message
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import Body, ConflictError, GoneError, Snapshot, Store, Token, UnavailableError, Write
 from sgdataplane.store.opening import open_store
-from tests.support.etcdserver import FAST, Members, control, running, until
-from tests.support.lossyproxy import LossyProxy
-from tests.support.storelife import SEED, Life, answers, writer
-from tests.support.storewriting import COUNTER, FOREVER
+from tests.support.servers.etcdserver import FAST, Members, control, running, until
+from tests.support.servers.lossyproxy import LossyProxy
+from tests.support.servers.storelife import SEED, Life, answers, writer
+from tests.support.servers.storewriting import COUNTER, FOREVER
 
 DEADLINE_S = 60.0
 FACTOR = float(os.environ.get("SGDP_TIMEOUT_FACTOR", "1"))

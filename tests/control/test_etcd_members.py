@@ -20,9 +20,9 @@ from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import GoneError, Store, UnavailableError, Write
 from sgdataplane.store.opening import open_store
-from tests.support.etcdload import Load
-from tests.support.etcdserver import DEADLINE_S, FAST, Member, Members, control, leader, running, until, within
-from tests.support.storelife import SEED
+from tests.support.servers.etcdload import Load
+from tests.support.servers.etcdserver import DEADLINE_S, FAST, Member, Members, control, leader, running, until, within
+from tests.support.servers.storelife import SEED
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import Token, UnavailableError, Write
 from sgdataplane.store.opening import open_store
-from tests.support.certificates import Authority, Signed
-from tests.support.etcdload import Load
-from tests.support.etcdserver import DEADLINE_S, FAST, Member, Members, control, leader, started, until, within
-from tests.support.storewriting import FOREVER
+from tests.support.servers.certificates import Authority, Signed
+from tests.support.servers.etcdload import Load
+from tests.support.servers.etcdserver import DEADLINE_S, FAST, Member, Members, control, leader, started, until, within
+from tests.support.servers.storewriting import FOREVER
 
 pytestmark = pytest.mark.kernel
 

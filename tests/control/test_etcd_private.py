@@ -10,7 +10,7 @@ from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.keys import LogEntry
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import Body, Write
-from tests.support.etcdserver import Members, control
+from tests.support.servers.etcdserver import Members, control
 
 
 class DyingError(Exception):

@@ -13,7 +13,7 @@ from sgdataplane.statefile.load import load_text
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.interface import Json
 from sgdataplane.store.memory import MemoryStore
-from tests.support.controlling import Client, counted_ids, items
+from tests.support.inputs.controlling import Client, counted_ids, items
 
 
 @pytest.fixture

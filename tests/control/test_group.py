@@ -15,7 +15,7 @@ import pytest
 from sgdataplane.cli.apiclient import DONE, outcome
 from sgdataplane.cli.main import main
 from tests.control.test_served import ROOT, Service
-from tests.support.warmprocess import command, warm_programs
+from tests.support.run.warmprocess import command, warm_programs
 
 
 class Group(Protocol):

@@ -14,8 +14,8 @@ from sgdataplane.store.history import PRUNED, Pruned, Version, begin_epoch, prun
 from sgdataplane.store.interface import Store
 from sgdataplane.store.memory import MemoryStore
 from sgdataplane.visible import json_text
-from tests.support.controlling import Client, counted_ids
-from tests.support.storewriting import count_up
+from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.servers.storewriting import count_up
 
 PRUNE = local_call("PruneAudit")
 

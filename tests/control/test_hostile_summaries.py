@@ -20,7 +20,7 @@ from sgdataplane.store.etcd.messages import make
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import Store
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.summaries import host, summary
+from tests.support.inputs.summaries import host, summary
 
 MANY_MB, ALLOWED_MB = 100, 64
 BODIES: dict[str, bytes] = {  # what a summary isn't, or what is odd in it

@@ -12,7 +12,7 @@ from sgdataplane.store.documents import Documents
 from sgdataplane.store.hosts import StoredHost
 from sgdataplane.store.interface import Json, Write
 from sgdataplane.store.memory import MemoryStore
-from tests.support.summaries import host, summary
+from tests.support.inputs.summaries import host, summary
 
 NOW = 1_000_000.0
 

@@ -12,7 +12,7 @@ from sgdataplane.control.hosts.status import HostBoard, HostStanding, standing_o
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Body, Json
 from sgdataplane.store.memory import MemoryStore
-from tests.support.summaries import host, summary
+from tests.support.inputs.summaries import host, summary
 
 NOW = 1_000_000.0
 SEVEN = Version(0, 7)

@@ -17,9 +17,9 @@ from sgdataplane.store.hosts import add_host, forget_host, revoke_host
 from sgdataplane.store.interface import Json
 from sgdataplane.store.memory import MemoryStore
 from tests.control.test_service import Bench, Somewhere
-from tests.support.controlling import Client, counted_ids
-from tests.support.flood import wait_until
-from tests.support.summaries import host, summary
+from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.inputs.summaries import host, summary
+from tests.support.probes.flood import wait_until
 
 
 class ManyHosts(Bench):

@@ -17,7 +17,7 @@ from sgdataplane.store.audit import local_call
 from sgdataplane.store.documents import IDS, SECTIONS, Documents, native
 from sgdataplane.store.interface import Store
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = ROOT / "examples" / "shop.yaml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sgdataplane.store.documents import ResourceKind, state_in
 from sgdataplane.store.interface import Json
-from tests.support.controlling import Client
+from tests.support.inputs.controlling import Client
 
 
 def test_tags_say_the_mode_of_an_eni() -> None:

@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.interface import Json
-from tests.support.controlling import Client, eni, items, only
+from tests.support.inputs.controlling import Client, eni, items, only
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.pytest_plugin import TestedApi
-from tests.support.sdks import driver
+from tests.support.servers.sdks import driver
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -24,7 +24,7 @@ from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.hosts import add_host
 from sgdataplane.store.interface import Json, Write
 from sgdataplane.store.memory import MemoryStore
-from tests.support.controlling import Client, counted_ids
+from tests.support.inputs.controlling import Client, counted_ids
 
 OWNER = "LTAI-owner"
 

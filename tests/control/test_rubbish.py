@@ -13,7 +13,7 @@ from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.parameters import Table, tables, typed
 from sgdataplane.store.interface import Json
 from sgdataplane.visible import json_text
-from tests.support.controlling import Client
+from tests.support.inputs.controlling import Client
 
 RUBBISH = (
     *(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sgdataplane.control.actions.rules import as_given
 from sgdataplane.net.values import Prefix
 from sgdataplane.store.interface import Json
-from tests.support.controlling import Client, items
+from tests.support.inputs.controlling import Client, items
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
 TAGS = st.dictionaries(WORDS, WORDS, max_size=4)

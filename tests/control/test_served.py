@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from tests.http.signing import Reply, Signed, acs3, send
-from tests.support.flood import wait_until
-from tests.support.slowforks import children, is_running
-from tests.support.warmprocess import command, start_program, warm_programs
+from tests.support.probes.flood import wait_until
+from tests.support.run.warmprocess import command, start_program, warm_programs
+from tests.support.variants.slowforks import children, is_running
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "sgdataplane", "api")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.control.test_served import Service, Writers
-from tests.support.etcdserver import Members, running, until, within
+from tests.support.servers.etcdserver import Members, running, until, within
 
 CALLS = 20
 

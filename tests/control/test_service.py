@@ -20,8 +20,8 @@ from sgdataplane.store.call import Call
 from sgdataplane.store.history import Version, begin_epoch
 from sgdataplane.store.interface import Json, Write
 from sgdataplane.store.memory import MemoryStore
-from tests.support.controlling import Client, counted_ids
-from tests.support.flood import wait_until
+from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.probes.flood import wait_until
 
 NEVER = threading.Event()
 

@@ -18,8 +18,8 @@ from sgdataplane.store.audit import local_call
 from sgdataplane.store.interface import Body, Snapshot, Token, UnavailableError, Write
 from sgdataplane.store.sqlite.backup import restore
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.storelife import SEED, Life, answers, writer
-from tests.support.storewriting import COUNTER, FOREVER, GUARD, count_up
+from tests.support.servers.storelife import SEED, Life, answers, writer
+from tests.support.servers.storewriting import COUNTER, FOREVER, GUARD, count_up
 
 DEADLINE_S = 60.0
 

@@ -21,7 +21,7 @@ from sgdataplane.store.interface import (
     Write,
 )
 from tests.control.conftest import Clock
-from tests.support.storewriting import COUNTER, PARTS, count_up
+from tests.support.servers.storewriting import COUNTER, PARTS, count_up
 
 DEADLINE_S = 30.0
 ODD_TEXTS = ("", "Zoë 安全组 🔥", "\x00\x1b[31m\n", "\ud800", "a'); DROP TABLE documents; --", "\u202e")

@@ -14,7 +14,7 @@ from sgdataplane.store.interface import SUMMARY_S, Body, Store, Write
 from tests.control.conftest import Clock
 from tests.control.test_etcd import require_history
 from tests.control.test_store import DEADLINE_S, ODD_TEXTS, put
-from tests.support.etcdserver import Members
+from tests.support.servers.etcdserver import Members
 
 
 def test_a_summary_takes_the_place_of_the_one_before_it(store: Store) -> None:

@@ -12,7 +12,7 @@ from sgdataplane.control.calls.parameters import tables
 from sgdataplane.control.calls.products import service_of
 from sgdataplane.store.call import Call
 from sgdataplane.store.interface import Json
-from tests.support.controlling import Client
+from tests.support.inputs.controlling import Client
 
 # The catalogue's kind of resource -> the actions that it lists with it. Where it lists several kinds, the first is that
 # of which the action is; the others are named by parameters. "" is "All Resources".

@@ -18,7 +18,7 @@ from sgdataplane.control.actions import ACTIONS
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.parameters import typed
 from sgdataplane.store.documents import ResourceKind
-from tests.support.controlling import Client
+from tests.support.inputs.controlling import Client
 
 CALLS = Path(__file__).parents[1] / "data" / "terraform-calls.txt"
 SYMBOL = re.compile(r"<(\w+)\.\d+>")

@@ -15,7 +15,7 @@ from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import load_native
 from sgdataplane.statefile.quotas import PROFILES, Quotas
 from sgdataplane.store.documents import ResourceKind, Workspace, native
-from tests.support.controlling import Client, Randomly
+from tests.support.inputs.controlling import Client, Randomly
 
 SMALL = Quotas(
     groups_per_eni=2, rules_per_group=4, rules_per_eni=6, group_remotes=2, members_basic=4, members_classic=3,

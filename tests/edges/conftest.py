@@ -10,7 +10,7 @@ import pytest
 
 from tests.edges.scene import Scene
 from tests.edges.scene import scene as running_scene
-from tests.support.probers import forked_probers  # noqa: F401  # a fixture
+from tests.support.probes.probers import forked_probers  # noqa: F401  # a fixture
 
 
 @pytest.fixture(scope="module")

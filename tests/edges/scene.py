@@ -27,12 +27,12 @@ from sgdataplane.lab.parts import external_node, netns_of
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import Address, Family
-from tests.support import labs
-from tests.support.builders import VPC_ID, make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.flood import DEADLINE
-from tests.support.nft import nft
-from tests.support.sessionlab import IFNAME, NEAR, Place, SessionLab, session_lab
+from tests.support.inputs.builders import VPC_ID, make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes import labs
+from tests.support.scenes.sessionlab import IFNAME, NEAR, Place, SessionLab, session_lab
 
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 NO_WINDOW = Settings(adoption_window=0)

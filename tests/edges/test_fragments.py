@@ -28,7 +28,7 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.host.routing import REASSEMBLY
 from sgdataplane.net.values import Family
 from tests.edges.scene import Scene, drained, grown, is_refused
-from tests.support.sessionlab import Place
+from tests.support.scenes.sessionlab import Place
 
 pytestmark = pytest.mark.traffic
 

@@ -17,7 +17,7 @@ from scapy.packet import Packet, Raw
 
 from sgdataplane.net.values import Family
 from tests.edges.scene import FAMILIES, Scene, drained, grown, is_refused, until
-from tests.support.sessionlab import Place
+from tests.support.scenes.sessionlab import Place
 
 pytestmark = pytest.mark.traffic
 

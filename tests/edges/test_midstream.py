@@ -19,7 +19,7 @@ from sgdataplane.net.values import Family
 from sgdataplane.nft.kernel import NetlinkKernel
 from tests.edges.scene import FAMILIES, NO_WINDOW, Scene, drained, grown, until
 from tests.edges.scene import scene as running_scene
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
 
 pytestmark = pytest.mark.traffic
 

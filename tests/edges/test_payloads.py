@@ -17,8 +17,8 @@ import pytest
 from sgdataplane.host import netns, sysctl
 from sgdataplane.net.values import Family
 from tests.edges.scene import FAMILIES, Scene, grown, is_refused, until
-from tests.support import labs
-from tests.support.sessionlab import Place
+from tests.support.scenes import labs
+from tests.support.scenes.sessionlab import Place
 
 pytestmark = pytest.mark.traffic
 

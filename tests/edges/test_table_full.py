@@ -24,8 +24,8 @@ from sgdataplane.net.values import TCP, Address, Family
 from sgdataplane.observe.capacity import TableUse, UseLog, read_table_use
 from tests.edges.scene import FAMILIES, Scene, is_refused, until
 from tests.edges.scene import scene as running_scene
-from tests.support.conntrack import fill, tuple_of
-from tests.support.forked import run_forked_sgdp
+from tests.support.kernel.conntrack import fill, tuple_of
+from tests.support.run.forked import run_forked_sgdp
 
 pytestmark = pytest.mark.traffic
 

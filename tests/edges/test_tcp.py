@@ -18,9 +18,9 @@ from scapy.packet import Packet, Raw
 from sgdataplane.host import netns, sysctl
 from sgdataplane.net.values import Family
 from tests.edges.scene import FAMILIES, Scene, drained, grown, is_refused, until
-from tests.support.flood import DEADLINE
-from tests.support.nft import nft
-from tests.support.sessionlab import Place
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes.sessionlab import Place
 
 pytestmark = pytest.mark.traffic
 

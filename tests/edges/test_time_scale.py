@@ -10,9 +10,9 @@ import pytest
 
 from sgdataplane.host import netns, sysctl
 from sgdataplane.statefile import dump_native
-from tests.support import labs
-from tests.support.forked import run_forked_sgdp
-from tests.support.sessionlab import state_with
+from tests.support.run.forked import run_forked_sgdp
+from tests.support.scenes import labs
+from tests.support.scenes.sessionlab import state_with
 
 pytestmark = pytest.mark.traffic
 

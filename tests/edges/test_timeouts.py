@@ -21,8 +21,8 @@ from sgdataplane.host.timeouts import FOLDER
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import UDP, Family
 from tests.edges.scene import AF, FAMILIES, Scene, until
-from tests.support.nft import nft
-from tests.support.sessionlab import Place
+from tests.support.kernel.nft import nft
+from tests.support.scenes.sessionlab import Place
 
 pytestmark = pytest.mark.traffic
 

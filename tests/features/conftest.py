@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.host import netns
 from tests.features.passage import Passage, made_passage
 from tests.features.upper import Scene, made_scene
-from tests.support.workload import home, host_bench, make_netns  # noqa: F401  # fixtures
+from tests.support.scenes.workload import home, host_bench, make_netns  # noqa: F401  # fixtures
 
 
 @pytest.fixture

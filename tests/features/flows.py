@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import list_tracked
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
 
 PORTS = (5000, 5009)  # whose sessions it takes over
 TABLE = "theirs"

@@ -22,14 +22,14 @@ from sgdataplane.lab.topology import GATEWAYS, LENGTHS
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Family, Prefix
-from tests.support.builders import mac_of, make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.flood import wait_until
-from tests.support.labs import run_in
-from tests.support.nft import nft
-from tests.support.pair import HERE, LINKS, Pair, made_pair
-from tests.support.sessionlab import Place
-from tests.support.talks import Ends, Side, Talk, TcpTalk, UdpTalk
+from tests.support.events.talks import Ends, Side, Talk, TcpTalk, UdpTalk
+from tests.support.inputs.builders import mac_of, make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import HERE, LINKS, Pair, made_pair
+from tests.support.scenes.sessionlab import Place
 
 CLIENT, SERVER = Side.CLIENT, Side.SERVER
 BEHIND = ("10.0.16.0/28", "2001:db8:1::/80")  # delegated to eni-a

@@ -16,12 +16,12 @@ from sgdataplane.net.values import Family
 from tests.features.probes import BRIDGE_CONNTRACK, BRIDGE_NETFILTER, BRIDGES, Feature, require
 from tests.features.upper import OPEN, REFUSED, Line, Scene, Spot, put_under
 from tests.fence.hostbench import mac_in
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ENIS, HOST, ROUTER, hosted_pair, state_of
-from tests.support.flood import wait_until
-from tests.support.labs import run_in
-from tests.support.nft import nft
-from tests.support.pair import HERE, Session
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.attachhost import ENIS, HOST, ROUTER, hosted_pair, state_of
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import HERE, Session
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]
 

@@ -9,8 +9,8 @@ from sgdataplane.enforce import remove
 from sgdataplane.net.values import Family
 from tests.features.probes import BONDS, IPVLAN, MACVLAN, Feature, require
 from tests.features.upper import OPEN, OTHER, REFUSED, Line, Scene, put_under
-from tests.support.labs import run_in
-from tests.support.pair import HERE
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import HERE
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]
 

@@ -19,9 +19,9 @@ from tests.features.passage import (
     must_arrive,
 )
 from tests.features.probes import FLOWTABLES, require
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.talks import Side, Talk
+from tests.support.events.talks import Side, Talk
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]
 

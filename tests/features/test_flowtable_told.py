@@ -12,15 +12,15 @@ from sgdataplane.lab.status import read_health
 from sgdataplane.model.options import Placement
 from tests.features.flows import TABLE, carried, carry
 from tests.features.probes import FLOWTABLES, require
-from tests.support import labs
-from tests.support.agentbench import agent_in
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import HOST, ROUTER, state_of
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import Session
-from tests.support.schemas import assert_conforms
-from tests.support.sessionlab import state_with
+from tests.support.documents.schemas import assert_conforms
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes import labs
+from tests.support.scenes.agentbench import agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.attachhost import HOST, ROUTER, state_of
+from tests.support.scenes.pair import Session
+from tests.support.scenes.sessionlab import state_with
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]
 ENDS = ("eni-a", "eni-b")  # as they are called in the router

@@ -14,9 +14,9 @@ from sgdataplane.net.values import Family
 from tests.features.passage import Passage, must_arrive
 from tests.features.probes import NETEM, require
 from tests.features.upper import Line
-from tests.support.flood import wait_until
-from tests.support.labs import run_in
-from tests.support.talks import AF, Side
+from tests.support.events.talks import AF, Side
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.labs import run_in
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]
 

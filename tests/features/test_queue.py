@@ -8,8 +8,8 @@ from sgdataplane.net.values import Family
 from tests.features.probes import QUEUES, require
 from tests.features.queueing import program
 from tests.features.upper import BARRED, OPEN, REFUSED, Line, Scene
-from tests.support.nft import nft
-from tests.support.pair import HERE
+from tests.support.kernel.nft import nft
+from tests.support.scenes.pair import HERE
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]
 

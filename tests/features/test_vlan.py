@@ -13,8 +13,8 @@ from sgdataplane.net.values import Family
 from tests.features.probes import VLANS, require
 from tests.features.upper import OPEN, OTHER, OWN, REFUSED, Line, Scene, Spot
 from tests.fence.hostbench import device, mac_in
-from tests.support.labs import run_in
-from tests.support.pair import HERE
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import HERE
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]
 

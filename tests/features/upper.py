@@ -22,12 +22,12 @@ from sgdataplane.net.values import Family
 from tests.features.passage import QUICK
 from tests.fence.bench import OF_ENIS
 from tests.fence.hostbench import mac_in
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.flood import wait_until
-from tests.support.labs import run_in
-from tests.support.nft import nft
-from tests.support.pair import ARRIVAL, HERE, LINKS, Pair, desired_at, made_pair
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import ARRIVAL, HERE, LINKS, Pair, desired_at, made_pair
 
 # UDP ports: the policy lets the first two in, not the third, and all out but the last.
 OPEN, PLAIN, REFUSED, BARRED = 5000, 5050, 6000, 7000

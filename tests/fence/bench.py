@@ -23,11 +23,11 @@ from scapy.packet import Packet, Padding
 from sgdataplane.enforce import Settings
 from sgdataplane.host import netns
 from sgdataplane.lab.manage import Enforcer, EnforceRequest
-from tests.support import labs
-from tests.support.building import enforce
-from tests.support.flood import DEADLINE
-from tests.support.labs import enforce_policy
-from tests.support.nft import nft
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 # i-a may send UDP 53 to the hosts outside, and owns an allowed pair and a delegated prefix.
 STATE = labs.state_of("""

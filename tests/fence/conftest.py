@@ -11,8 +11,8 @@ import pytest
 from sgdataplane.host import netns
 from tests.fence.bench import Bench, bench, unfenced
 from tests.fence.hostbench import HostBench, host_bench
-from tests.support import labs
-from tests.support.pair import Pair, made_pair
+from tests.support.scenes import labs
+from tests.support.scenes.pair import Pair, made_pair
 
 
 @pytest.fixture(scope="module")

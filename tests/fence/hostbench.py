@@ -24,10 +24,10 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab.manage import Enforcer
 from tests.fence.bench import ETH_P_ALL, OF_ENIS, PACKET_IGNORE_OUTGOING, SOL_PACKET, token
-from tests.support import labs
-from tests.support.flood import DEADLINE
-from tests.support.labs import enforce_policy
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 # i-a may send UDP 53 to all; GRE, IP in IP, IPv6 in IP and AH to the hosts outside only. It owns a delegated prefix of
 # each family and a pair that it shares with i-b, as two nodes of VRRP do. All may come in.

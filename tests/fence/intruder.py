@@ -17,8 +17,8 @@ from sgdataplane.host import netns
 from tests.fence.bench import set_mark, try_to_send
 from tests.fence.hostbench import HostBench, Send
 from tests.fence.reach import NAME
-from tests.support.flood import wait_until
-from tests.support.labs import run_in
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.labs import run_in
 
 ONLY_ADMIN = ("setpriv", "--bounding-set", "-all,+net_admin")  # root in name only: nothing else is left after exec
 

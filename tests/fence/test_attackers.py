@@ -19,9 +19,9 @@ from tests.fence.bench import STATE as INSTANCE_STATE
 from tests.fence.hostbench import GATEWAY, NEIGHBOUR, OUTSIDE, OWN, PORT, STATE, host_bench
 from tests.fence.test_frames import STOPPED
 from tests.fence.xdp import xdp_sender
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.labs import run_in
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.traffic
 

@@ -11,8 +11,8 @@ from scapy.layers.l2 import Ether
 
 from tests.fence.bench import EVERYONE, HOST, MAC, OTHER, OWN, Bench, Build, arp, bench, token
 from tests.fence.test_frames import PASSES, STOPPED, dhcp, frame
-from tests.support.flood import wait_until
-from tests.support.labs import run_in
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.traffic
 

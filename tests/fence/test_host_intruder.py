@@ -22,8 +22,8 @@ from tests.features.probes import BRIDGE_NETFILTER, IPVLAN, VLANS, require
 from tests.fence.hostbench import MAC, NEIGHBOUR, OUTSIDE, OWN, OWN6, PORT, End, HostBench, Send, host_bench
 from tests.fence.intruder import Intruder
 from tests.fence.reach import BRIDGE, SHOWING, UPPER
-from tests.support import labs
-from tests.support.labs import run_in
+from tests.support.scenes import labs
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.traffic
 

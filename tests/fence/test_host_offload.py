@@ -16,7 +16,7 @@ from scapy.packet import Raw
 from sgdataplane.host import netns
 from tests.fence.bench import SOL_PACKET, token
 from tests.fence.hostbench import OUTSIDE, OWN, PORT, HostBench
-from tests.support.labs import run_in
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.traffic
 

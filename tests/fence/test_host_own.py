@@ -17,8 +17,8 @@ from scapy.packet import Packet, Raw
 from sgdataplane.host import netns
 from tests.fence.bench import EVERYONE, token
 from tests.fence.hostbench import GATEWAY, OUTSIDE, OWN, OWN6, PORT, HostBench, Party
-from tests.support.flood import DEADLINE
-from tests.support.labs import run_in
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.traffic
 

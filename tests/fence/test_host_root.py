@@ -27,9 +27,9 @@ from tests.fence.hostbench import (
     mac_in,
 )
 from tests.fence.xdp import xdp_sender
-from tests.support.flood import wait_until
-from tests.support.labs import run_in
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.traffic
 

@@ -13,11 +13,11 @@ from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 from sgdataplane.nft.kernel import NetlinkKernel
-from tests.support.builders import mac_of, make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.flood import Flood, wait_for_packets
-from tests.support.nft import nft
-from tests.support.pair import HERE, Pair, desired_at
+from tests.support.inputs.builders import mac_of, make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import Flood, wait_for_packets
+from tests.support.scenes.pair import HERE, Pair, desired_at
 
 pytestmark = pytest.mark.kernel
 

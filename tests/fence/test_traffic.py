@@ -20,11 +20,11 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.net.values import Address
 from tests.fence.bench import HOST, HOST6, MAC, OTHER, OTHER6, OWN, OWN6, Bench, set_mark, token
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.labs import run_in
-from tests.support.pair import HERE, Pair, desired_at
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import HERE, Pair, desired_at
 
 pytestmark = pytest.mark.traffic
 

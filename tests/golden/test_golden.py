@@ -17,9 +17,9 @@ from sgdataplane.net.values import Family
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.statefile import load
-from tests.support.building import table_of
-from tests.support.hardpolicies import host, targets
-from tests.support.nft import skip_unless_read
+from tests.support.inputs.building import table_of
+from tests.support.inputs.hardpolicies import host, targets
+from tests.support.kernel.nft import skip_unless_read
 
 CASES = sorted((Path(__file__).parent / "cases").iterdir())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tests.hostile.scene import PLAIN, policy
-from tests.support.building import enforce
+from tests.support.inputs.building import enforce
 
 if __name__ == "__main__":
     enforce(sys.argv[1], policy(), None, PLAIN)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from sgdataplane.host.netlink import attribute, nested
 from tests.hostile.scene import OURS
-from tests.support import rawnft
-from tests.support.rawnft import INET, NETDEV, In, Message, word
+from tests.support.kernel import rawnft
+from tests.support.kernel.rawnft import INET, NETDEV, In, Message, word
 
 PROGRAMS = (
     b'x\ninclude "/etc/shadow"\n',

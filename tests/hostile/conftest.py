@@ -10,10 +10,10 @@ import pytest
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.hostile.scene import Canary
-from tests.support.agentbench import warm_agents
-from tests.support.attachbench import Bench
-from tests.support.builders import mac_of
-from tests.support.workload import home, host_bench, make_netns  # noqa: F401  # fixtures
+from tests.support.inputs.builders import mac_of
+from tests.support.scenes.agentbench import warm_agents
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.workload import home, host_bench, make_netns  # noqa: F401  # fixtures
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,9 +20,9 @@ from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.options import Placement
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.readback import HeldTable, differences, read_table
-from tests.support import rawnft
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce, table_of
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce, table_of
+from tests.support.kernel import rawnft
 
 OURS = TABLE.encode()
 SSH, WEB = "ingress tcp 22/22 from sg-b", "ingress tcp 80/80 from 0.0.0.0/0"

@@ -12,12 +12,12 @@ from sgdataplane.host.netlink import attribute
 from tests.hostile.scene import OURS, Canary
 from tests.hostile.test_names import ATTACKS, BREAKS
 from tests.hostile.test_userdata import CRASHING, NOTES, USERDATA
-from tests.support import rawnft
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import state_of
-from tests.support.flood import wait_until
-from tests.support.rawnft import In, Message
+from tests.support.kernel import rawnft
+from tests.support.kernel.rawnft import In, Message
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.attachhost import state_of
 
 pytestmark = pytest.mark.kernel
 

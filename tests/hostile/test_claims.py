@@ -23,11 +23,11 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.net.values import Address, link_local
 from tests.hostile.scene import PLAIN, policy
-from tests.support.builders import mac_of
-from tests.support.building import enforce
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.labs import run_in
-from tests.support.nft import nft
+from tests.support.inputs.builders import mac_of
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes.labs import run_in
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]
 

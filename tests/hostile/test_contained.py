@@ -34,10 +34,10 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.nft.messages import Writer
 from sgdataplane.nft.uapi import SUBSYSTEM, TABLE_OWNER
 from sgdataplane.terminal.output import Exit
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import HOST, state_of
-from tests.support.nft import listing, nft
-from tests.support.statefiles import StateFiles
+from tests.support.inputs.statefiles import StateFiles
+from tests.support.kernel.nft import listing, nft
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.attachhost import HOST, state_of
 
 pytestmark = pytest.mark.kernel
 ERRORS: dict[str, Exception] = {

@@ -11,11 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sgdataplane.host.netlink import attribute
-from tests.support.attachbench import Bench
-from tests.support.attachhost import ROUTER
-from tests.support.flood import wait_until
-from tests.support.links import veths_in
-from tests.support.netadmin import (
+from tests.support.kernel.netadmin import (
     ALIAS,
     BRIDGE,
     IFF_UP,
@@ -32,8 +28,12 @@ from tests.support.netadmin import (
     number,
     veth,
 )
-from tests.support.pair import HERE
-from tests.support.reaching import Scene, numbers_in_router, reached, routed_to, set_right
+from tests.support.probes.flood import wait_until
+from tests.support.probes.links import veths_in
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.attachhost import ROUTER
+from tests.support.scenes.pair import HERE
+from tests.support.scenes.reaching import Scene, numbers_in_router, reached, routed_to, set_right
 
 pytestmark = pytest.mark.kernel
 

@@ -12,13 +12,13 @@ import pytest
 
 from sgdataplane.host.links import Links
 from sgdataplane.host.netlink import attribute, nested
-from tests.support import netadmin as na
-from tests.support.attachbench import Bench
-from tests.support.attachhost import ROUTER
-from tests.support.flood import wait_until
-from tests.support.netadmin import NetAdmin, number
-from tests.support.pair import HERE
-from tests.support.reaching import Scene, reached, routed_to, set_right
+from tests.support.kernel import netadmin as na
+from tests.support.kernel.netadmin import NetAdmin, number
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.attachhost import ROUTER
+from tests.support.scenes.pair import HERE
+from tests.support.scenes.reaching import Scene, reached, routed_to, set_right
 
 pytestmark = pytest.mark.kernel
 SEED = 3101

@@ -12,11 +12,11 @@ import pytest
 from sgdataplane.enforce import Desired, Settings
 from sgdataplane.nft import delta
 from tests.hostile.chance import Chance
-from tests.support import rawnft
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce, table_of
-from tests.support.flood import DenseFlood, wait_until
-from tests.support.pair import HERE, Pair, desired_at, made_pair
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce, table_of
+from tests.support.kernel import rawnft
+from tests.support.probes.flood import DenseFlood, wait_until
+from tests.support.scenes.pair import HERE, Pair, desired_at, made_pair
 
 pytestmark = pytest.mark.kernel
 EACH, SEED = 12, 31

@@ -14,13 +14,13 @@ import pytest
 from sgdataplane.contract.counters import LOG_GROUP
 from sgdataplane.enforce import remove
 from sgdataplane.observe.denied import Denied, EnforcedPlace, Forged, Listener, Unlogged
-from tests.support import rawnft
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.building import enforce
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import HERE, Pair, Session, bound, desired_at, made_pair
-from tests.support.rawnft import In
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel import rawnft
+from tests.support.kernel.nft import nft
+from tests.support.kernel.rawnft import In
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.pair import HERE, Pair, Session, bound, desired_at, made_pair
 
 pytestmark = pytest.mark.kernel
 OPEN, FORGING, REFUSED, BY_DEFAULT, LATER = 5000, 5001, 6000, 7000, 8000

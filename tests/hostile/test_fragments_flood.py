@@ -16,7 +16,7 @@ from sgdataplane.compiler.fragments import ENIS_OF_UPLINK, FRAGMENTS, FRAGMENTS_
 from sgdataplane.host import netns, sysctl
 from tests.fence.bench import token, unfenced
 from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, OWN, OWN6, PORT, End, HostBench, Party, host_bench
-from tests.support.flood import DEADLINE
+from tests.support.probes.flood import DEADLINE
 
 pytestmark = pytest.mark.traffic
 

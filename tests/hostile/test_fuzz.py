@@ -26,12 +26,12 @@ from sgdataplane.model.options import Placement
 from sgdataplane.nft import snapshot
 from tests.hostile.chance import Chance
 from tests.hostile.scene import OURS, PLAIN, must_obey, policy, surplus
-from tests.support import rawnft
-from tests.support.attachbench import Bench
-from tests.support.attachhost import HOST, state_of
-from tests.support.building import enforce, table_of
-from tests.support.nft import nft
-from tests.support.rawnft import INET, NETDEV, In
+from tests.support.inputs.building import enforce, table_of
+from tests.support.kernel import rawnft
+from tests.support.kernel.nft import nft
+from tests.support.kernel.rawnft import INET, NETDEV, In
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.attachhost import HOST, state_of
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).parents[2]
@@ -146,7 +146,7 @@ def test_libnftables_is_not_even_loaded(namespace: str) -> None:
 import sys
 from pathlib import Path
 from tests.hostile.scene import PLAIN, policy
-from tests.support.building import enforce
+from tests.support.inputs.building import enforce
 enforce(sys.argv[1], policy(), None, PLAIN)
 print("libnftables" in Path("/proc/self/maps").read_text("ascii", "replace"), "nftables" in sys.modules)
 """

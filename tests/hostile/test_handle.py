@@ -15,9 +15,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
 from sgdataplane.host.links import Links
 from sgdataplane.host.netlink import attribute
-from tests.support.flood import wait_until
-from tests.support.labs import run_in
-from tests.support.netadmin import (
+from tests.support.kernel.netadmin import (
     BRIDGE,
     CREATE,
     DELLINK,
@@ -34,6 +32,8 @@ from tests.support.netadmin import (
     number,
     value,
 )
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.kernel
 MARK = "mark0"  # a link that only the router has

@@ -22,13 +22,13 @@ from sgdataplane.history.write import HistoryWriter, PendingRows
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import TCP, Direction
-from tests.support import rawnft
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.building import enforce
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.nft import nft
-from tests.support.pair import HERE, Pair, Session, desired_at, made_pair
-from tests.support.rawnft import In
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel import rawnft
+from tests.support.kernel.nft import nft
+from tests.support.kernel.rawnft import In
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes.pair import HERE, Pair, Session, desired_at, made_pair
 
 OPEN, FORGING, DENIED = 5000, 5001, 6000
 STATE = make_state(

@@ -33,11 +33,11 @@ from tests.edges.test_icmp_errors import (
     set_option,
 )
 from tests.fence.bench import token
-from tests.support import labs
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.flood import DEADLINE
-from tests.support.nft import nft
-from tests.support.sessionlab import Place
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes import labs
+from tests.support.scenes.sessionlab import Place
 
 pytestmark = pytest.mark.traffic
 

@@ -12,7 +12,7 @@ import pytest
 
 from sgdataplane.lab.replay.capture import MAX_RECORD, Capture
 from sgdataplane.model.state import CloudState
-from tests.support.agentbench import agent_in
+from tests.support.scenes.agentbench import agent_in
 
 MEGABYTE = 1 << 20
 INSTANCES = 40_000

@@ -31,7 +31,7 @@ from sgdataplane.lab.record import LabFolder
 from sgdataplane.relay.sync import lock_folder
 from sgdataplane.store.sqlite.file import take_lock
 from sgdataplane.trial.record import TrialFolder
-from tests.support.attachbench import WEB, state_of
+from tests.support.scenes.attachbench import WEB, state_of
 
 pytestmark = pytest.mark.kernel
 NOBODY = 65534

@@ -16,12 +16,12 @@ from sgdataplane.enforce import Settings, remove
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.netlink import attribute, nested
 from tests.hostile.scene import OURS, PLAIN, Canary, must_obey, policy
-from tests.support import rawnft
-from tests.support.attachbench import Bench
-from tests.support.attachhost import HOST, state_of
-from tests.support.building import enforce
-from tests.support.nft import nft
-from tests.support.rawnft import INET, NETDEV, In, Message
+from tests.support.inputs.building import enforce
+from tests.support.kernel import rawnft
+from tests.support.kernel.nft import nft
+from tests.support.kernel.rawnft import INET, NETDEV, In, Message
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.attachhost import HOST, state_of
 
 pytestmark = pytest.mark.kernel
 Attack = Callable[[bytes], tuple[Message, ...]]

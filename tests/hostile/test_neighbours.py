@@ -19,8 +19,8 @@ from sgdataplane.host.rtnetlink import Rtnetlink
 from sgdataplane.net.values import Address
 from tests.fence.bench import EVERYONE
 from tests.fence.hostbench import GATEWAY, MAC, NEIGHBOUR, OUTSIDE, OWN6, PORT, End, HostBench, host_bench
-from tests.support import labs
-from tests.support.labs import run_in
+from tests.support.scenes import labs
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.traffic
 

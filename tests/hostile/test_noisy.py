@@ -14,17 +14,17 @@ import pytest
 
 from sgdataplane.daemon.loglimit import BURST, EVERY_S
 from sgdataplane.host.links import Links
-from tests.support import terseagent
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import WEB, Bench, state_of
-from tests.support.flood import wait_until
-from tests.support.pair import made_pair
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import WEB, Bench, state_of
+from tests.support.scenes.pair import made_pair
+from tests.support.variants import terseagent
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon]
 RENAMES = 300
 
 
-@pytest.fixture(params=["tests.support.terseagent", pytest.param("sgdataplane", marks=pytest.mark.slow)])
+@pytest.fixture(params=["tests.support.variants.terseagent", pytest.param("sgdataplane", marks=pytest.mark.slow)])
 def agent(
     make_lab_name: Callable[[], str], placement: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[AgentBench]:

@@ -19,8 +19,8 @@ from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.host.rtnetlink import Rtnetlink
 from sgdataplane.lab.packetlog import open_log
 from sgdataplane.nft.uapi import GETGEN, SUBSYSTEM
-from tests.support.flood import wait_until
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
 
 pytestmark = pytest.mark.kernel
 NEWGEN, GEN_ID, NEWLINK, DONE, MULTI = 15, 1, 16, 3, 2

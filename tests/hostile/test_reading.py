@@ -17,14 +17,14 @@ from sgdataplane.host.links import Links
 from sgdataplane.host.netlink import attribute, nested
 from sgdataplane.host.rtnetlink import MAX_LINKS
 from tests.features.probes import IPVLAN, MACVTAP, require
-from tests.support import netadmin as na
-from tests.support.attachbench import Bench
-from tests.support.attachhost import ROUTER
-from tests.support.eavesdrop import Listener, Stream, listening, streaming
-from tests.support.flood import wait_until
-from tests.support.netadmin import NetAdmin
-from tests.support.pair import HERE, mac_at
-from tests.support.reaching import Scene, reached, set_right
+from tests.support.events.eavesdrop import Listener, Stream, listening, streaming
+from tests.support.kernel import netadmin as na
+from tests.support.kernel.netadmin import NetAdmin
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.attachhost import ROUTER
+from tests.support.scenes.pair import HERE, mac_at
+from tests.support.scenes.reaching import Scene, reached, set_right
 
 pytestmark = pytest.mark.kernel
 RATE = 500  # of either kind of frame, a second

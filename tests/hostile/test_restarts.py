@@ -14,17 +14,17 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import InterfaceAddress, Links, Route
 from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.net.values import Address, Prefix
-from tests.support import attachhost
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
-from tests.support.attachhost import ENIS
-from tests.support.builders import mac_of
-from tests.support.engine import Engine, engine_at, line_of, only
-from tests.support.flood import wait_until
-from tests.support.links import veths_in
-from tests.support.nft import nft
-from tests.support.pair import HERE, Pair, Session, join, made_pair, plug, switch_on
-from tests.support.restarts import Arrivals, end, open_for, staying_in, streaming, wait_for
+from tests.support.events.restarts import Arrivals, end, open_for, staying_in, streaming, wait_for
+from tests.support.inputs.builders import mac_of
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.probes.links import veths_in
+from tests.support.scenes import attachhost
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench, living_nowhere, state_of
+from tests.support.scenes.attachhost import ENIS
+from tests.support.scenes.pair import HERE, Pair, Session, join, made_pair, plug, switch_on
+from tests.support.servers.engine import Engine, engine_at, line_of, only
 
 pytestmark = [pytest.mark.daemon, pytest.mark.optional]
 IN_FORCE, GONE = {"eni-a": "in force"}, {"eni-a": "gone"}

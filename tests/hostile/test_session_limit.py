@@ -27,10 +27,10 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 from sgdataplane.nft.readback import read_table
 from tests.edges.scene import until
-from tests.support import labs
-from tests.support.building import enforce
-from tests.support.flood import DEADLINE
-from tests.support.nft import nft
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes import labs
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 

@@ -31,10 +31,10 @@ from sgdataplane.host.identity import hold_namespace, identity_of
 from sgdataplane.host.rtnetlink import labels_of
 from sgdataplane.lab.waiting import scale_timeout
 from tests.hostile.scene import OURS, PLAIN, SSH, WEB, must_obey, policy
-from tests.support import assault, rawnft
-from tests.support.building import enforce
-from tests.support.flood import wait_until
-from tests.support.starving import Starving, starving
+from tests.support.events.starving import Starving, starving
+from tests.support.inputs.building import enforce
+from tests.support.kernel import assault, rawnft
+from tests.support.probes.flood import wait_until
 
 pytestmark = pytest.mark.kernel
 CROWD = 30_000
@@ -176,7 +176,7 @@ def test_repairs_of_one_namespace_come_ever_later_and_others_change_meanwhile(sc
 def test_a_change_beside_ten_hostile_namespaces_takes_little_longer(
     make_lab_name: Callable[[], str], tmp_path: Path
 ) -> None:
-    """`python -m tests.support.starving` measures more. Before, it took 8.7 times as long to the first ENI."""
+    """`python -m tests.support.events.starving` measures more. Before, it took 8.7 times as long to the first ENI."""
     with starving(make_lab_name, tmp_path, good=10, hostile=10) as scene:
         alone, beside = list[float](), list[float]()
         for _ in range(3):

@@ -26,13 +26,13 @@ from sgdataplane.host.netlink import attribute, nested
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.hostile.scene import OURS
-from tests.support import rawnft
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import WEB, Bench
-from tests.support.attachhost import state_of
-from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
-from tests.support.flood import wait_until
-from tests.support.rawnft import In
+from tests.support.inputs.builders import mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.kernel import rawnft
+from tests.support.kernel.rawnft import In
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import WEB, Bench
+from tests.support.scenes.attachhost import state_of
 
 pytestmark = pytest.mark.kernel
 

@@ -25,11 +25,11 @@ from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Address, Family
 from tests.edges.scene import AF, Scene, drained, until
 from tests.edges.scene import scene as running_scene
-from tests.support import labs
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.flood import DEADLINE
-from tests.support.nft import nft
-from tests.support.sessionlab import Place
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes import labs
+from tests.support.scenes.sessionlab import Place
 
 pytestmark = pytest.mark.traffic
 

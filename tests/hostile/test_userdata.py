@@ -14,11 +14,11 @@ import pytest
 
 from sgdataplane.host.netlink import attribute
 from tests.hostile.scene import OURS, must_obey, policy
-from tests.support import rawnft
-from tests.support.flood import DEADLINE
-from tests.support.nft import nft
-from tests.support.rawnft import In
-from tests.support.warminterpreter import WarmInterpreter, warm_interpreter
+from tests.support.kernel import rawnft
+from tests.support.kernel.nft import nft
+from tests.support.kernel.rawnft import In
+from tests.support.probes.flood import DEADLINE
+from tests.support.run.warminterpreter import WarmInterpreter, warm_interpreter
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ CRASHING = ("meta-key", "socket-key", "hash-key", "fib-key")
 
 @pytest.fixture(scope="module")
 def interpreter() -> Iterator[WarmInterpreter]:
-    with warm_interpreter(ROOT, "tests.hostile.scene", "tests.support.building") as interpreter:
+    with warm_interpreter(ROOT, "tests.hostile.scene", "tests.support.inputs.building") as interpreter:
         yield interpreter
 
 

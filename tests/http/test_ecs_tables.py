@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sdks import SDKS
+from tests.support.servers.sdks import SDKS
 from tools.ecs_tables import PACKAGE, TABLES, Fields, Sdk, flat, known_actions, requests, responses, text
 
 # Actions of the SDK on what we have, that we don't take: nothing here has queues with a quality of service, or a name

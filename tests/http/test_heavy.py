@@ -35,10 +35,10 @@ from sgdataplane.store.memory import MemoryStore
 from tests.http.conftest import Running
 from tests.http.signing import KEY, KEYS, SECRET, KeyOfTests, Reply, Signed, acs3, send, send_on
 from tests.http.test_bad_clients import text_of
-from tests.support.controlling import Client, counted_ids
-from tests.support.flood import wait_until
-from tests.support.slowforks import BREAKS, KILLED, SPINS, children
-from tests.support.slowforks import SECRET as INSIDE
+from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.probes.flood import wait_until
+from tests.support.variants.slowforks import BREAKS, KILLED, SPINS, children
+from tests.support.variants.slowforks import SECRET as INSIDE
 
 OTHER_KEY = "LTAIother"
 PATIENT = ApiLimits(heavy_s=600.0)  # nothing but what a test does ends an answer
@@ -71,7 +71,7 @@ def explaining(eni: str, key: str = KEY) -> Signed:
 
 @pytest.fixture
 def aside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aside]:
-    monkeypatch.setattr(module, "MODULE", "tests.support.slowforks")
+    monkeypatch.setattr(module, "MODULE", "tests.support.variants.slowforks")
     with Aside("seed") as made:
         yield made
 

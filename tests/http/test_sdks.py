@@ -17,7 +17,7 @@ import pytest
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from tests.http.conftest import Serve, Served
 from tests.http.signing import KEY, SECRET
-from tests.support.sdks import command_of
+from tests.support.servers.sdks import command_of
 
 # Each client, and what its own exception is called.
 KINDS = {

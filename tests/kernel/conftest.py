@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import WEB, state_of
-from tests.support.booted import IN_A_VM, Booted, ThisMachine, booted
-from tests.support.bootedhost import built_packages, installed
-from tests.support.engines import overlaid
-from tests.support.workload import bench, dns, home, host_bench, make_netns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import WEB, state_of
+from tests.support.scenes.bootedhost import built_packages, installed
+from tests.support.scenes.workload import bench, dns, home, host_bench, make_netns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.servers.booted import IN_A_VM, Booted, ThisMachine, booted
+from tests.support.servers.engines import overlaid
 
 
 @pytest.fixture

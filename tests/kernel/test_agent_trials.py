@@ -35,11 +35,11 @@ from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.trial.record import MAX_S, TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.building import enforce
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import HERE, Pair, Session, desired_at, made_pair
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.pair import HERE, Pair, Session, desired_at, made_pair
 
 pytestmark = pytest.mark.kernel
 OPEN, OTHER, THIRD = 5000, 5001, 5002

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.pair import Session
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import Session
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,14 +22,14 @@ from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import link_local
 from sgdataplane.observe.hits import read_hits
-from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
-from tests.support.builders import as_member, mac_of, make_eni, make_group, make_rule, make_state
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.labs import run_in
-from tests.support.links import add_fallback, veths_in
-from tests.support.nft import nft
-from tests.support.pair import HERE, Session
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.inputs.builders import as_member, mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.probes.links import add_fallback, veths_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench, living_nowhere, state_of
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import HERE, Session
 
 pytestmark = pytest.mark.kernel
 FRAME = bytes.fromhex("ff" * 6 + mac_of("eni-a").replace(":", "") + "0800") + bytes(46)

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.docker import NEEDED, SLEEP, Docker, docker_in
-from tests.support.engine import only
-from tests.support.engines import needs
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import Pair, Session, join
-from tests.support.restarts import Arrivals, open_for, staying_in, streaming, wait_for
-from tests.support.sandbox import kept_in
+from tests.support.events.restarts import Arrivals, open_for, staying_in, streaming, wait_for
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.run.sandbox import kept_in
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import Pair, Session, join
+from tests.support.servers.docker import NEEDED, SLEEP, Docker, docker_in
+from tests.support.servers.engine import only
+from tests.support.servers.engines import needs
 
 pytestmark = [pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs(*NEEDED)]
 TOUCHES_NOTHING = {"iptables": False, "ip6tables": False, "bridge": "none", "userland-proxy": False}

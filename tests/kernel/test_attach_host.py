@@ -22,14 +22,14 @@ from sgdataplane.host.links import InterfaceAddress, Links, Route
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Prefix
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ENIS, HOST, ROUTER, state_of, with_second_vpc
-from tests.support.builders import as_member, make_group, make_rule
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.labs import run_in
-from tests.support.links import add_fallback, veths_in
-from tests.support.nft import nft
-from tests.support.pair import HERE, Session, know, mac_at
+from tests.support.inputs.builders import as_member, make_group, make_rule
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.probes.links import add_fallback, veths_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.attachhost import ENIS, HOST, ROUTER, state_of, with_second_vpc
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import HERE, Session, know, mac_at
 
 pytestmark = pytest.mark.kernel
 OUTSIDE = "192.0.2.9"

@@ -25,8 +25,12 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import Links
 from sgdataplane.host.routing import ROUTER as SETTINGS
 from sgdataplane.model.options import Placement
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import (
+from tests.support.inputs.builders import mac_of
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.probes.links import veths_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.attachhost import (
     HOST,
     ROUTER,
     ROUTER_TWO,
@@ -34,11 +38,7 @@ from tests.support.attachhost import (
     state_of,
     with_second_vpc,
 )
-from tests.support.builders import mac_of
-from tests.support.flood import wait_until
-from tests.support.links import veths_in
-from tests.support.nft import nft
-from tests.support.pair import HERE, Session
+from tests.support.scenes.pair import HERE, Session
 
 pytestmark = pytest.mark.kernel
 IN_FORCE = {"eni-a": "in force", "eni-b": "in force", "exit": "0"}

@@ -16,10 +16,10 @@ from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ROUTER, state_of
-from tests.support.labs import run_in
-from tests.support.pair import Session
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.attachhost import ROUTER, state_of
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import Session
 
 pytestmark = pytest.mark.kernel
 MANNER = Manner(placement=Placement.HOST)

@@ -17,17 +17,17 @@ from sgdataplane.attach.containers import NetworkEnd, running
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.builders import VPC_ID
-from tests.support.engines import needs, not_on_debian12
-from tests.support.flood import wait_until
-from tests.support.links import veths_in
-from tests.support.nft import nft
-from tests.support.pair import Session, join
-from tests.support.podman import IN_A_PLACE, podman, stored_in
-from tests.support.restarts import Arrivals, open_for, streaming, wait_for
-from tests.support.sandbox import kept_in
+from tests.support.events.restarts import Arrivals, open_for, streaming, wait_for
+from tests.support.inputs.builders import VPC_ID
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.probes.links import veths_in
+from tests.support.run.sandbox import kept_in
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import Session, join
+from tests.support.servers.engines import needs, not_on_debian12
+from tests.support.servers.podman import IN_A_PLACE, podman, stored_in
 
 pytestmark = [
     pytest.mark.kernel,

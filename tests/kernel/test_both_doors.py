@@ -31,9 +31,9 @@ from sgdataplane.nft.readback import HeldTable, differences, read_table
 from sgdataplane.nft.text import render_table
 from sgdataplane.nft.transaction import Transaction
 from sgdataplane.statefile import load
-from tests.support.building import table_of
-from tests.support.doors import GOLDEN, Both, check_generated, check_golden
-from tests.support.nft import load_text
+from tests.support.inputs.building import table_of
+from tests.support.kernel.nft import load_text
+from tests.support.models.doors import GOLDEN, Both, check_generated, check_golden
 
 pytestmark = pytest.mark.kernel
 SEED, STATES, PART = int(os.environ.get("SGDP_TEST_SEED", "4700")), 25, 50

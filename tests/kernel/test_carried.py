@@ -11,9 +11,9 @@ from sgdataplane.enforce import Desired, Settings, sessions
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import list_tracked
 from sgdataplane.observe.others import Flowtable
-from tests.support.attachbench import DNS, WEB, state_of
-from tests.support.building import enforce
-from tests.support.pair import Pair, Session, desired_at, made_pair
+from tests.support.inputs.building import enforce
+from tests.support.scenes.attachbench import DNS, WEB, state_of
+from tests.support.scenes.pair import Pair, Session, desired_at, made_pair
 
 pytestmark = pytest.mark.kernel
 THEIRS = Flowtable("inet", "theirs", "f", ("out", "eni-a"), is_in_hardware=False)

@@ -12,12 +12,12 @@ from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
-from tests.support.attachbench import Bench
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.flood import DEADLINE
-from tests.support.labs import run_in
-from tests.support.nft import nft, skip_unless_read
-from tests.support.pair import HERE
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.kernel.nft import nft, skip_unless_read
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes.attachbench import Bench
+from tests.support.scenes.labs import run_in
+from tests.support.scenes.pair import HERE
 
 pytestmark = pytest.mark.kernel
 

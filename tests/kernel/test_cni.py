@@ -24,15 +24,15 @@ from sgdataplane.cni.request import CniCode
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.model.state import CloudState
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB
-from tests.support.builders import VPC_ID, mac_of, make_eni, make_group, make_rule, make_state
-from tests.support.cnidriver import ROOT, Network, PluginError, Result, Runtime, install
-from tests.support.engines import needs
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import ARRIVAL, HERE, Session, introduce, join
-from tests.support.restarts import Arrivals, open_for, streaming, wait_for
+from tests.support.events.restarts import Arrivals, open_for, streaming, wait_for
+from tests.support.inputs.builders import VPC_ID, mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.pair import ARRIVAL, HERE, Session, introduce, join
+from tests.support.servers.cnidriver import ROOT, Network, PluginError, Result, Runtime, install
+from tests.support.servers.engines import needs
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon]
 EXAMPLE = json.loads((ROOT / "examples" / "podnet.conflist").read_text("utf-8"))["plugins"][-1]

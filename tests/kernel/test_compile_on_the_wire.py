@@ -25,9 +25,9 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Family, Verdict
 from sgdataplane.policy.resolve import interfaces_of
-from tests.support import gen
-from tests.support.building import enforce
-from tests.support.wirelab import WAY, WireLab
+from tests.support.inputs import gen
+from tests.support.inputs.building import enforce
+from tests.support.probes.wirelab import WAY, WireLab
 
 pytestmark = pytest.mark.kernel
 

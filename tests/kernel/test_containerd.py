@@ -1,5 +1,5 @@
 """Pods of a real containerd, as Kubernetes runs them, with our plugin at the end of the chain of docs/containers.md,
-under a flood that never stops (tests/support/pinged.py).
+under a flood that never stops (tests/support/events/pinged.py).
 """
 
 from __future__ import annotations
@@ -15,13 +15,7 @@ import pytest
 
 from sgdataplane.attach.registry import Registry
 from sgdataplane.host import netns
-from tests.support.agentbench import ROOT, AgentBench, agent_in
-from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
-from tests.support.cnidriver import install
-from tests.support.containerd import NEEDED, Containerd, Pod, containerd_in
-from tests.support.engines import needs
-from tests.support.flood import wait_until
-from tests.support.pinged import (
+from tests.support.events.pinged import (
     ALLOWED,
     CONTAINER,
     HOST,
@@ -34,6 +28,12 @@ from tests.support.pinged import (
     wait_for_each,
     wait_for_more,
 )
+from tests.support.inputs.builders import mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import ROOT, AgentBench, agent_in
+from tests.support.servers.cnidriver import install
+from tests.support.servers.containerd import NEEDED, Containerd, Pod, containerd_in
+from tests.support.servers.engines import needs
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs(*NEEDED)]
 EXAMPLE = json.loads((ROOT / "examples" / "podnet.conflist").read_text("utf-8"))

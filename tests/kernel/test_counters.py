@@ -10,7 +10,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft.counters import read_packets
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
 
 pytestmark = pytest.mark.kernel
 

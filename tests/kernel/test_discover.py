@@ -17,7 +17,7 @@ from sgdataplane.host.events import number_of
 from sgdataplane.host.links import Links, create_marked
 from sgdataplane.host.rtnetlink import Label, labels_of
 from sgdataplane.host.watch import NamesWatch
-from tests.support.isolation import BY_ITSELF
+from tests.support.run.isolation import BY_ITSELF
 
 pytestmark = pytest.mark.kernel
 MAC = "02:00:00:00:00:07"

@@ -1,5 +1,5 @@
 """A real docker container on a bridge of docker's, with docker's own rules, started again and again under a flood that
-never stops (tests/support/pinged.py).
+never stops (tests/support/events/pinged.py).
 """
 
 from __future__ import annotations
@@ -12,14 +12,7 @@ import pytest
 
 from sgdataplane.attach.registry import Registry
 from sgdataplane.host import netns
-from tests.support.agentbench import ROOT, AgentBench, agent_in
-from tests.support.builders import mac_of
-from tests.support.cnidriver import install
-from tests.support.docker import NEEDED, Docker, docker_in
-from tests.support.engine import only
-from tests.support.engines import needs
-from tests.support.flood import wait_until
-from tests.support.pinged import (
+from tests.support.events.pinged import (
     ALLOWED,
     CONTAINER,
     HOST,
@@ -32,6 +25,13 @@ from tests.support.pinged import (
     wait_for_each,
     wait_for_more,
 )
+from tests.support.inputs.builders import mac_of
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import ROOT, AgentBench, agent_in
+from tests.support.servers.cnidriver import install
+from tests.support.servers.docker import NEEDED, Docker, docker_in
+from tests.support.servers.engine import only
+from tests.support.servers.engines import needs
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs(*NEEDED)]
 ANNOTATED = ("--runtime", "sgdataplane", "--annotation", "sgdataplane/bind=eni-a")

@@ -38,7 +38,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
-from tests.support.pair import HERE, Pair, made_pair
+from tests.support.scenes.pair import HERE, Pair, made_pair
 
 pytestmark = pytest.mark.kernel
 NAME, PORT, FLOOD, EDITED = "edited", 5000, 300_000, 2000

@@ -28,14 +28,14 @@ from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Transaction
 from sgdataplane.policy.resolve import interfaces_of
 from tests.property.test_hard_policies import SMALL_POLICIES, WHOLE_POLICIES, small
-from tests.support import gen
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import apply, enforce, table_of
-from tests.support.edits import edited
-from tests.support.flood import DenseFlood, wait_until
-from tests.support.hardpolicies import targets
-from tests.support.nft import listing, nft
-from tests.support.pair import HERE, Pair, Session
+from tests.support.inputs import gen
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import apply, enforce, table_of
+from tests.support.inputs.edits import edited
+from tests.support.inputs.hardpolicies import targets
+from tests.support.kernel.nft import listing, nft
+from tests.support.probes.flood import DenseFlood, wait_until
+from tests.support.scenes.pair import HERE, Pair, Session
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).resolve().parents[2]
@@ -349,7 +349,7 @@ def test_without_root_it_says_so_and_how(namespace: str) -> None:
 import os
 from sgdataplane.errors import PrivilegeError
 from tests.kernel.test_enforce import ONE
-from tests.support.building import enforce
+from tests.support.inputs.building import enforce
 os.setuid(65534)
 try:
     enforce({namespace!r}, ONE)

@@ -18,12 +18,12 @@ from sgdataplane.model.state import CloudState, SecurityGroupRule
 from sgdataplane.net.values import Direction
 from sgdataplane.observe.drops import read_counters
 from sgdataplane.statefile import dump_native
-from tests.support import attachhost, labs
-from tests.support.attachbench import WEB, Bench, state_of
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.labs import enforce_policy
-from tests.support.nft import nft
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.kernel.nft import nft
+from tests.support.scenes import attachhost, labs
+from tests.support.scenes.attachbench import WEB, Bench, state_of
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.kernel
 T = f"inet {TABLE}"

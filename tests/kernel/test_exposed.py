@@ -12,10 +12,10 @@ import pytest
 
 from sgdataplane.host import netns
 from sgdataplane.host.capabilities import find_net_admins
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import WEB, Bench, state_of
-from tests.support.flood import wait_until
-from tests.support.pair import join
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import WEB, Bench, state_of
+from tests.support.scenes.pair import join
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon]
 # What the workload's process is run by, and what is said of it: with the capability, with none that it could get back,

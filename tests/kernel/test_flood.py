@@ -15,10 +15,10 @@ import pytest
 
 from sgdataplane.enforce import Settings
 from sgdataplane.model.state import CloudState
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.flood import DenseFlood, Flood, Target, wait_for_packets, wait_until
-from tests.support.pair import HERE, Pair, desired_at
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.probes.flood import DenseFlood, Flood, Target, wait_for_packets, wait_until
+from tests.support.scenes.pair import HERE, Pair, desired_at
 
 pytestmark = pytest.mark.kernel
 

@@ -35,8 +35,8 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Operation, Transaction
-from tests.support.flood import DenseFlood
-from tests.support.pair import HERE, Pair
+from tests.support.probes.flood import DenseFlood
+from tests.support.scenes.pair import HERE, Pair
 
 pytestmark = pytest.mark.kernel
 

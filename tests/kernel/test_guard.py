@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import isolation
+from tests.support.run import isolation
 
 pytestmark = pytest.mark.kernel
 
@@ -24,7 +24,7 @@ LEAVES_A_NAME = "def test_leaves(lab_name): subprocess.run(['ip', 'netns', 'add'
 LEAVES_A_PROCESS = "def test_leaves(): test_leaves.process = subprocess.Popen(['sleep', '60'])\n"
 LEAVES_A_FORK = """
 import time
-from tests.support.forked import Forked
+from tests.support.run.forked import Forked
 def test_leaves(): Forked(lambda: time.sleep(60), ["forked"])
 """
 SKIPS = "def test_skips(): pytest.skip('no such feature')\n"

@@ -13,9 +13,9 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.net.headers import ETH_IPV6, EXTENSIONS, find_upper
 from sgdataplane.net.values import AH, PORT_PROTOCOLS
-from tests.support.chains import BETWEEN, LAST, PORT, packet_of
-from tests.support.flood import wait_until
-from tests.support.nft import nft
+from tests.support.inputs.chains import BETWEEN, LAST, PORT, packet_of
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
 
 pytestmark = pytest.mark.kernel
 

@@ -16,14 +16,14 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import NetlinkKernel, _measured_pace
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import PROBE, REMEMBERING, Pace, _created, lattice_of
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.attachhost import HOST, ROUTER, ROUTER_TWO, with_second_vpc
-from tests.support.attachhost import state_of as state_of_two
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.links import veths_in
-from tests.support.nft import nft
-from tests.support.pair import Session
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
+from tests.support.probes.links import veths_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.attachhost import HOST, ROUTER, ROUTER_TWO, with_second_vpc
+from tests.support.scenes.attachhost import state_of as state_of_two
+from tests.support.scenes.pair import Session
 
 pytestmark = pytest.mark.kernel
 DEEP = 13  # levels, of 2.4 million paths

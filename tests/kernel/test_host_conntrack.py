@@ -13,8 +13,8 @@ from sgdataplane.host.conntrack import end_tracked, list_tracked, shorten_tracke
 from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.modules import TRACKING, require
 from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, set_timeouts
-from tests.support.conntrack import fill, tuple_of
-from tests.support.trackers import LINUX_6_1, LINUX_6_12, LINUX_6_18
+from tests.support.kernel.conntrack import fill, tuple_of
+from tests.support.models.trackers import LINUX_6_1, LINUX_6_12, LINUX_6_18
 
 pytestmark = pytest.mark.kernel
 ENDS = (("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2"))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import isolation
-from tests.support.flood import DEADLINE, wait_until
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.run import isolation
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +75,7 @@ def test_loopback_answers_whatever_addresses_came_and_went() -> None:
 def test_the_sweep_leaves_a_run_in_another_pid_namespace_alone_while_it_runs() -> None:
     """Its number there is another one here, or none at all."""
     program = (
-        "import os, subprocess, sys; from tests.support import isolation; isolation.run_of_this_process();"
+        "import os, subprocess, sys; from tests.support.run import isolation; isolation.run_of_this_process();"
         "child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); sys.stdin.read()"
     )
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", program]

@@ -18,8 +18,8 @@ from sgdataplane.nft.ir import DROP, Chain, goto
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory, MapShape
 from sgdataplane.nft.transaction import Kind, Verb
-from tests.support.kernel_contract import CREATION, LEAF, MEMBERS, NAME, KernelContract, transaction
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
+from tests.support.models.kernel_contract import CREATION, LEAF, MEMBERS, NAME, KernelContract, transaction
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).parents[2]
@@ -139,7 +139,7 @@ def test_without_privileges_it_says_so(namespace: str, when: str) -> None:
 import os
 from sgdataplane.errors import PrivilegeError
 from sgdataplane.nft.kernel import NetlinkKernel
-from tests.support.kernel_contract import CREATION
+from tests.support.models.kernel_contract import CREATION
 if {when!r} == "before":
     os.setuid(65534)
 try:

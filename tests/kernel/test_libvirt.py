@@ -1,5 +1,5 @@
 """Domains of a real libvirt (its containers), protected in the two ways of docs/containers.md, under a flood that never
-stops (tests/support/pinged.py).
+stops (tests/support/events/pinged.py).
 """
 
 from __future__ import annotations
@@ -11,13 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sgdataplane.host import netns
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.builders import mac_of
-from tests.support.engines import needs, not_on_debian12
-from tests.support.flood import wait_until
-from tests.support.libvirt import BRIDGED, NEEDED, SHARED, Libvirt, can_limit_memory, libvirt_in
-from tests.support.pair import join, plug, switch_on
-from tests.support.pinged import (
+from tests.support.events.pinged import (
     ALLOWED,
     CONTAINER,
     HOST,
@@ -31,6 +25,12 @@ from tests.support.pinged import (
     wait_for_each,
     wait_for_more,
 )
+from tests.support.inputs.builders import mac_of
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.pair import join, plug, switch_on
+from tests.support.servers.engines import needs, not_on_debian12
+from tests.support.servers.libvirt import BRIDGED, NEEDED, SHARED, Libvirt, can_limit_memory, libvirt_in
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs(*NEEDED)]
 pytestmark += not_on_debian12("its libvirtd ends at once in the tests' namespaces")

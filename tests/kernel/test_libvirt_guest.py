@@ -15,11 +15,11 @@ import pytest
 
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
-from tests.support.engines import needs
-from tests.support.flood import wait_until
-from tests.support.guest import NEEDED, Guest, kernels
+from tests.support.inputs.builders import mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.servers.engines import needs
+from tests.support.servers.guest import NEEDED, Guest, kernels
 
 pytestmark = [
     pytest.mark.kernel,

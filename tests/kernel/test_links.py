@@ -8,8 +8,8 @@ from sgdataplane.attach import router
 from sgdataplane.errors import HostError
 from sgdataplane.host.links import RTPROT_STATIC, InterfaceAddress, Links, Route
 from sgdataplane.net.values import Address, Prefix
-from tests.support.builders import mac_of, make_eni
-from tests.support.labs import run_in
+from tests.support.inputs.builders import mac_of, make_eni
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.kernel
 MAC = "02:00:00:00:00:07"

@@ -23,12 +23,12 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Verdict
 from sgdataplane.observe.denied import Denied, EnforcedPlace, Listener, Unlogged
 from sgdataplane.observe.follow import Follow, Followed
-from tests.support.attachbench import Bench, state_of
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.building import enforce
-from tests.support.flood import wait_until
-from tests.support.pair import HERE, Pair, Session, bound, desired_at
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.building import enforce
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import Bench, state_of
+from tests.support.scenes.pair import HERE, Pair, Session, bound, desired_at
 
 pytestmark = pytest.mark.kernel
 OPEN, REFUSED, BY_DEFAULT, NOT_OUT = 5000, 6000, 7000, 8000

@@ -18,8 +18,8 @@ from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.model.state import CloudState, SecurityGroupRule
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.kernel import NetlinkKernel
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.pair import ARRIVAL, HERE, Pair, desired_at, made_pair
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.scenes.pair import ARRIVAL, HERE, Pair, desired_at, made_pair
 
 pytestmark = pytest.mark.kernel
 PORT, RULE = 5000, "rule.sg-a.sgr-in"

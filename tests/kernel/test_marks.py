@@ -16,7 +16,7 @@ from sgdataplane.host.conntrack import CTA_MARK, CTA_TUPLE_ORIG, end_tracked, li
 from sgdataplane.host.marks import SLABS, SLICE, SPARE, MarkPass, count_everywhere
 from sgdataplane.host.netlink import attribute, nested, parse_attributes
 from sgdataplane.net.values import Direction
-from tests.support.conntrack import fill_many, marks_of
+from tests.support.kernel.conntrack import fill_many, marks_of
 
 pytestmark = pytest.mark.kernel
 MANY = 3000

@@ -8,11 +8,11 @@ from sgdataplane.enforce import Desired
 from sgdataplane.host import netns
 from sgdataplane.host.netlink import attribute, nested
 from sgdataplane.observe.others import MarkUser, read_mark_users
-from tests.support import rawnft
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.nft import nft
-from tests.support.rawnft import In
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel import rawnft
+from tests.support.kernel.nft import nft
+from tests.support.kernel.rawnft import In
 
 pytestmark = pytest.mark.kernel
 

@@ -51,8 +51,8 @@ from sgdataplane.nft.text import render_table
 from sgdataplane.nft.tracing import MarkingTable
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.uapi import FAMILIES, SUBSYSTEM
-from tests.support.doors import GOLDEN, Both, check_generated, check_golden
-from tests.support.nft import listing, load_text, nft
+from tests.support.kernel.nft import listing, load_text, nft
+from tests.support.models.doors import GOLDEN, Both, check_generated, check_golden
 
 pytestmark = pytest.mark.kernel
 GETRULE, GETSET = 7, 10

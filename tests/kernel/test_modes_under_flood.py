@@ -11,10 +11,10 @@ from sgdataplane.enforce import Desired
 from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.flood import DenseFlood, Flood, wait_for_packets, wait_until
-from tests.support.pair import HERE, Pair, desired_at
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.probes.flood import DenseFlood, Flood, wait_for_packets, wait_until
+from tests.support.scenes.pair import HERE, Pair, desired_at
 
 pytestmark = pytest.mark.kernel
 ALLOWED, DENIED = 5000, 6000

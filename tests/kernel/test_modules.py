@@ -18,9 +18,9 @@ from sgdataplane.errors import UnsupportedError
 from sgdataplane.host import modules, netns
 from sgdataplane.host.modules import NFTABLES, TRACKING, Subsystem
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.nft import nft
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.kernel.nft import nft
 
 pytestmark = pytest.mark.kernel
 STATE = Path(__file__).resolve().parents[2] / "netns-lab" / "scenarios" / "20-three-tier" / "state.yaml"

@@ -14,11 +14,11 @@ from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.model.state import CloudState, EniType, Instance
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import WEB, Bench, living_nowhere, state_of
-from tests.support.builders import mac_of, make_eni
-from tests.support.flood import wait_until
-from tests.support.pair import join
+from tests.support.inputs.builders import mac_of, make_eni
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import WEB, Bench, living_nowhere, state_of
+from tests.support.scenes.pair import join
 
 pytestmark = pytest.mark.daemon
 

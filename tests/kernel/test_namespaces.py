@@ -17,7 +17,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import Identity, identity_of
 from sgdataplane.host.links import Links
-from tests.support.flood import DEADLINE, wait_until
+from tests.support.probes.flood import DEADLINE, wait_until
 
 pytestmark = pytest.mark.kernel
 MAC = "02:00:00:00:00:07"

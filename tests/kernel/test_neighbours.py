@@ -12,7 +12,7 @@ from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.net.values import Address, Family
 from sgdataplane.observe import capacity
 from sgdataplane.observe.capacity import NeighbourUse, read_neighbour_uses
-from tests.support.labs import run_in
+from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.kernel
 

@@ -13,7 +13,7 @@ from sgdataplane.host.nfnetlink import BatchError, BatchMessage, Nfnetlink, mess
 from sgdataplane.nft.ir import Counter, Table
 from sgdataplane.nft.messages import Writer
 from sgdataplane.nft.uapi import GETCHAIN, GETGEN, SUBSYSTEM
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
 
 pytestmark = pytest.mark.kernel
 NEWTABLE, DELTABLE = message_kind(SUBSYSTEM, 0), message_kind(SUBSYSTEM, 2)

@@ -12,7 +12,7 @@ from sgdataplane.host import netns, nfsocket
 from sgdataplane.host.netlink import opened
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.nft.uapi import GETCHAIN, SUBSYSTEM
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
 
 pytestmark = pytest.mark.kernel
 

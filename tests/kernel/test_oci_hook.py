@@ -17,13 +17,13 @@ from sgdataplane.cni.plugin import collect, delete
 from sgdataplane.cni.request import CniCommand, CniRequest
 from sgdataplane.daemon.config import load_config
 from sgdataplane.host import netns
-from tests.support.agentbench import ROOT, AgentBench
-from tests.support.attachbench import DNS, WEB
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.forked import forked_sgdp
-from tests.support.nft import nft
-from tests.support.ocihook import bind, container, said_to, unbind
-from tests.support.pair import HERE
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.run.forked import forked_sgdp
+from tests.support.scenes.agentbench import ROOT, AgentBench
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.ocihook import bind, container, said_to, unbind
+from tests.support.scenes.pair import HERE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon]
 

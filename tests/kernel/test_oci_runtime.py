@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach.registry import Registry
-from tests.support.agentbench import ROOT, AgentBench
-from tests.support.attachbench import DNS, WEB
-from tests.support.booted import cgroup2
-from tests.support.cnidriver import install
-from tests.support.docker import is_removed
-from tests.support.engines import needs, pack_image
-from tests.support.flood import wait_until
-from tests.support.pair import join
-from tests.support.podman import OF_ONE_KIND
-from tests.support.restarts import Arrivals, open_for, streaming, wait_for
+from tests.support.events.restarts import Arrivals, open_for, streaming, wait_for
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import ROOT, AgentBench
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.pair import join
+from tests.support.servers.booted import cgroup2
+from tests.support.servers.cnidriver import install
+from tests.support.servers.docker import is_removed
+from tests.support.servers.engines import needs, pack_image
+from tests.support.servers.podman import OF_ONE_KIND
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs("runc")]
 

@@ -1,5 +1,5 @@
 """A real podman container on a network of netavark, started again and again under a flood that never stops
-(tests/support/pinged.py).
+(tests/support/events/pinged.py).
 """
 
 from __future__ import annotations
@@ -14,12 +14,7 @@ import pytest
 
 from sgdataplane.attach.registry import Registry
 from sgdataplane.host import netns
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.builders import mac_of
-from tests.support.cnidriver import install
-from tests.support.engines import needs, not_on_debian12
-from tests.support.flood import wait_until
-from tests.support.pinged import (
+from tests.support.events.pinged import (
     ALLOWED,
     CONTAINER,
     HOST,
@@ -31,7 +26,12 @@ from tests.support.pinged import (
     pinged_state,
     wait_for_more,
 )
-from tests.support.podman import configure, naming, podman, stored_in
+from tests.support.inputs.builders import mac_of
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.servers.cnidriver import install
+from tests.support.servers.engines import needs, not_on_debian12
+from tests.support.servers.podman import configure, naming, podman, stored_in
 
 pytestmark = [
     pytest.mark.kernel,

@@ -20,8 +20,8 @@ import pytest
 
 from sgdataplane.host import quiet
 from sgdataplane.host.quiet import _Switch
-from tests.support.flood import DEADLINE, ROOT, wait_until
-from tests.support.reader import Reader, Span
+from tests.support.kernel.reader import Reader, Span
+from tests.support.probes.flood import DEADLINE, ROOT, wait_until
 
 pytestmark = pytest.mark.kernel
 FLIPS = 50

@@ -21,10 +21,11 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.readback import HeldTable, differences, read_table
 from sgdataplane.nft.text import rule_text
-from tests.support import gen, wire
-from tests.support.builders import make_eni, make_group, make_packet, make_state
-from tests.support.building import enforce, table_of
-from tests.support.nft import nft
+from tests.support.inputs import gen
+from tests.support.inputs.builders import make_eni, make_group, make_packet, make_state
+from tests.support.inputs.building import enforce, table_of
+from tests.support.kernel.nft import nft
+from tests.support.models import wire
 
 pytestmark = pytest.mark.kernel
 PLAIN = Settings(adoption_window=0, prove=False)

@@ -13,10 +13,10 @@ from sgdataplane.enforce import Settings
 from sgdataplane.net.values import Family
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
-from tests.support.building import enforce, table_of
-from tests.support.flood import wait_for_packets
-from tests.support.pair import Pair
-from tests.support.regrouping import MEMBERS, both_turns, flood_at
+from tests.support.events.regrouping import MEMBERS, both_turns, flood_at
+from tests.support.inputs.building import enforce, table_of
+from tests.support.probes.flood import wait_for_packets
+from tests.support.scenes.pair import Pair
 
 pytestmark = pytest.mark.kernel
 PACKETS = 100  # of each kind, between two changes

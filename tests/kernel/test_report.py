@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.model.state import CloudState
-from tests.support import attachbench, attachhost
-from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.pair import Session
+from tests.support.scenes import attachbench, attachhost
+from tests.support.scenes.attachbench import DNS, WEB, Bench
+from tests.support.scenes.pair import Session
 
 pytestmark = pytest.mark.kernel
 

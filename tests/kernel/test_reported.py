@@ -11,9 +11,9 @@ from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.reconcile import is_as_reported, reconcile
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
-from tests.support.attachbench import WEB, Bench, state_of
-from tests.support.flood import wait_until
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import WEB, Bench, state_of
 
 pytestmark = pytest.mark.kernel
 

@@ -16,7 +16,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab.hosts.sandbox import SHARED, HostNamespace, Sandbox
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,11 +14,11 @@ from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.modules import TRACKING, require
 from sgdataplane.host.timeouts import FOLDER, set_timeouts
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import WEB, Bench, state_of
-from tests.support.flood import wait_until
-from tests.support.schemas import assert_conforms
-from tests.support.strangekernel import STRANGE, forget_sctp
+from tests.support.documents.schemas import assert_conforms
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import WEB, Bench, state_of
+from tests.support.variants.strangekernel import STRANGE, forget_sctp
 
 pytestmark = pytest.mark.daemon
 STATE = Path(__file__).resolve().parents[2] / "netns-lab" / "scenarios" / "20-three-tier" / "state.yaml"
@@ -36,7 +36,7 @@ def strange(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[AgentBench]:
     with agent_in(tmp_path, is_forked=True) as agent:
-        agent.module = "tests.support.strangekernel"
+        agent.module = "tests.support.variants.strangekernel"
         agent.write(state_of(WEB))
         yield agent
 

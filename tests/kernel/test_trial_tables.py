@@ -15,9 +15,9 @@ from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.trial import running
 from sgdataplane.trial.lines import lines_at
 from sgdataplane.trial.tables import TrialPlace, compile_trial
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.nft import listing
-from tests.support.pair import HERE, Pair, bound, know, mac_at, made_pair
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.kernel.nft import listing
+from tests.support.scenes.pair import HERE, Pair, bound, know, mac_at, made_pair
 
 pytestmark = pytest.mark.kernel
 A, B = HERE["instance"][0], "10.0.0.3"

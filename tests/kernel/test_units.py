@@ -19,10 +19,10 @@ from sgdataplane import __version__
 from sgdataplane.cli.main import main
 from sgdataplane.host.links import Links
 from sgdataplane.host.modules import NFTABLES, TRACKING
-from tests.support.agentbench import agent_in
-from tests.support.attachbench import WEB, living_nowhere, state_of
-from tests.support.builders import mac_of
-from tests.support.sandbox import bounds_of, capabilities
+from tests.support.inputs.builders import mac_of
+from tests.support.run.sandbox import bounds_of, capabilities
+from tests.support.scenes.agentbench import agent_in
+from tests.support.scenes.attachbench import WEB, living_nowhere, state_of
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ("sgdataplane.service", "sgdataplane-boot.service")

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.booted import Booted
-from tests.support.bootedhost import AGENT, CONFIG, outcomes, rules, status, write
-from tests.support.flood import wait_until
-from tests.support.pair import HERE, Session, join
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.bootedhost import AGENT, CONFIG, outcomes, rules, status, write
+from tests.support.scenes.pair import HERE, Session, join
+from tests.support.servers.booted import Booted
 
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,11 +9,11 @@ import pytest
 
 from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.statefile import dump_native
-from tests.support.attachbench import DNS, state_of
-from tests.support.booted import Booted
-from tests.support.bootedhost import AGENT, CONFIG, STATE, outcomes, pid, rules, status, write
-from tests.support.builders import mac_of
-from tests.support.flood import wait_until
+from tests.support.inputs.builders import mac_of
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import DNS, state_of
+from tests.support.scenes.bootedhost import AGENT, CONFIG, STATE, outcomes, pid, rules, status, write
+from tests.support.servers.booted import Booted
 
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,14 +16,14 @@ import pytest
 
 from sgdataplane.statefile import dump_native
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.attachbench import DNS, WEB, state_of
-from tests.support.booted import Booted
-from tests.support.bootedhost import AGENT, CONFIG, STATE, outcomes, rules, write
-from tests.support.certificates import Authority, Signed
-from tests.support.flood import wait_until
-from tests.support.pair import Session, join
-from tests.support.relaying import HERE, set_ports
-from tests.support.scraping import Scrape
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import DNS, WEB, state_of
+from tests.support.scenes.bootedhost import AGENT, CONFIG, STATE, outcomes, rules, write
+from tests.support.scenes.pair import Session, join
+from tests.support.servers.booted import Booted
+from tests.support.servers.certificates import Authority, Signed
+from tests.support.servers.relaying import HERE, set_ports
+from tests.support.servers.scraping import Scrape
 
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
 RELAY, SYNC = "sgdataplane-relay.service", "sgdataplane-sync.service"

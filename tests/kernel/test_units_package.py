@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attachbench import WEB
-from tests.support.booted import Booted
-from tests.support.bootedhost import AGENT, BOOT, CONFIG, DEB, STATE, outcomes, pid, rules, status, write
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import WEB
+from tests.support.scenes.bootedhost import AGENT, BOOT, CONFIG, DEB, STATE, outcomes, pid, rules, status, write
+from tests.support.servers.booted import Booted
 
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
 API = "sgdataplane-api.service"

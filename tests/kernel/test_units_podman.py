@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attachbench import DNS, WEB
-from tests.support.booted import Booted
-from tests.support.bootedhost import AGENT, outcomes, status, write
-from tests.support.flood import wait_until
-from tests.support.nft import nft
-from tests.support.pair import Session, join
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.bootedhost import AGENT, outcomes, status, write
+from tests.support.scenes.pair import Session, join
+from tests.support.servers.booted import Booted
 
 BUSYBOX = Path("/bin/busybox")
 HAS_ALL = shutil.which("podman") is not None and BUSYBOX.exists()

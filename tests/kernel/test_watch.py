@@ -16,8 +16,8 @@ from sgdataplane.host.events import Message, number_of
 from sgdataplane.host.identity import hold_namespace, identity_of
 from sgdataplane.host.links import Links
 from sgdataplane.nft.commits import NEW_FLOWTABLE
-from tests.support.flood import wait_until
-from tests.support.nft import nft
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import wait_until
 
 pytestmark = pytest.mark.kernel
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bootedhost import PACKAGES, built_packages
+from tests.support.scenes.bootedhost import PACKAGES, built_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 

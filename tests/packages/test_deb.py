@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bootedhost import PACKAGES
-from tests.support.checkers import checker
+from tests.support.documents.checkers import checker
+from tests.support.scenes.bootedhost import PACKAGES
 from tests.unit.test_docs import LINK
 
 pytestmark = pytest.mark.slow

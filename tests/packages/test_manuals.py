@@ -12,7 +12,7 @@ import pytest
 
 from sgdataplane.cli.main import build_parser
 from sgdataplane.cni import hook, plugin, runtime
-from tests.support.checkers import checker
+from tests.support.documents.checkers import checker
 
 COMPLETE = r"""
 source "$1"; shift

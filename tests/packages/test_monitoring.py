@@ -11,7 +11,7 @@ from typing import Any
 
 from sgdataplane.daemon.metrics import METRICS, PREFIX, Metrics
 from sgdataplane.daemon.status import Status
-from tests.support.alerting import (
+from tests.support.documents.alerting import (
     BY,
     LABEL,
     MONITORING,
@@ -23,7 +23,7 @@ from tests.support.alerting import (
     layout_faults,
     series,
 )
-from tests.support.checkers import checker
+from tests.support.documents.checkers import checker
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES, DASHBOARD = MONITORING / "sgdataplane-alerts.yml", MONITORING / "grafana-dashboard.json"

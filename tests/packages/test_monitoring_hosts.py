@@ -13,7 +13,7 @@ from sgdataplane.control.hosts.status import HostStanding
 from sgdataplane.control.http.metrics import API_METRICS, ApiMetrics
 from sgdataplane.control.http.metrics import PREFIX as API_PREFIX
 from sgdataplane.relay.metrics import INFO, RELAY_METRICS, RELAY_PREFIX, SYNC_METRICS, SYNC_PREFIX
-from tests.support.alerting import (
+from tests.support.documents.alerting import (
     BY,
     LABEL,
     MONITORING,
@@ -25,7 +25,7 @@ from tests.support.alerting import (
     layout_faults,
     series,
 )
-from tests.support.checkers import checker
+from tests.support.documents.checkers import checker
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES, DASHBOARD = MONITORING / "sgdataplane-hosts-alerts.yml", MONITORING / "grafana-hosts-dashboard.json"

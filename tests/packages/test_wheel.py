@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane import __version__
-from tests.support.pages import THREE_TIER
+from tests.support.inputs.pages import THREE_TIER
 from tools.vendor import copy, files_of, needed
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.browser import Browser
+from tests.support.documents.browser import Browser
 from tools.site import STYLE
 
 pytestmark = pytest.mark.kernel

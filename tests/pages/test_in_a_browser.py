@@ -12,10 +12,10 @@ import pytest
 from sgdataplane.lab.report import matrix_page, matrix_picture
 from sgdataplane.report.content import Observed, SessionRow
 from sgdataplane.report.render import render_page, render_picture
-from tests.support import pages
-from tests.support.browser import Browser
-from tests.support.hardpolicies import typical
-from tests.support.replays import replay_text, report_of
+from tests.support.documents.browser import Browser
+from tests.support.inputs import pages
+from tests.support.inputs.hardpolicies import typical
+from tests.support.inputs.replays import replay_text, report_of
 
 pytestmark = pytest.mark.kernel  # in a network namespace of its own: nothing that a page asks for could be had
 

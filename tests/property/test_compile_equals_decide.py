@@ -22,8 +22,9 @@ from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.interp import PacketOutcome, run
 from sgdataplane.nft.ir import Table, VerdictKind
 from sgdataplane.policy.resolve import resolve
-from tests.support import gen, wire
-from tests.support.amounts import shards
+from tests.support.inputs import gen
+from tests.support.models import wire
+from tests.support.run.amounts import shards
 
 EPOCH, SECRET = 7, 0x12345678
 JUDGED = {name for hook in Direction for side in Direction for name in (accept_name(hook, side), refuse_name(side))}

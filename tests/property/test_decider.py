@@ -11,8 +11,8 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.observe.decisions import Decider
-from tests.support import gen
-from tests.support.amounts import shards
+from tests.support.inputs import gen
+from tests.support.run.amounts import shards
 
 STATES, FEW, PACKETS, SHARDS = 150, 40, 400, 2
 

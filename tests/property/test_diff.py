@@ -19,10 +19,10 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Verdict
 from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT
-from tests.support import gen, rewrites
-from tests.support.amounts import holds_for, shards
-from tests.support.changes import Change, changes
-from tests.support.regions import in_change
+from tests.support.inputs import gen, rewrites
+from tests.support.inputs.changes import Change, changes
+from tests.support.models.regions import in_change
+from tests.support.run.amounts import holds_for, shards
 
 STATES, FEW, SHARDS = 25, 18, 2
 PACKETS, ROWS, CORNERS = 30, 8, 20  # of each pair of states: packets anywhere, rows looked at, packets about each

@@ -18,7 +18,7 @@ from sgdataplane.net.values import Family
 from sgdataplane.policy.dimensions import CONDITIONS, DIMENSIONS, Condition
 from sgdataplane.policy.resolve import resolve_rule
 from sgdataplane.proof.spec.claims import AXES, Claim, claims
-from tests.support import gen
+from tests.support.inputs import gen
 
 STATES, PACKETS = 40, 40
 # No packet is compared with these. A new field of rules is named here, or is of a dimension.

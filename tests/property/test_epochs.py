@@ -27,9 +27,9 @@ from sgdataplane.model.options import Placement
 from sgdataplane.model.state import Eni, SecurityGroup
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.building import apply
-from tests.support.fakekernel import FakeKernel
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.building import apply
+from tests.support.models.fakekernel import FakeKernel
 
 MOST, SLICE, STEPS, IDLE = 3, 2, 1200, 0.95
 SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))

@@ -15,7 +15,7 @@ from sgdataplane.analyse.explain import explain_flow, explain_range
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import PortRange
-from tests.support import gen
+from tests.support.inputs import gen
 
 RANGES = [PortRange(1, 100), PortRange(60, 90), PortRange(440, 445), PortRange(65530, 65535), PortRange(8000, 8090)]
 

@@ -25,8 +25,9 @@ from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table, VerdictKind
 from sgdataplane.policy.resolve import resolve
-from tests.support import gen, wire
-from tests.support.amounts import shards
+from tests.support.inputs import gen
+from tests.support.models import wire
+from tests.support.run.amounts import shards
 
 IFNAME, SECRET = "eth0", 0x12345678
 SHARDS, STATES, FEW, PACKETS, DISCOVERY = 2, 15, 10, 60, 40

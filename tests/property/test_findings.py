@@ -26,9 +26,9 @@ from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup, S
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import holds
 from sgdataplane.net.values import GRE, TCP, UDP, Address, Direction, Family, Prefix, Verdict
-from tests.support import gen
-from tests.support.amounts import shards
-from tests.support.smallstates import FAR, every_packet, local_points, points, small_state, with_lone_enis
+from tests.support.inputs import gen
+from tests.support.models.smallstates import FAR, every_packet, local_points, points, small_state, with_lone_enis
+from tests.support.run.amounts import shards
 
 # Seeds of small states.
 SEEDS = (

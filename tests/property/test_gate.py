@@ -26,9 +26,9 @@ from sgdataplane.model.state import CloudState, Eni, GroupType, NetworkType, Nic
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Family, Verdict
 from sgdataplane.policy.reach import Reach
-from tests.support import gen
-from tests.support.amounts import shards
-from tests.support.changes import Change, changes
+from tests.support.inputs import gen
+from tests.support.inputs.changes import Change, changes
+from tests.support.run.amounts import shards
 
 STATES, FEW, SHARDS, JOINING, PACKETS = 40, 28, 2, 4, 60
 UNKNOWN = "sg-unknown"  # as in gen.py

@@ -25,11 +25,11 @@ from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.spec.specification import Specification
 from tests.property.test_compile_equals_decide import EPOCH, JUDGED, SECRET, check_opening, check_reply, is_answerable
-from tests.support import gen
-from tests.support.classbench import classbench
-from tests.support.classbench_seeds import SEEDS
-from tests.support.hardpolicies import POLICIES, QUOTA, targets
-from tests.support.lookups import most_lookups
+from tests.support.inputs import gen
+from tests.support.inputs.classbench import classbench
+from tests.support.inputs.classbench_seeds import SEEDS
+from tests.support.inputs.hardpolicies import POLICIES, QUOTA, targets
+from tests.support.models.lookups import most_lookups
 
 MAX_LOOKUPS = 8  # sgdataplane/DESIGN.md, Invariants
 # Three of them are asked by discovery alone, which has no ports, and so fewer maps than are counted here; one is the

@@ -17,7 +17,7 @@ from sgdataplane.net.values import Address
 from sgdataplane.nft.tracing import Event
 from sgdataplane.observe.headers import parse_headers
 from sgdataplane.observe.tracepath import headers_of
-from tests.support.chains import BETWEEN, IDENT, LAST, SKIPPED, TOKEN, Found, found_in, packet_of, pieces_in
+from tests.support.inputs.chains import BETWEEN, IDENT, LAST, SKIPPED, TOKEN, Found, found_in, packet_of, pieces_in
 
 RAW_IP = 101
 ENDS = "2001:db8::1", "2001:db8::2"

@@ -24,10 +24,11 @@ from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table
 from tests.property.test_compile_equals_decide import JUDGED, check_told, is_answerable, lookups_but_counts
-from tests.support import gen, wire
-from tests.support.amounts import shards
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import table_of
+from tests.support.inputs import gen
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import table_of
+from tests.support.models import wire
+from tests.support.run.amounts import shards
 
 EPOCH = 7
 FEW, SHARDS, STATES, PACKETS = 14, 4, 40, 100

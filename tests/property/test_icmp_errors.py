@@ -27,8 +27,9 @@ from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Direction, F
 from sgdataplane.nft.interp import PacketOutcome, run
 from sgdataplane.nft.ir import Key, Table
 from sgdataplane.proof.spec.specification import Namespace, Specification
-from tests.support import gen, wire
-from tests.support.building import table_of
+from tests.support.inputs import gen
+from tests.support.inputs.building import table_of
+from tests.support.models import wire
 
 EPOCH, UPLINK = 7, "up0"
 QUICK, SHARDS, STATES, ERRORS = 1, 3, 25, 60  # all but the first are slow

@@ -18,9 +18,9 @@ from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import interfaces_of
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.spec.specification import Specification
-from tests.support import hardpolicies
-from tests.support.building import UNPROVEN, table_of
-from tests.support.edits import edited
+from tests.support.inputs import hardpolicies
+from tests.support.inputs.building import UNPROVEN, table_of
+from tests.support.inputs.edits import edited
 
 FEW, STEPS = 8, 12
 POLICIES = ("typical", "alternating", "nested_cidrs", "overlapping_ports", "five_tuple", "prefix_lists", "mixture")

@@ -14,10 +14,10 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState, sharing
 from sgdataplane.policy.reach import Reach
 from tests.property.test_reach import digest_of
-from tests.support import gen
-from tests.support.amounts import shards
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.changes import moved
+from tests.support.inputs import gen
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.changes import moved
+from tests.support.run.amounts import shards
 
 STATES, FEW, SHARDS = 100, 70, 2
 

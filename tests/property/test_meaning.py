@@ -1,6 +1,6 @@
 """What decision diagrams say of a table is what the interpreter does: at ends of their intervals, drawn at random.
 
-The exhaustive comparison of tables (tests/support/exhaust.py) is as good as these diagrams.
+The exhaustive comparison of tables (tests/support/models/exhaust.py) is as good as these diagrams.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sgdataplane.contract.fields import Hook
 from sgdataplane.nft.ir import Chain, Table, goto, rule
 from tests.property.test_proof_mutants import CASES, Case, audited, router, three_interfaces
 from tests.property.test_proof_walk import random_table
-from tests.support.exhaust import Comparison
+from tests.support.models.exhaust import Comparison
 
 HOOKS = {"ingress": "prerouting", "egress": "postrouting"}
 SHARDS, TABLES, POINTS = 4, 100, 40

@@ -19,8 +19,8 @@ from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, Securit
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ALL, Address, PortRange, Prefix
 from sgdataplane.policy.dimensions import DIMENSIONS
-from tests.support import gen
-from tests.support.amounts import few_or_many
+from tests.support.inputs import gen
+from tests.support.run.amounts import few_or_many
 
 PROTOCOL, PORT, SOURCE_PORT, REMOTE, LOCAL = ("protocol", "port", "source_port", "remote", "local")
 STATES, FEW, PACKETS = 60, 20, 60

@@ -16,9 +16,9 @@ from sgdataplane.model.semantics import candidates
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.resolve import resolve_profile
-from tests.support import gen
-from tests.support.amounts import few_or_many
-from tests.support.regions import in_region
+from tests.support.inputs import gen
+from tests.support.models.regions import in_region
+from tests.support.run.amounts import few_or_many
 
 STATES, FEW, PACKETS = 40, 14, 30
 

@@ -23,9 +23,9 @@ from sgdataplane.statefile.load import LoadOptions, load_sources
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.source import SourceText
-from tests.support import otherclouds
-from tests.support.amounts import few_or_many
-from tests.support.otherclouds import Asked, Json
+from tests.support.models import otherclouds
+from tests.support.models.otherclouds import Asked, Json
+from tests.support.run.amounts import few_or_many
 
 STATES, FEW, PACKETS = 60, 20, 100
 SEED = 30370

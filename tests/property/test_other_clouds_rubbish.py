@@ -19,9 +19,9 @@ from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.source import SourceText
 from tests.property.test_other_clouds import CLOUDS, SEED, decision_of
-from tests.support import otherclouds
-from tests.support.amounts import few_or_many
-from tests.support.otherclouds import LISTS, Json
+from tests.support.models import otherclouds
+from tests.support.models.otherclouds import LISTS, Json
+from tests.support.run.amounts import few_or_many
 
 MANY, FEW, PACKETS = 700, 240, 40
 RUBBISH: tuple[object, ...] = (

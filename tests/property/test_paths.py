@@ -21,9 +21,9 @@ from sgdataplane.nft.validation import Visits
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.statefile import load
 from tests.golden.test_golden import CASES
-from tests.support.building import visits_of
-from tests.support.hardpolicies import POLICIES, host, targets
-from tests.support.paths import check_paths
+from tests.support.inputs.building import visits_of
+from tests.support.inputs.hardpolicies import POLICIES, host, targets
+from tests.support.run.paths import check_paths
 
 SCENARIOS = sorted((Path(__file__).resolve().parents[2] / "netns-lab" / "scenarios").glob("*/state*.yaml"))
 STATES = [*(case / "state.yaml" for case in CASES), *SCENARIOS]

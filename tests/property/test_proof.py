@@ -25,8 +25,9 @@ from sgdataplane.proof.prove import prove
 from sgdataplane.proof.spec.claims import Claim, claims
 from sgdataplane.proof.spec.specification import Namespace, PacketFate, Specification
 from sgdataplane.proof.walk.far import Kinships, remote_ranges
-from tests.support import gen, hardpolicies, wire
-from tests.support.amounts import shards
+from tests.support.inputs import gen, hardpolicies
+from tests.support.models import wire
+from tests.support.run.amounts import shards
 
 EPOCH, SECRET = 7, 0x12345678
 FEW, SHARDS, STATES, PACKETS, DISCOVERY = 14, 4, 40, 100, 20

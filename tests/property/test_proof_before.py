@@ -24,9 +24,9 @@ from sgdataplane.proof.walk.far import GroupSetAtoms, Kinships
 from sgdataplane.proof.walk.lookups import Lookup
 from sgdataplane.proof.walk.priority import GroupSet
 from sgdataplane.proof.walk.structure import Structure
-from tests.support import hardpolicies
-from tests.support.edits import EDITS, edited
-from tests.support.mutate import mutants
+from tests.support.inputs import hardpolicies
+from tests.support.inputs.edits import EDITS, edited
+from tests.support.inputs.mutate import mutants
 
 POLICIES = ("typical", "mixture", "prefix_lists", "kinships")
 ABOUT_ONE = "prefix_lists"  # it has one ENI, so that each change is about it

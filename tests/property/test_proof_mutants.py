@@ -1,10 +1,10 @@
 """Does the proof bite? 1,400 wrong compiles; each that it lets through does the same as the right one.
 
-Each mutant is compared with the right table for every packet there is (tests/support/exhaust.py). If they differ, the
-proof must refuse it. If its counterexample is a packet, the interpreter must do something else with that one than in
-the right table. Each mutant is proven from nothing; and after the right table, that of another state, of which much is
-known, or that of an ENI that differs only in its own addresses: in turn, and after all of them. Nothing is drawn but
-the mutants, from the seed that is printed. Mutants of changes are in test_proof_before.py.
+Each mutant is compared with the right table for every packet there is (tests/support/models/exhaust.py). If they
+differ, the proof must refuse it. If its counterexample is a packet, the interpreter must do something else with that
+one than in the right table. Each mutant is proven from nothing; and after the right table, that of another state, of
+which much is known, or that of an ENI that differs only in its own addresses: in turn, and after all of them. Nothing
+is drawn but the mutants, from the seed that is printed. Mutants of changes are in test_proof_before.py.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.prove import ProvenTable, prove
 from sgdataplane.proof.spec.specification import Specification
 from sgdataplane.proof.witness import START, Counterexample, entered_at
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.edits import EDITS
-from tests.support.exhaust import Circle, Comparison, result_of
-from tests.support.mutants import Mutant, Unfit
-from tests.support.mutate import CHANGES, Change, mutants
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.edits import EDITS
+from tests.support.inputs.mutants import Mutant, Unfit
+from tests.support.inputs.mutate import CHANGES, Change, mutants
+from tests.support.models.exhaust import Circle, Comparison, result_of
 
 EPOCH, SECRET = 7, 0x12345678
 MUTANTS = 200  # of each case; 1,400 in all

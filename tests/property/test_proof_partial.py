@@ -17,9 +17,9 @@ from sgdataplane.proof.checks.profile import ProvenKind
 from sgdataplane.proof.prove import ProvenTable, prove
 from sgdataplane.proof.reuse.partial import PartialWalk
 from tests.property.test_proof_before import desired_of, known_of, specification_of
-from tests.support import hardpolicies
-from tests.support.edits import edited
-from tests.support.mutate import mutants
+from tests.support.inputs import hardpolicies
+from tests.support.inputs.edits import edited
+from tests.support.inputs.mutate import mutants
 
 MUTANTS, TRIED = 5, 400
 # Policies, how many rules they have, how many changes are made, and how many wrong chains are tried at each.

@@ -25,7 +25,7 @@ from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.spec.specification import Specification
 from sgdataplane.proof.walk.step import TIMEOUTS
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 ESTABLISHED, CLOSED, UDP_VALUES = (30, 60, 80, 100, 200, 300, 500, 700, 910), (3, 9, 15), (10, 20, 30, 60, 80, 100)
 FEW = [

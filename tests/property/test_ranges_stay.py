@@ -23,10 +23,10 @@ from sgdataplane.nft.ir import Map
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.uapi import number_of
 from tests.property.test_update_keeps_packets import NoSessions, desired_of
-from tests.support import gen
-from tests.support.building import apply
-from tests.support.edits import edited
-from tests.support.inflight import RecordingKernel
+from tests.support.inputs import gen
+from tests.support.inputs.building import apply
+from tests.support.inputs.edits import edited
+from tests.support.models.inflight import RecordingKernel
 
 SEQUENCES, EDITS = 6, 4
 KEYS = (KeyType.IPV4, KeyType.IPV6, KeyType.IFNAME, KeyType.MARK, KeyType.CLASSID, *PAIRED)

@@ -15,10 +15,10 @@ from sgdataplane.model.state import CloudState, Vpc, sharing
 from sgdataplane.net.values import Verdict
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.reach import Reach
-from tests.support import gen
-from tests.support.amounts import holds_for, shards
-from tests.support.building import table_of
-from tests.support.changes import Change, changes, moved, stricter
+from tests.support.inputs import gen
+from tests.support.inputs.building import table_of
+from tests.support.inputs.changes import Change, changes, moved, stricter
+from tests.support.run.amounts import holds_for, shards
 
 STATES, FEW, SHARDS = 100, 70, 2
 

@@ -18,8 +18,8 @@ from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import holds
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Prefix, Verdict
-from tests.support.amounts import holds_for
-from tests.support.gen import describe, options, states
+from tests.support.inputs.gen import describe, options, states
+from tests.support.run.amounts import holds_for
 
 PROTOCOLS = {Family.IPV4: (TCP, UDP, ICMP, 47, 200), Family.IPV6: (TCP, UDP, ICMPV6, 47, 200)}
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS

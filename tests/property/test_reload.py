@@ -14,9 +14,9 @@ from sgdataplane.errors import StateFileError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, dump_native, load
 from sgdataplane.statefile.dump_native import sections
-from tests.support import hardpolicies
-from tests.support.amounts import few_or_many
-from tests.support.edits import edited
+from tests.support.inputs import hardpolicies
+from tests.support.inputs.edits import edited
+from tests.support.run.amounts import few_or_many
 
 STEPS = 15
 SPOILED: tuple[tuple[str, object], ...] = (

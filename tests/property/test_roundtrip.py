@@ -30,8 +30,8 @@ from sgdataplane.statefile import dump_ecs, dump_native, load
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.statefile.keys import INNER_KEYS, KEYS, TOP_KEYS
 from sgdataplane.statefile.records import TIMEOUTS
-from tests.support.amounts import holds_for
-from tests.support.gen import states
+from tests.support.inputs.gen import states
+from tests.support.run.amounts import holds_for
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 FEW, MANY = 40, 150

@@ -25,7 +25,7 @@ from sgdataplane.statefile.schema import state_schema
 from sgdataplane.statefile.source import SourceText
 from sgdataplane.statefile.yamltext import parse_yaml
 from tests.property.test_roundtrip import ATOMS, TREES, WORDS, loadable
-from tests.support.amounts import holds_for
+from tests.support.run.amounts import holds_for
 from tests.unit.statefile.test_native import EVERY_FIELD
 
 ROOT = Path(__file__).resolve().parents[2]

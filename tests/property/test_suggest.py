@@ -19,8 +19,8 @@ from sgdataplane.suggest.evidence import Passage, SeenFlow
 from sgdataplane.suggest.result import Suggestion, Wishes
 from sgdataplane.suggest.room import crowded_groups
 from sgdataplane.suggest.solve import suggest
-from tests.support import gen
-from tests.support.amounts import few_or_many, holds_for
+from tests.support.inputs import gen
+from tests.support.run.amounts import few_or_many, holds_for
 
 MANY, FEW, PACKETS = 60, 20, 40
 

@@ -10,10 +10,10 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Table
 from sgdataplane.trial.lines import TrialLines
 from sgdataplane.trial.tables import LOOK_UPS, TrialPlace, base_name, compile_trial
-from tests.support import gen, wire
-from tests.support.amounts import shards
-from tests.support.changes import Change, changes
-from tests.support.trialing import (
+from tests.support.inputs import gen
+from tests.support.inputs.changes import Change, changes
+from tests.support.models import wire
+from tests.support.models.trialing import (
     decisions_of,
     edges_of,
     is_change,
@@ -23,6 +23,7 @@ from tests.support.trialing import (
     special_packets,
     trial_of,
 )
+from tests.support.run.amounts import shards
 
 SHARDS, STATES, FEW = 2, 20, 7
 PACKETS, LINES, EDGES, INSIDE = 30, 8, 20, 5

@@ -17,9 +17,7 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table
 from sgdataplane.trial.lines import TrialLine
 from sgdataplane.trial.tables import TrialPlace, base_name, compile_trial
-from tests.support import wire
-from tests.support.amounts import few_or_many
-from tests.support.mutate import (
+from tests.support.inputs.mutate import (
     change_count,
     drop_count,
     drop_entry,
@@ -30,8 +28,10 @@ from tests.support.mutate import (
     retarget_verdict,
     swap_entries,
 )
-from tests.support.smallstates import small_state
-from tests.support.trialing import edges_of, packets_beside, packets_in, special_packets, trial_of
+from tests.support.models import wire
+from tests.support.models.smallstates import small_state
+from tests.support.models.trialing import edges_of, packets_beside, packets_in, special_packets, trial_of
+from tests.support.run.amounts import few_or_many
 
 KINDS = (change_count, drop_count, drop_entry, drop_rule, move_entry, retarget_entry, retarget_verdict, swap_entries)
 PAIRS = [(1, 8), (2, 9), (3, 5)]

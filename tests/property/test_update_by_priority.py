@@ -15,8 +15,8 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table
 from sgdataplane.nft.snapshot import with_generation
 from sgdataplane.nft.transaction import Kind
-from tests.support.inflight import Commit, RecordingKernel
-from tests.support.kintables import RANKS, Policy, packets
+from tests.support.inputs.kintables import RANKS, Policy, packets
+from tests.support.models.inflight import Commit, RecordingKernel
 
 QUICK, SHARDS, CHANGES, ROUNDS = 1, 4, 60, 3  # all but the first are slow
 NAME = "t"

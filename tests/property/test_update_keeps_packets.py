@@ -27,12 +27,13 @@ from sgdataplane.nft.ir import Key, Table, VerdictKind
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.snapshot import with_generation
 from sgdataplane.policy.resolve import interfaces_of
-from tests.support import gen, wire
-from tests.support.amounts import few_or_many
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import apply, table_of
-from tests.support.edits import edited
-from tests.support.inflight import Commit, RecordingKernel
+from tests.support.inputs import gen
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import apply, table_of
+from tests.support.inputs.edits import edited
+from tests.support.models import wire
+from tests.support.models.inflight import Commit, RecordingKernel
+from tests.support.run.amounts import few_or_many
 
 SHARDS, SEQUENCES, PACKETS = 4, 12, 60
 # Without the slow tests. The first of several states is the simplest one there is.

@@ -34,9 +34,9 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.validation import Pace, Visits
 from tests.property.test_incremental import desired_of, history
-from tests.support import hardpolicies
-from tests.support.building import apply
-from tests.support.oldkernel import OldKernel
+from tests.support.inputs import hardpolicies
+from tests.support.inputs.building import apply
+from tests.support.models.oldkernel import OldKernel
 
 SHARDS, TABLES = 4, 150
 NAMES = ("base", "other", "a", "b", "c", "d", "e", "f")

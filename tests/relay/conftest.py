@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.attachbench import WEB, state_of
-from tests.support.relaying import Plant, Running, plant_in, write_state
-from tests.support.warmprocess import warm_programs
+from tests.support.run.warmprocess import warm_programs
+from tests.support.scenes.attachbench import WEB, state_of
+from tests.support.servers.relaying import Plant, Running, plant_in, write_state
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,8 +12,8 @@ from sgdataplane.relay.counts import OF_TASK, RelayCounts
 from sgdataplane.store.interface import Write
 from sgdataplane.store.sqlite.store import SqliteStore
 from sgdataplane.terminal.output import Exit
-from tests.support.flood import DEADLINE
-from tests.support.relaying import Plant, RawHost, Running, url_of
+from tests.support.probes.flood import DEADLINE
+from tests.support.servers.relaying import Plant, RawHost, Running, url_of
 
 
 def test_a_relay_that_cannot_follow_ends(relay: Running, store: SqliteStore, store_file: Path, plant: Plant) -> None:

@@ -23,8 +23,8 @@ from sgdataplane.statefile import load_native
 from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, native, path_of, state_in
 from sgdataplane.store.hosts import host_of
 from sgdataplane.store.interface import Body, Path
-from tests.support import gen
-from tests.support.tenants import HOSTS, Tenants
+from tests.support.inputs import gen
+from tests.support.inputs.tenants import HOSTS, Tenants
 
 # Each one must see each kind of case; the slow tests have the others.
 SHARDS = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 4))]

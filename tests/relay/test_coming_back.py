@@ -19,9 +19,9 @@ from sgdataplane.store.documents import Documents, Fields
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Path, Write
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.crowdedrelay import contexts_of
-from tests.support.flood import wait_until
-from tests.support.relaying import Plant, hosts_of, url_of
+from tests.support.probes.flood import wait_until
+from tests.support.servers.crowdedrelay import contexts_of
+from tests.support.servers.relaying import Plant, hosts_of, url_of
 
 AT_ONCE = 200  # handshakes that this process has under way
 

@@ -16,7 +16,7 @@ from sgdataplane.errors import ConfigError, EndpointError
 from sgdataplane.relay.arguments import MissingError, RelayConfig, SyncConfig
 from sgdataplane.relay.config import KINDS, load_config
 from sgdataplane.relay.tls import TlsFiles, host_context, relay_context
-from tests.support.certificates import Authority
+from tests.support.servers.certificates import Authority
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 SAMPLES = {RelayConfig: SYSTEMD / "relay.toml", SyncConfig: SYSTEMD / "sync.toml"}

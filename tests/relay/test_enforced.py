@@ -14,14 +14,23 @@ from sgdataplane.handover.publishing import Publisher
 from sgdataplane.model.state import CloudState
 from sgdataplane.store.interface import Json
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.controlling import Client
-from tests.support.flood import wait_until
-from tests.support.pair import Session
-from tests.support.relaying import Plant, document_in, hosts_of, ports_in, rebind, set_ports, url_of, write_state
-from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.controlling import Client
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
+from tests.support.scenes.pair import Session
+from tests.support.scenes.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.servers.relaying import (
+    Plant,
+    document_in,
+    hosts_of,
+    ports_in,
+    rebind,
+    set_ports,
+    url_of,
+    write_state,
+)
 
 pytestmark = pytest.mark.daemon
 

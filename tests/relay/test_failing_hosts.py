@@ -23,10 +23,10 @@ from sgdataplane.statefile import load
 from sgdataplane.store.history import Version
 from sgdataplane.store.sqlite.store import SqliteStore
 from sgdataplane.terminal.output import Exit
-from tests.support.attachbench import DNS, WEB
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.relaying import (
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.servers.relaying import (
     HERE,
     Plant,
     RawHost,

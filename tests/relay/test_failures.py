@@ -19,11 +19,11 @@ from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.history import Version, begin_epoch
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.attachbench import DNS, WEB, state_of
-from tests.support.etcdserver import running
-from tests.support.flood import wait_until
-from tests.support.lossyproxy import LossyProxy
-from tests.support.relaying import (
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import DNS, WEB, state_of
+from tests.support.servers.etcdserver import running
+from tests.support.servers.lossyproxy import LossyProxy
+from tests.support.servers.relaying import (
     HERE,
     Plant,
     RawHost,

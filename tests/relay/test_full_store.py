@@ -20,12 +20,12 @@ from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import FullError
 from tests.control.test_served import Service
-from tests.support.attachbench import WEB, state_of
-from tests.support.controlling import Client, counted_ids
-from tests.support.etcdserver import FAST, Members, running
-from tests.support.flood import wait_until
-from tests.support.relaying import Plant, RawHost, url_of, write_state
-from tests.support.scraping import scrape
+from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import WEB, state_of
+from tests.support.servers.etcdserver import FAST, Members, running
+from tests.support.servers.relaying import Plant, RawHost, url_of, write_state
+from tests.support.servers.scraping import scrape
 
 QUOTA = ("--quota-backend-bytes", str(8 << 20))
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "etcd.md"

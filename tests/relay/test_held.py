@@ -20,8 +20,8 @@ from sgdataplane.store.history import EPOCH
 from sgdataplane.store.hosts import StoredHost
 from sgdataplane.store.interface import Body, GoneError, Path, Reading, Revision, Write
 from sgdataplane.store.memory import MemoryStore
-from tests.support import gen
-from tests.support.tenants import HOSTS, Tenants
+from tests.support.inputs import gen
+from tests.support.inputs.tenants import HOSTS, Tenants
 
 
 @settings(max_examples=8, database=None)

@@ -33,10 +33,10 @@ from sgdataplane.relay.wire import (
 from sgdataplane.store.history import Version
 from sgdataplane.store.hosts import StoredHost
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.attachbench import DNS, WEB, state_of
-from tests.support.certificates import Authority, Signed
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.relaying import (
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes.attachbench import DNS, WEB, state_of
+from tests.support.servers.certificates import Authority, Signed
+from tests.support.servers.relaying import (
     HERE,
     Plant,
     RawHost,

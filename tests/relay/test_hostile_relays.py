@@ -28,9 +28,9 @@ from sgdataplane.relay.wire import (
 )
 from sgdataplane.store.documents import Fields
 from sgdataplane.store.history import Version
-from tests.support.certificates import Authority
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.relaying import HERE, Plant, document_in
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.servers.certificates import Authority
+from tests.support.servers.relaying import HERE, Plant, document_in
 
 
 class FakeRelay:

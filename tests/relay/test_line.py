@@ -7,9 +7,9 @@ from pathlib import Path
 from sgdataplane.handover.publishing import Publisher
 from sgdataplane.store.interface import Write
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.attachbench import DNS, WEB, state_of
-from tests.support.flood import wait_until
-from tests.support.relaying import Plant, ports_in, rebind, set_ports, url_of, write_state
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import DNS, WEB, state_of
+from tests.support.servers.relaying import Plant, ports_in, rebind, set_ports, url_of, write_state
 
 
 def test_a_change_of_the_store_arrives_as_a_generation(store: SqliteStore, store_file: Path, plant: Plant) -> None:

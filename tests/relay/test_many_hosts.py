@@ -23,14 +23,14 @@ from sgdataplane.store.documents import Documents
 from sgdataplane.store.hosts import add_host, host_of
 from sgdataplane.store.sqlite.store import SqliteStore
 from tests.control.test_served import Service
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
-from tests.support.builders import VPC_ID, mac_of
-from tests.support.flood import wait_until
-from tests.support.pair import Session
-from tests.support.relaying import ROOT, Plant, Running, url_of
-from tests.support.warmprocess import command
-from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.inputs.builders import VPC_ID, mac_of
+from tests.support.probes.flood import wait_until
+from tests.support.run.warmprocess import command
+from tests.support.scenes.agentbench import AgentBench, agent_in
+from tests.support.scenes.attachbench import DNS, WEB, Bench, living_nowhere, state_of
+from tests.support.scenes.pair import Session
+from tests.support.scenes.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.servers.relaying import ROOT, Plant, Running, url_of
 
 pytestmark = pytest.mark.daemon
 

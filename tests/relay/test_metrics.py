@@ -17,10 +17,10 @@ from sgdataplane.store.history import Version
 from sgdataplane.store.hosts import StoredHost
 from sgdataplane.store.sqlite.store import SqliteStore
 from tests.control.test_served import Service
-from tests.support.attachbench import DNS, WEB, state_of
-from tests.support.etcdserver import running as etcd
-from tests.support.flood import wait_until
-from tests.support.relaying import (
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import DNS, WEB, state_of
+from tests.support.servers.etcdserver import running as etcd
+from tests.support.servers.relaying import (
     HERE,
     Plant,
     RawHost,
@@ -33,7 +33,7 @@ from tests.support.relaying import (
     version_in,
     write_state,
 )
-from tests.support.scraping import get, scrape
+from tests.support.servers.scraping import get, scrape
 
 DAY = 86_400
 

@@ -14,7 +14,7 @@ from sgdataplane.relay.wire import BadMessageError, HostChange, Objects, digest_
 from sgdataplane.statefile import load_native
 from sgdataplane.store.documents import Fields
 from sgdataplane.store.history import Version
-from tests.support.relaying import document_in
+from tests.support.servers.relaying import document_in
 
 
 def vpcs(*names: str, block: str = "10.0.0.0/8") -> Objects:

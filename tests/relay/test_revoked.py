@@ -25,10 +25,10 @@ from sgdataplane.store.audit import local_call
 from sgdataplane.store.hosts import StoredHost, add_host, forget_host, revoke_host
 from sgdataplane.store.interface import Reading
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.attachbench import WEB, state_of
-from tests.support.certificates import Signed, serial_number_of, write_revoked
-from tests.support.flood import wait_until
-from tests.support.relaying import Plant, RawHost, Running, port_of, put_host, url_of, write_state
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import WEB, state_of
+from tests.support.servers.certificates import Signed, serial_number_of, write_revoked
+from tests.support.servers.relaying import Plant, RawHost, Running, port_of, put_host, url_of, write_state
 
 SOON_S = 20.0  # in which a busy machine opens a stream
 

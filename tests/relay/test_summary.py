@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.attachbench import DNS, WEB, state_of
-from tests.support.flood import wait_until
-from tests.support.relaying import Plant, hosts_of, set_ports, url_of, write_state
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import DNS, WEB, state_of
+from tests.support.servers.relaying import Plant, hosts_of, set_ports, url_of, write_state
 
 
 def test_a_relay_says_what_each_host_needs_and_has(store: SqliteStore, store_file: Path, plant: Plant) -> None:

@@ -35,9 +35,9 @@ from sgdataplane.relay.wire import (
 from sgdataplane.store.documents import Documents
 from sgdataplane.store.history import Version
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.attachbench import DNS, WEB
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.relaying import (
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.servers.relaying import (
     HERE,
     Plant,
     RawHost,

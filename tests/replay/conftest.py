@@ -17,7 +17,7 @@ from sgdataplane.lab.replay.run import Replay
 from sgdataplane.lab.replay.stage import built_lab
 from sgdataplane.net.values import Address
 from tests.replay.generator import STATE, write_pcap
-from tests.support.labs import assert_gone, choices_at, state_of
+from tests.support.scenes.labs import assert_gone, choices_at, state_of
 
 
 @dataclass(frozen=True)

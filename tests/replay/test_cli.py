@@ -18,9 +18,9 @@ from sgdataplane.lab import manage
 from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.lab.record import LABS_DIR
 from tests.replay.generator import KINDS, OPEN, SERVER, SHUT, STATE, scenes, write_pcap
-from tests.support.flood import wait_until
-from tests.support.labs import assert_gone, state_of
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.labs import assert_gone, state_of
 
 pytestmark = pytest.mark.replay
 

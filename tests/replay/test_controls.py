@@ -13,7 +13,7 @@ from sgdataplane.lab.replay.stage import built_lab
 from sgdataplane.model.state import CloudState, SecurityGroup
 from tests.replay.conftest import Stage
 from tests.replay.generator import KINDS, OPEN, SHUT, STATE, scenes
-from tests.support.labs import assert_gone, choices_at, no_policy, state_of
+from tests.support.scenes.labs import assert_gone, choices_at, no_policy, state_of
 
 pytestmark = pytest.mark.replay
 

@@ -14,7 +14,7 @@ from scapy.packet import Packet
 from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.lab.replay.stage import built_lab
 from tests.replay.conftest import Stage
-from tests.support.labs import assert_gone, choices_at, state_of
+from tests.support.scenes.labs import assert_gone, choices_at, state_of
 
 pytestmark = pytest.mark.replay
 

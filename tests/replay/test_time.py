@@ -15,7 +15,7 @@ from sgdataplane.lab.replay.endpoints import Mapping
 from sgdataplane.lab.replay.run import Replay
 from sgdataplane.net.values import Address
 from tests.replay.generator import KINDS, STATE, scenes, write_pcap
-from tests.support.labs import assert_gone, state_of
+from tests.support.scenes.labs import assert_gone, state_of
 
 pytestmark = pytest.mark.replay
 

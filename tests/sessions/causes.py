@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from sgdataplane.model.state import CloudState, SecurityGroupRule
 from sgdataplane.net.values import Verdict
-from tests.support.builders import make_group, make_rule
-from tests.support.sessionlab import FAR, NEAR, OUTSIDE, state_with
+from tests.support.inputs.builders import make_group, make_rule
+from tests.support.scenes.sessionlab import FAR, NEAR, OUTSIDE, state_with
 
 CONTROL_IN, CONTROL_OUT = 7001, 7002
 WIDE, APART = ("10.0.0.0/28", "2001:db8::/112"), ("10.0.0.8/29", "2001:db8::8/125")  # with eni-b in it, and without

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 from sgdataplane.net.values import Family
 from tests.sessions.causes import CONTROL_IN, CONTROL_OUT, Way
-from tests.support.flood import wait_until
-from tests.support.sessionlab import SessionLab
-from tests.support.streams import Route
-from tests.support.talks import KEYS, Key, Side, Talk, all_arrive, make_talks, name_of, speakers_of
-from tests.support.witness import Witness, grown
+from tests.support.events.talks import KEYS, Key, Side, Talk, all_arrive, make_talks, name_of, speakers_of
+from tests.support.probes.flood import wait_until
+from tests.support.probes.streams import Route
+from tests.support.probes.witness import Witness, grown
+from tests.support.scenes.sessionlab import SessionLab
 
 
 def opened(lab: SessionLab, way: Way, first_port: int) -> dict[Key, Talk]:

@@ -13,10 +13,10 @@ import pytest
 
 from sgdataplane.net.values import Family
 from tests.sessions.causes import CAUSES, Way
-from tests.support.flood import wait_until
-from tests.support.pusher import PHASES, Pusher
-from tests.support.sessionlab import SessionLab, session_lab
-from tests.support.talks import Ends, Side, UdpTalk
+from tests.support.events.talks import Ends, Side, UdpTalk
+from tests.support.probes.flood import wait_until
+from tests.support.probes.pusher import PHASES, Pusher
+from tests.support.scenes.sessionlab import SessionLab, session_lab
 
 pytestmark = pytest.mark.traffic
 

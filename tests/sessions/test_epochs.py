@@ -23,13 +23,13 @@ from sgdataplane.net.values import Family
 from sgdataplane.nft.snapshot import Inventory
 from tests.sessions.causes import CAUSES, Way
 from tests.sessions.speaking import control_routes, each_speaks, opened, those_who_pass
-from tests.support.builders import make_rule
-from tests.support.crowd import Crowd, crowd_scene, tracked, with_long_sessions
-from tests.support.flood import wait_until
-from tests.support.sessionlab import SessionLab, session_lab
-from tests.support.streams import Streams
-from tests.support.talks import KEYS, Ends, Key, Side, Talk, TcpTalk, name_of, watches
-from tests.support.witness import Watch, Witness, grown
+from tests.support.events.crowd import Crowd, crowd_scene, tracked, with_long_sessions
+from tests.support.events.talks import KEYS, Ends, Key, Side, Talk, TcpTalk, name_of, watches
+from tests.support.inputs.builders import make_rule
+from tests.support.probes.flood import wait_until
+from tests.support.probes.streams import Streams
+from tests.support.probes.witness import Watch, Witness, grown
+from tests.support.scenes.sessionlab import SessionLab, session_lab
 
 pytestmark = pytest.mark.traffic
 

@@ -21,14 +21,14 @@ import pytest
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.net.values import Family
 from sgdataplane.nft.transaction import PART
-from tests.support.applier import QUICK, Outcome
-from tests.support.flood import ROOT, Flood, Target, wait_for_packets, wait_until
-from tests.support.nft import listing
-from tests.support.sessionlab import Place, SessionLab, session_lab
-from tests.support.steps import ALLOWED, DENIED, FIRST, state_at
-from tests.support.streams import Route, Streams
-from tests.support.synflood import SynFlood, UdpFlood
-from tests.support.witness import OUTSIDE, Counts, Watch, Witness, grown
+from tests.support.events.applier import QUICK, Outcome
+from tests.support.events.steps import ALLOWED, DENIED, FIRST, state_at
+from tests.support.kernel.nft import listing
+from tests.support.probes.flood import ROOT, Flood, Target, wait_for_packets, wait_until
+from tests.support.probes.streams import Route, Streams
+from tests.support.probes.synflood import SynFlood, UdpFlood
+from tests.support.probes.witness import OUTSIDE, Counts, Watch, Witness, grown
+from tests.support.scenes.sessionlab import Place, SessionLab, session_lab
 
 pytestmark = pytest.mark.traffic
 
@@ -123,7 +123,7 @@ def kill_in_parts(lab: SessionLab, running: Sequence[Flood], count: int) -> Outc
 
 def _by_others(lab: SessionLab, *words: object) -> Outcome:
     role, *numbers = map(str, words)
-    command = [sys.executable, "-m", "tests.support.applier", role, json.dumps(asdict(lab.site)), *numbers]
+    command = [sys.executable, "-m", "tests.support.events.applier", role, json.dumps(asdict(lab.site)), *numbers]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Outcome(**json.loads(done.stdout))

@@ -11,16 +11,16 @@ import pytest
 from sgdataplane.enforce import Settings
 from tests.sessions.causes import CAUSES, Way
 from tests.sessions.speaking import each_speaks, opened, those_who_pass
-from tests.support.flood import wait_until
-from tests.support.sessionlab import SessionLab, session_lab
-from tests.support.talks import (
+from tests.support.events.talks import (
     KEYS,
     Key,
     name_of,
     protocol_of,
     watches,
 )
-from tests.support.witness import Witness, grown
+from tests.support.probes.flood import wait_until
+from tests.support.probes.witness import Witness, grown
+from tests.support.scenes.sessionlab import SessionLab, session_lab
 
 pytestmark = pytest.mark.traffic
 

@@ -22,8 +22,8 @@ from sgdataplane.net.values import Prefix
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Transaction
 from tests.sessions.causes import CAUSES, Way
-from tests.support.building import apply
-from tests.support.crowd import Crowd, CrowdScene, crowd_scene, tracked, with_long_sessions
+from tests.support.events.crowd import Crowd, CrowdScene, crowd_scene, tracked, with_long_sessions
+from tests.support.inputs.building import apply
 
 pytestmark = pytest.mark.traffic
 

@@ -12,9 +12,9 @@ from sgdataplane.host import netns
 from sgdataplane.host.conntrack import list_tracked
 from sgdataplane.model.state import SecurityGroup
 from sgdataplane.net.values import Direction
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import enforce
-from tests.support.pair import HERE, Pair, Session, desired_at, made_pair
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import enforce
+from tests.support.scenes.pair import HERE, Pair, Session, desired_at, made_pair
 
 pytestmark = pytest.mark.traffic
 

@@ -15,10 +15,7 @@ import pytest
 
 from tests.sessions.causes import CAUSES, Cause, Way
 from tests.sessions.speaking import control_routes, opened
-from tests.support.flood import wait_until
-from tests.support.sessionlab import SessionLab, session_lab
-from tests.support.streams import Streams
-from tests.support.talks import (
+from tests.support.events.talks import (
     KEYS,
     Key,
     Side,
@@ -29,7 +26,10 @@ from tests.support.talks import (
     speakers_of,
     watches,
 )
-from tests.support.witness import OUTSIDE, Counts, Witness, grown
+from tests.support.probes.flood import wait_until
+from tests.support.probes.streams import Streams
+from tests.support.probes.witness import OUTSIDE, Counts, Witness, grown
+from tests.support.scenes.sessionlab import SessionLab, session_lab
 
 pytestmark = pytest.mark.traffic
 

@@ -19,9 +19,9 @@ from sgdataplane.host.sockets import list_tcp_sessions
 from sgdataplane.net.values import TCP, Address, Family, Prefix
 from tests.edges.scene import FAMILIES, RESET, Scene, drained, grown, until
 from tests.edges.scene import scene as running_scene
-from tests.support.conntrack import tuple_of
-from tests.support.flood import DEADLINE
-from tests.support.nft import nft
+from tests.support.kernel.conntrack import tuple_of
+from tests.support.kernel.nft import nft
+from tests.support.probes.flood import DEADLINE
 
 pytestmark = pytest.mark.traffic
 

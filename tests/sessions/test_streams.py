@@ -16,11 +16,11 @@ import pytest
 
 from sgdataplane.enforce import Settings
 from sgdataplane.net.values import Family
-from tests.support.flood import wait_until
-from tests.support.sessionlab import SessionLab, session_lab
-from tests.support.steps import FIRST, state_at
-from tests.support.streams import Route, Streams
-from tests.support.witness import OUTSIDE, Counts, Watch, Witness
+from tests.support.events.steps import FIRST, state_at
+from tests.support.probes.flood import wait_until
+from tests.support.probes.streams import Route, Streams
+from tests.support.probes.witness import OUTSIDE, Counts, Watch, Witness
+from tests.support.scenes.sessionlab import SessionLab, session_lab
 
 pytestmark = pytest.mark.traffic
 

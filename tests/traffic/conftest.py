@@ -9,10 +9,10 @@ import pytest
 from sgdataplane.lab.hosts.hostslab import hosts_lab, started
 from sgdataplane.lab.hosts.portforwarder import forward_port
 from sgdataplane.model.options import Placement
-from tests.support.hostscloud import Cloud
-from tests.support.hostsscene import PLACES, Scene
-from tests.support.probers import forked_probers  # noqa: F401  # a fixture
-from tests.support.sdks import Driver, driver
+from tests.support.probes.probers import forked_probers  # noqa: F401  # a fixture
+from tests.support.scenes.hostscloud import Cloud
+from tests.support.scenes.hostsscene import PLACES, Scene
+from tests.support.servers.sdks import Driver, driver
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ import pytest
 from sgdataplane.lab import manage, matrix
 from sgdataplane.lab.expectations import one_probe
 from sgdataplane.lab.manage import down
-from tests.support.flood import wait_until
-from tests.support.forked import forked_sgdp
-from tests.support.sdks import Driver, RefusedError, command_of, driver
+from tests.support.probes.flood import wait_until
+from tests.support.run.forked import forked_sgdp
+from tests.support.servers.sdks import Driver, RefusedError, command_of, driver
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]  # an SDK isn't there without a network (`make sdks`)
 ROOT = Path(__file__).resolve().parents[2]

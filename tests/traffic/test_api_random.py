@@ -26,8 +26,8 @@ from sgdataplane.lab.matrix import matrix_probes, probe_all
 from sgdataplane.lab.probe import default_services
 from sgdataplane.store.documents import Documents, ResourceKind, name_of, path_of
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support import labs
-from tests.support.controlling import Client, Randomly, counted_ids
+from tests.support.inputs.controlling import Client, Randomly, counted_ids
+from tests.support.scenes import labs
 
 pytestmark = pytest.mark.traffic
 SEED = os.environ.get("SGDP_TEST_SEED", "1")

@@ -16,9 +16,9 @@ from sgdataplane.lab import build, manage
 from sgdataplane.lab.manage import EnforceRequest, Lab
 from sgdataplane.model.state import CloudState, Eni, EniType, Instance, Vpc
 from sgdataplane.net.values import Address, Prefix
-from tests.support import labs
-from tests.support.flood import DEADLINE
-from tests.support.labs import enforce_policy
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

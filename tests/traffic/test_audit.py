@@ -29,8 +29,8 @@ from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.hits import read_hits
 from sgdataplane.statefile import load
-from tests.support import labs
-from tests.support.labs import enforce_policy
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 from tests.traffic.test_scenarios import FOLDERS
 
 pytestmark = pytest.mark.traffic

@@ -16,10 +16,10 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.lab import manage
-from tests.support import labs
-from tests.support.forked import run_forked_sgdp
-from tests.support.nft import nft
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.kernel.nft import nft
+from tests.support.run.forked import run_forked_sgdp
+from tests.support.scenes import labs
 
 pytestmark = pytest.mark.traffic
 

@@ -22,7 +22,7 @@ from sgdataplane.host.links import Links
 from sgdataplane.host.routing import router_ifname
 from sgdataplane.lab.hosts.hostslab import hosts_lab
 from sgdataplane.lab.hosts.housekeeping import Housekeeper, LabClient
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,9 @@ from sgdataplane.lab import manage
 from sgdataplane.lab.expect import ProbeResult, packet_at
 from sgdataplane.model.choices import IN_LAB
 from sgdataplane.net.values import Direction
-from tests.support import labs
-from tests.support.labs import enforce_policy
-from tests.support.regions import in_change
+from tests.support.models.regions import in_change
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

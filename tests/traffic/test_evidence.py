@@ -12,7 +12,7 @@ import pytest
 from sgdataplane.host import netns
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.probe import Observation
-from tests.support import labs
+from tests.support.scenes import labs
 
 pytestmark = pytest.mark.traffic
 

@@ -16,10 +16,10 @@ from sgdataplane.lab.probe import Probe
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Protocol, Verdict
 from sgdataplane.statefile import dump_native
-from tests.support import labs
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.labs import enforce_policy
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

@@ -15,8 +15,8 @@ from sgdataplane.lab.expect import explain_result
 from sgdataplane.lab.following import FollowingLab
 from sgdataplane.model.state import CloudState
 from sgdataplane.store.history import Version
-from tests.support import labs
-from tests.support.labs import enforce_policy
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

@@ -16,12 +16,12 @@ from sgdataplane.lab import manage
 from sgdataplane.lab.manage import EnforceRequest, Lab
 from sgdataplane.lab.topology import GATEWAYS
 from sgdataplane.net.values import Family
-from tests.support import labs
-from tests.support.building import enforce
-from tests.support.early import EarlySender, Receiver
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.labs import enforce_policy
-from tests.support.pair import wire_up
+from tests.support.inputs.building import enforce
+from tests.support.probes.early import EarlySender, Receiver
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
+from tests.support.scenes.pair import wire_up
 
 pytestmark = pytest.mark.traffic
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.flood import Flood, PacedFlood, wait_until
-from tests.support.hostscloud import rule
-from tests.support.hostsscene import Scene
-from tests.support.sdks import Driver
-from tests.support.witness import Watch, Witness, grown
+from tests.support.probes.flood import Flood, PacedFlood, wait_until
+from tests.support.probes.witness import Watch, Witness, grown
+from tests.support.scenes.hostscloud import rule
+from tests.support.scenes.hostsscene import Scene
+from tests.support.servers.sdks import Driver
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow, pytest.mark.optional]
 

@@ -11,11 +11,11 @@ import pytest
 
 from sgdataplane.lab.hosts.hostslab import AGENT_CONFIG, Host, started
 from sgdataplane.lab.hosts.sandbox import sgdp
-from tests.support.flood import wait_until
-from tests.support.hostscloud import HOST_TAG, Cloud, rule
-from tests.support.hostsmoving import bring, plugged_in, talk, unplug
-from tests.support.hostsscene import Scene
-from tests.support.sdks import Driver
+from tests.support.events.hostsmoving import bring, plugged_in, talk, unplug
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.hostscloud import HOST_TAG, Cloud, rule
+from tests.support.scenes.hostsscene import Scene
+from tests.support.servers.sdks import Driver
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 

@@ -21,7 +21,7 @@ from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 

@@ -11,8 +11,8 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.model.choices import IN_LAB, read_choices
-from tests.support import labs
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.scenes import labs
 
 pytestmark = pytest.mark.traffic
 

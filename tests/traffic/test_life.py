@@ -22,10 +22,11 @@ from sgdataplane.lab import build, manage
 from sgdataplane.lab.manage import EnforceRequest
 from sgdataplane.lab.record import LABS_DIR, LabFolder
 from sgdataplane.statefile import dump_native
-from tests.support import dying, labs
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.forked import Forked
-from tests.support.labs import enforce_policy
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.run.forked import Forked
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
+from tests.support.variants import dying
 
 pytestmark = pytest.mark.traffic
 ROOT = Path(__file__).parents[2]

@@ -16,13 +16,13 @@ from sgdataplane.lab.hosts.authority import Authority
 from sgdataplane.lab.hosts.hostslab import CLIENT_PORT, FIRST_HOST, FIRST_MEMBER, started
 from sgdataplane.lab.hosts.sandbox import sgdp
 from sgdataplane.lab.hosts.wires import management_address
-from tests.support.flood import PacedFlood, wait_until
-from tests.support.hostscloud import Cloud, rule
-from tests.support.hostsfailing import Turning, cut_off, kill_each_second, restored, saved, stopped
-from tests.support.hostsscene import PLACES, Scene
-from tests.support.sdks import Driver
-from tests.support.streams import CHUNK, Streams
-from tests.support.witness import Watch, grown
+from tests.support.events.hostsfailing import Turning, cut_off, kill_each_second, restored, saved, stopped
+from tests.support.probes.flood import PacedFlood, wait_until
+from tests.support.probes.streams import CHUNK, Streams
+from tests.support.probes.witness import Watch, grown
+from tests.support.scenes.hostscloud import Cloud, rule
+from tests.support.scenes.hostsscene import PLACES, Scene
+from tests.support.servers.sdks import Driver
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 

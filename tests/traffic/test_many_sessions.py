@@ -12,10 +12,10 @@ from sgdataplane.contract.sites import SITES
 from sgdataplane.host.conntrack import SessionTuple
 from sgdataplane.lab import manage
 from sgdataplane.net.values import TCP, Address, Direction
-from tests.support import labs
-from tests.support.conntrack import fill
-from tests.support.ends import Ends
-from tests.support.labs import enforce_policy
+from tests.support.kernel.conntrack import fill
+from tests.support.probes.ends import Ends
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 from tests.traffic.test_sessions import STATE, A, port_of, said, sessions
 
 pytestmark = pytest.mark.traffic

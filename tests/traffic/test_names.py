@@ -11,8 +11,8 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.lab import manage
-from tests.support import labs
-from tests.support.labs import enforce_policy
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = [pytest.mark.traffic, pytest.mark.placement("instance")]
 

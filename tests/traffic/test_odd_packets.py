@@ -16,9 +16,9 @@ from scapy.packet import Packet, Raw
 from sgdataplane.lab.ends import find_ends, probe_end
 from sgdataplane.lab.manage import Lab
 from sgdataplane.net.values import Family
-from tests.support import labs
-from tests.support.crafted import Crafted, observe_crafted
-from tests.support.labs import enforce_policy
+from tests.support.probes.crafted import Crafted, observe_crafted
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

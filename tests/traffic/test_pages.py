@@ -13,9 +13,9 @@ import pytest
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.lab.manage import Lab
-from tests.support import labs
-from tests.support.labs import enforce_policy
-from tests.support.pages import THREE_TIER, three_tier
+from tests.support.inputs.pages import THREE_TIER, three_tier
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 COUNTED = re.compile(

@@ -16,8 +16,8 @@ from sgdataplane.host import netns
 from sgdataplane.lab import manage
 from sgdataplane.lab.fleet import run_fleet
 from sgdataplane.lab.watch import PASSED
-from tests.support import labs
-from tests.support.flood import DEADLINE
+from tests.support.probes.flood import DEADLINE
+from tests.support.scenes import labs
 from tests.traffic.test_life import STATE
 
 pytestmark = pytest.mark.traffic

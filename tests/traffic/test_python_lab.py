@@ -14,7 +14,7 @@ import pytest
 from sgdataplane import Lab
 from sgdataplane.host import netns
 from sgdataplane.lab.record import lab_names
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
 from tests.unit.cli.test_test import STATE
 
 pytest_plugins = ("pytester",)

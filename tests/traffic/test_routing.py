@@ -10,7 +10,7 @@ import pytest
 from sgdataplane.host.links import Links
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.probe import Observation
-from tests.support import labs
+from tests.support.scenes import labs
 
 pytestmark = pytest.mark.traffic
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sgdataplane.lab.manage import enforce_policy
-from tests.support import labs
+from tests.support.scenes import labs
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 

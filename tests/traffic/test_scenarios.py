@@ -10,7 +10,7 @@ import pytest
 
 from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.scenario import Scenario, load_scenario, run_scenario
-from tests.support import labs
+from tests.support.scenes import labs
 
 pytestmark = pytest.mark.traffic
 

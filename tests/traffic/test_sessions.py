@@ -16,11 +16,11 @@ from sgdataplane.cli.sessions import __doc__ as keys_in_words
 from sgdataplane.host import netns, sysctl
 from sgdataplane.lab import manage
 from sgdataplane.model.state import CloudState
-from tests.support import labs
-from tests.support.ends import Ends
-from tests.support.flood import wait_until
-from tests.support.labs import enforce_policy
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.probes.ends import Ends
+from tests.support.probes.flood import wait_until
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

@@ -12,10 +12,10 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.net.values import Direction
-from tests.support import labs
-from tests.support.ends import Ends
-from tests.support.labs import enforce_policy
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.probes.ends import Ends
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

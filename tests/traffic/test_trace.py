@@ -18,12 +18,12 @@ from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.lab import manage
 from sgdataplane.lab.status import read_health
-from tests.support import labs
-from tests.support.ends import Ends
-from tests.support.flood import wait_until
-from tests.support.labs import enforce_policy
-from tests.support.nft import nft
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.kernel.nft import nft
+from tests.support.probes.ends import Ends
+from tests.support.probes.flood import wait_until
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 

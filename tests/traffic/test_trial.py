@@ -24,13 +24,13 @@ from sgdataplane.lab import keeping, manage, trials
 from sgdataplane.lab.manage import Lab
 from sgdataplane.trial.record import MAX_S, TrialRecord
 from sgdataplane.trial.report import TrialReport
-from tests.support import labs
-from tests.support.flood import DEADLINE, wait_until
-from tests.support.forked import Forked
-from tests.support.labs import enforce_policy
-from tests.support.nft import listing, nft
-from tests.support.schemas import assert_conforms
-from tests.support.trialtraffic import Opener, state_text
+from tests.support.documents.schemas import assert_conforms
+from tests.support.kernel.nft import listing, nft
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.probes.trialtraffic import Opener, state_text
+from tests.support.run.forked import Forked
+from tests.support.scenes import labs
+from tests.support.scenes.labs import enforce_policy
 
 pytestmark = pytest.mark.traffic
 BEFORE, AFTER = state_text("5000/5001"), state_text("5001/5002")

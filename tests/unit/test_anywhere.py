@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import VERBS
-from tests.support.otherplatform import ERRORS, OUTPUT
+from tests.support.variants.otherplatform import ERRORS, OUTPUT
 from tools.anywhere import PYTHON, READING
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "tests" / "support" / "otherplatform.py"
+SCRIPT = ROOT / "tests" / "support" / "variants" / "otherplatform.py"
 TLS = ("--tls-cert", "a", "--tls-key", "b", "--tls-ca", "c")
 RELAY = ("--store", "s.db", "--listen", "127.0.0.1:0", *TLS)
 SYNC = ("--relay", "wss://127.0.0.1:1", "--folder", "f", *TLS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sources import modules
+from tests.support.documents.sources import modules
 from tests.unit.test_layers import GROUND, MAY_IMPORT
 
 TESTS = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import pytest
 from sgdataplane.model.state import CloudState, PrefixListRef, SecurityGroup
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.statefile.load import load
-from tests.support.hardpolicies import GROUP_REMOTES, GROUPS, POLICIES, QUOTA, targets
+from tests.support.inputs.hardpolicies import GROUP_REMOTES, GROUPS, POLICIES, QUOTA, targets
 
 SMALL = 100
 WHOLE_QUOTA = sorted(POLICIES.keys() - {"kinships"})

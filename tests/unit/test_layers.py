@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from tests.support.sources import module_paths, module_tree, modules
+from tests.support.documents.sources import module_paths, module_tree, modules
 
 GROUND = ("visible", "collection", "limitedlog")  # import nothing of ours; anybody may import them
 # A layer may import itself and what stands here; `lab` may import anything but `cli`, which only `sgdp` itself imports.

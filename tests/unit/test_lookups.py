@@ -23,7 +23,7 @@ from sgdataplane.nft.ir import (
     jump,
     rule,
 )
-from tests.support.lookups import most_lookups
+from tests.support.models.lookups import most_lookups
 
 MEMBERS = Map("members", KeyType.IPV4, ((1, goto("port")), (2, goto("proto"))))
 TO_MEMBERS = rule(VerdictMap(Field.IP_SADDR, name="members"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.sources import modules
+from tests.support.documents.sources import modules
 
 PRINTER = "terminal.output"
 STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")

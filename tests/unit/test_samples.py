@@ -15,8 +15,8 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from sgdataplane.statefile import load
-from tests.support.samples import ENVIRONMENT, EXAMPLES, ROOT, SUPERUSER, USER, Block, blocks, fits, scene
-from tests.support.warm import COLD, warm_program
+from tests.support.documents.samples import ENVIRONMENT, EXAMPLES, ROOT, SUPERUSER, USER, Block, blocks, fits, scene
+from tests.support.run.warm import COLD, warm_program
 
 MADE = {"kernels.md"}  # by a run of the suite
 PAGES = (

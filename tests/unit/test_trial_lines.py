@@ -14,8 +14,8 @@ from sgdataplane.nft.interp import run
 from sgdataplane.trial.lines import TrialLines, lines_at, with_counters
 from sgdataplane.trial.linetext import line_as_plain, line_of
 from sgdataplane.trial.tables import TrialPlace, compile_trial
-from tests.support import wire
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.models import wire
 
 LINES, MOST = 240, 100
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.sources import modules
+from tests.support.documents.sources import modules
 
 # Words that a name of the product must not have as a part, and the field's term for each.
 REPLACED = {

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attachbench import DNS, WEB
-from tests.support.booted import IN_A_VM, ThisMachine
-from tests.support.builders import mac_of
-from tests.support.pair import Pair, Session, switch_on
+from tests.support.inputs.builders import mac_of
+from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.pair import Pair, Session, switch_on
+from tests.support.servers.booted import IN_A_VM, ThisMachine
 
 PAIR: Pair = {"peer": "/proc/1/root/run/netns/p", "instance": "/proc/1/root/run/netns/w"}
 

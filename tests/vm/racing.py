@@ -18,11 +18,11 @@ from sgdataplane.enforce import Settings
 from sgdataplane.net.values import Address
 from sgdataplane.nft.faults import looks_again
 from sgdataplane.nft.kernel import NetlinkKernel
-from tests.support import flood as flooding
-from tests.support.building import enforce
-from tests.support.flood import wait_for_packets
-from tests.support.pair import HERE, made_pair
-from tests.support.regrouping import both_turns, flood_at
+from tests.support.events.regrouping import both_turns, flood_at
+from tests.support.inputs.building import enforce
+from tests.support.probes import flood as flooding
+from tests.support.probes.flood import wait_for_packets
+from tests.support.scenes.pair import HERE, made_pair
 
 LAST_S = 20.0
 SYMBOLS = ("nft_rhash_deactivate", "nft_rhash_lookup", "nft_rhash_activate")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.booted import ThisMachine
-from tests.support.bootedhost import AGENT, BOOT, attach, status
+from tests.support.scenes.bootedhost import AGENT, BOOT, attach, status
+from tests.support.servers.booted import ThisMachine
 from tests.vm.conftest import both_sessions, make_workload
 
 pytestmark = [pytest.mark.daemon, pytest.mark.vm]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.booted import ThisMachine
-from tests.support.bootedhost import AGENT, CONFIG, attach, status, write
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.bootedhost import AGENT, CONFIG, attach, status, write
+from tests.support.servers.booted import ThisMachine
 
 pytestmark = [pytest.mark.daemon, pytest.mark.vm]
 LIMIT, BUCKETS = "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_buckets"

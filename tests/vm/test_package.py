@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.statefile import dump_native
-from tests.support.attachbench import DNS, state_of
-from tests.support.booted import ThisMachine
-from tests.support.bootedhost import AGENT, BOOT, STATE, attach, install, rules, status, write
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import DNS, state_of
+from tests.support.scenes.bootedhost import AGENT, BOOT, STATE, attach, install, rules, status, write
+from tests.support.servers.booted import ThisMachine
 from tests.vm.conftest import both_sessions, make_workload, modules
 
 pytestmark = [pytest.mark.daemon, pytest.mark.vm]

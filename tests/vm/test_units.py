@@ -9,7 +9,7 @@ from tests.kernel.test_units_boot import (
     test_it_is_kept_in,
     test_killed_or_hung_it_is_started_anew_and_the_rules_stay,
 )
-from tests.support.booted import Booted, ThisMachine
+from tests.support.servers.booted import Booted, ThisMachine
 
 __all__ = ["test_it_is_kept_in", "test_killed_or_hung_it_is_started_anew_and_the_rules_stay"]
 pytestmark = [pytest.mark.daemon, pytest.mark.vm]

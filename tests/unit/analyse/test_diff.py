@@ -12,7 +12,7 @@ from sgdataplane.analyse.view import Exposure, VerdictChange
 from sgdataplane.cli.diff import row_of
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 OTHER = make_eni("eni-b", "10.0.0.2", "sg-b")
 SSH = "ingress tcp 22/22 from"

@@ -11,7 +11,7 @@ from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict
 from sgdataplane.policy.dimensions import REMOTE
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 RULES = [f"ingress tcp {n}/{n} from 192.{n}.0.0/16 {n}" for n in range(1, 21)]
 SIZES = [

@@ -11,7 +11,7 @@ from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Direction, Prefix, Verdict
-from tests.support.builders import make_eni, make_group, make_packet, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_packet, make_rule, make_state
 
 METADATA = Options(metadata=(Prefix.parse("100.100.100.200"),))
 

@@ -12,7 +12,7 @@ from sgdataplane.analyse.review import review
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile import load
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 TOP = """\
 version: 1

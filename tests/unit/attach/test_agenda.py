@@ -14,7 +14,7 @@ from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 KEY = Identity(1, 2)
 BINDING = Binding("eni-a", "eth0", "netns a", "/run/netns/a", KEY)

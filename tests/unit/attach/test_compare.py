@@ -12,7 +12,7 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, GroupRef, Instance
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Verdict
-from tests.support.builders import as_member, make_eni, make_group, make_packet, make_state
+from tests.support.inputs.builders import as_member, make_eni, make_group, make_packet, make_state
 
 STATE = make_state(
     [make_group("sg-a", ["ingress all from 0.0.0.0/0", "ingress all from sg-a"])],

@@ -13,7 +13,7 @@ import pytest
 
 from sgdataplane.attach import containers
 from sgdataplane.errors import BindingError, HostError
-from tests.support.engine import ID, Engine, engine_at, line_of, only, running
+from tests.support.servers.engine import ID, Engine, engine_at, line_of, only, running
 
 
 def ended(code: object, **more: object) -> str:

@@ -14,7 +14,7 @@ from sgdataplane.attach.registry import Binding, HostEnd, Means
 from sgdataplane.host.identity import Identity
 from sgdataplane.host.rtnetlink import Label
 from sgdataplane.model.state import CloudState
-from tests.support.builders import mac_of, make_eni, make_group, make_state
+from tests.support.inputs.builders import mac_of, make_eni, make_group, make_state
 
 NAMES = ("p", "q", "r")
 IDS = ("eni-a", "eni-b", "web.2")

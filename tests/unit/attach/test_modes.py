@@ -9,7 +9,7 @@ from sgdataplane.attach.registry import Binding
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.modes import Mode, until_seconds
 from sgdataplane.model.state import CloudState
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 NOON, ONE, TWO = (f"2026-12-24T{hour}:00:00Z" for hour in (12, 13, 14))
 FAR = "2199-01-01T00:00:00Z"

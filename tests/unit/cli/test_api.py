@@ -18,7 +18,7 @@ from sgdataplane.cli.main import main
 from sgdataplane.control.access.keys import Keyring
 from sgdataplane.control.access.secrets import SecretBox
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
 
 POLICY = '{"Version": "1", "Statement": [{"Effect": "Allow", "Action": "vpc:*", "Resource": "*"}]}'
 

@@ -15,7 +15,7 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.statefile.quotas import PROFILES
 from sgdataplane.terminal.arguments import choices_of
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
 
 # What each is set to, and the value that it then has: never the default.
 GIVEN: dict[str, tuple[tuple[str, ...], object]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
 
 STATE = Path(__file__).resolve().parents[3] / "netns-lab/scenarios/20-three-tier/state.yaml"
 WEB = ("--eni", "eni-web1", "--direction", "ingress", "--protocol", "tcp")

@@ -19,9 +19,9 @@ from sgdataplane.store.documents import Documents
 from sgdataplane.store.hosts import hosts_in
 from sgdataplane.store.interface import Json
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.controlling import Client, counted_ids
-from tests.support.schemas import assert_conforms
-from tests.support.summaries import host, summary
+from tests.support.documents.schemas import assert_conforms
+from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.inputs.summaries import host, summary
 
 
 class Site:

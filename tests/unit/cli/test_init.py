@@ -13,7 +13,7 @@ from sgdataplane.cli.main import main
 from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import CloudState, EniType, GroupRef
 from sgdataplane.statefile import load
-from tests.support.engine import Engine, engine_at, only
+from tests.support.servers.engine import Engine, engine_at, only
 
 MAC = "02:42:ac:11:00:02"
 

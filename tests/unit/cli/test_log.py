@@ -13,8 +13,8 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Family, Verdict
 from sgdataplane.observe.denied import Denied, Forged, Unlogged
 from sgdataplane.observe.headers import Headers
-from tests.support.builders import VPC_ID, make_eni, make_group, make_state
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
+from tests.support.inputs.builders import VPC_ID, make_eni, make_group, make_state
 
 STATE = make_state([make_group("sg-a")], [make_eni("eni-a", "10.0.0.1", "sg-a", instance_id="i-a")])
 SYN = Headers(Family.IPV4, Address.parse("192.0.2.7"), Address.parse("10.0.0.1"), 6, 4242, 22, tcp_flags=2, length=60)

@@ -31,7 +31,7 @@ from sgdataplane.errors import (
 )
 from sgdataplane.terminal import arguments
 from sgdataplane.terminal.output import Exit
-from tests.support.flood import DEADLINE
+from tests.support.probes.flood import DEADLINE
 
 PROBLEMS = (
     Problem(Where("a.yaml", 3, "/rules/0/port_range"), "InvalidPortRange.Malformed", "not a range", "x", "from/to"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from tests.support.pages import THREE_TIER
+from tests.support.inputs.pages import THREE_TIER
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -13,7 +13,7 @@ from sgdataplane.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples"
-SCHEMA = json.loads((ROOT / "tests/support/sarif/sarif-2.1.0.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((ROOT / "tests/support/documents/sarif/sarif-2.1.0.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from sgdataplane.cli.main import main
 from sgdataplane.policy.findings import KINDS
 from sgdataplane.statefile import load
 from sgdataplane.statefile.schema import state_schema
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
 
 GOOD = """\
 version: 1

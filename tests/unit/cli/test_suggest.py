@@ -14,7 +14,7 @@ from scapy.utils import wrpcap
 
 from sgdataplane.cli.main import main
 from sgdataplane.statefile import load
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOP, DAY = ROOT / "examples/shop.yaml", ROOT / "examples/shop-day.pcap"

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sgdataplane.cli.main import main
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
 
 STATE = """\
 version: 1

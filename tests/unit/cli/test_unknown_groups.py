@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from tests.support.schemas import assert_conforms
+from tests.support.documents.schemas import assert_conforms
 from tests.unit.statefile.terraform_documents import module, plan, resource
 
 STATE = """\

@@ -21,8 +21,9 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Table, VerdictKind, VerdictMap
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import Profile, resolve
-from tests.support import gen, wire
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs import gen
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.models import wire
 
 
 def compiled(state: CloudState, epoch: int = 1) -> Table:

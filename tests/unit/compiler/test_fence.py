@@ -21,7 +21,7 @@ from sgdataplane.nft.ir import Key, Table
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.text import add_chain, render_table
 from sgdataplane.policy.resolve import resolve
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 SECRET, MAC = 0xABCDEF01, 0x00163E000001
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD

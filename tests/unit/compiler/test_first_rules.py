@@ -14,7 +14,7 @@ from sgdataplane.model.options import Placement
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import ACCEPT, Key, Match, Rule, Table, is_value, rule
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 DEFAULT_TIMEOUTS = ConnectionTracking()
 OWN, FAR = 0x0A000001, 0x08080808  # 10.0.0.1, 8.8.8.8

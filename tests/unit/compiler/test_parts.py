@@ -13,7 +13,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.resolve import resolve
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 GROUPS = [
     make_group("sg-0", ["ingress tcp 443/443 from sg-1"]),

@@ -14,8 +14,8 @@ from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.net.values import TCP, Direction
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table, VerdictKind
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import table_of
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import table_of
 
 STATE = make_state(
     [make_group("sg-a", ["ingress tcp 22/22 from 0.0.0.0/0", "egress tcp 80/80 to 0.0.0.0/0"], advanced=True)],

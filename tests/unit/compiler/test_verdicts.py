@@ -21,7 +21,7 @@ from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Address, Directio
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, SetMark, Table
 from sgdataplane.policy.resolve import resolve
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 EPOCH = 9

@@ -10,8 +10,8 @@ import pytest
 from sgdataplane.daemon import containers
 from sgdataplane.daemon.containers import ContainerWatch
 from sgdataplane.errors import BindingError
-from tests.support.engine import engine_at, line_of, only
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
+from tests.support.servers.engine import engine_at, line_of, only
 
 
 @pytest.fixture

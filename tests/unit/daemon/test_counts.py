@@ -19,7 +19,7 @@ from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity
 from sgdataplane.nft.counters import Counted
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 STATE = make_state(
     [make_group("sg-a", [make_rule("ingress tcp 80/80 from 0.0.0.0/0", "sgr-80")])],

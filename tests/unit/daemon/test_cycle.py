@@ -21,8 +21,8 @@ from sgdataplane.host.identity import Identity
 from sgdataplane.model.modes import Mode, until_seconds
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
-from tests.support.attachbench import state_of
-from tests.support.statefiles import StateFiles
+from tests.support.inputs.statefiles import StateFiles
+from tests.support.scenes.attachbench import state_of
 
 OLD, NEW = state_of(443, 80), state_of(443)
 

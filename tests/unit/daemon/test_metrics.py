@@ -22,8 +22,8 @@ from sgdataplane.errors import BindingError, HostError, KernelError, LimitError,
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.state import CloudState
 from sgdataplane.observe.capacity import TableUse
-from tests.support.attachbench import state_of
-from tests.support.scraping import Scrape
+from tests.support.scenes.attachbench import state_of
+from tests.support.servers.scraping import Scrape
 
 STAMP_MAP = ApplyReport(3, staged=5, switched=2, swept=1, seconds=0.03)
 

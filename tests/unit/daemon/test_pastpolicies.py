@@ -13,7 +13,7 @@ from sgdataplane.daemon.pastpolicies import MAX_POLICIES, PastPolicies, change_o
 from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 
 def state_of(*ports: int) -> CloudState:

@@ -15,7 +15,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity
 from sgdataplane.observe.capacity import TableUse
 from sgdataplane.observe.drops import Reason
-from tests.support.attachbench import state_of
+from tests.support.scenes.attachbench import state_of
 
 DEFAULT = Reason("ingress", "default")
 

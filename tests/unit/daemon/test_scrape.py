@@ -12,7 +12,7 @@ import pytest
 
 from sgdataplane.daemon.clients import MAX_REQUEST_BYTES, Clients
 from sgdataplane.daemon.scrape import MetricsServer, reply
-from tests.support.flood import DEADLINE, wait_until
+from tests.support.probes.flood import DEADLINE, wait_until
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n"
 

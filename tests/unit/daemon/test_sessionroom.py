@@ -12,7 +12,7 @@ from sgdataplane.daemon.sessionroom import SessionRoom, sessions_of
 from sgdataplane.enforce import Desired, Proven, build
 from sgdataplane.host.conntracksize import BUCKETS, LIMIT, affordable
 from sgdataplane.model.options import Options, Placement
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 GIB = 1 << 30
 PER_ENI = 300  # of a limit of 100

@@ -14,8 +14,8 @@ import pytest
 from sgdataplane.daemon.source import LastGood, WatchedFiles
 from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import dump_native
-from tests.support.attachbench import state_of
-from tests.support.generations import turn, write_generation
+from tests.support.inputs.generations import turn, write_generation
+from tests.support.scenes.attachbench import state_of
 
 PROFILE = "seed"
 OLD, NEW = state_of(443), state_of(80, 8080)

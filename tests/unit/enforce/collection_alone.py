@@ -15,7 +15,7 @@ import pytest
 from sgdataplane.collection import _GROWTH, LEAST, _is_kept_out, no_collection, tidy
 from sgdataplane.enforce import Desired, Proven, build
 from sgdataplane.model.state import CloudState
-from tests.support.hardpolicies import POLICIES, targets
+from tests.support.inputs.hardpolicies import POLICIES, targets
 
 ROUNDS = 3
 

@@ -19,9 +19,9 @@ from sgdataplane.nft.delta import plan, undo
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key
 from sgdataplane.nft.outline import stamp_of
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import apply, table_of
-from tests.support.fakekernel import FakeKernel
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import apply, table_of
+from tests.support.models.fakekernel import FakeKernel
 
 PAIRS = (Prefix.parse("10.0.9.0/24"),)
 STATE = make_state(

@@ -17,9 +17,9 @@ from sgdataplane.net.values import Prefix
 from sgdataplane.nft.ir import Chain, Table, rule
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import apply
-from tests.support.fakekernel import FakeKernel
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import apply
+from tests.support.models.fakekernel import FakeKernel
 
 SETTINGS = Settings()
 ENIS = {

@@ -21,9 +21,9 @@ from sgdataplane.net.values import Prefix
 from sgdataplane.nft.ir import DROP, Chain, rule
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import REMEMBERING, Pace
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import apply, visits_of
-from tests.support.fakekernel import FakeKernel
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import apply, visits_of
+from tests.support.models.fakekernel import FakeKernel
 
 OLD = Pace(remembers=False, ns_per_visit=50)
 PATHS = 1_000_000

@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.enforce import Cache, Desired, Settings, build
 from sgdataplane.model.options import Placement
 from sgdataplane.nft.outline import Outline
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 SETTINGS = Settings()
 GROUPS = [make_group(f"sg-{number}", [f"ingress tcp {number}/{number} from 0.0.0.0/0"]) for number in range(1, 9)]

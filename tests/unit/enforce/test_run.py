@@ -14,8 +14,8 @@ from sgdataplane.enforce import Desired, steps
 from sgdataplane.errors import KernelError
 from sgdataplane.nft.snapshot import with_generation
 from sgdataplane.nft.transaction import Kind, Transaction, Verb
-from tests.support.building import apply, table_of
-from tests.support.fakekernel import FakeKernel, RefusingKernel
+from tests.support.inputs.building import apply, table_of
+from tests.support.models.fakekernel import FakeKernel, RefusingKernel
 from tests.unit.enforce.test_fence import router_of
 from tests.unit.enforce.test_steps import ONE, REVOKE, TWO, Sessions
 

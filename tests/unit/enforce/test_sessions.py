@@ -13,8 +13,8 @@ from sgdataplane.enforce.sessions import _refused
 from sgdataplane.host.conntrack import Tracked
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import GRE, ICMP, TCP, UDP, Direction
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.conntrack import tracked
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.kernel.conntrack import tracked
 
 EPOCH = 5
 STAMP = Stamp(EPOCH, "0" * 32)

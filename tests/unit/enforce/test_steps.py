@@ -21,9 +21,9 @@ from sgdataplane.nft.ir import Chain, Map, rule
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.snapshot import with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import apply, table_of
-from tests.support.fakekernel import FakeKernel, RefusingKernel
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import apply, table_of
+from tests.support.models.fakekernel import FakeKernel, RefusingKernel
 
 LAST = INSTANCE.marks.last_epoch
 ALL_EPOCHS, SECOND_HALF = Epochs(LAST).all, Epochs(LAST).second_half

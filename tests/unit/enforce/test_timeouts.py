@@ -14,10 +14,10 @@ from sgdataplane.model.options import Placement
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import UDP
 from sgdataplane.nft.snapshot import with_generation
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import apply, table_of
-from tests.support.conntrack import tracked
-from tests.support.fakekernel import FakeKernel
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import apply, table_of
+from tests.support.kernel.conntrack import tracked
+from tests.support.models.fakekernel import FakeKernel
 from tests.unit.enforce.test_steps import Sessions, policy
 
 OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)

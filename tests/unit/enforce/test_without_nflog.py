@@ -8,8 +8,8 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import NotFoundError
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.transaction import Transaction
-from tests.support.building import apply, table_of
-from tests.support.fakekernel import FakeKernel
+from tests.support.inputs.building import apply, table_of
+from tests.support.models.fakekernel import FakeKernel
 from tests.unit.enforce.test_steps import ONE, REVOKE, Sessions, policy
 
 

@@ -12,7 +12,7 @@ from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction, Family, V
 from sgdataplane.observe.denied import Denied
 from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import decisions
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 STATE = make_state(
     [make_group("sg-a", [make_rule("ingress tcp 22/22 from 192.0.2.0/24", "sgr-1")]), make_group("sg-b")],

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdataplane.host.certificates import _end, ends_in
-from tests.support.certificates import Authority
+from tests.support.servers.certificates import Authority
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 BEGIN = datetime(1960, 1, 1)  # noqa: DTZ001  # in UTC, without saying so

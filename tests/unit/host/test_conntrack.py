@@ -20,7 +20,7 @@ from sgdataplane.host.conntrack import (
 )
 from sgdataplane.host.netlink import attribute, nested, parse_attributes
 from sgdataplane.net.values import GRE, ICMP, ICMPV6, TCP, UDP, Address, Family
-from tests.support.conntrack import message, tuple_of
+from tests.support.kernel.conntrack import message, tuple_of
 
 V4, V6 = "198.51.100.7/40000 10.0.0.1/22", "2001:db8::7/40000 2001:db8:a::1/22"
 

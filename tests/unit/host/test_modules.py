@@ -15,8 +15,8 @@ from sgdataplane.host import conntrack, marks, modules, sysctl
 from sgdataplane.host.modules import COUNT, NFTABLES, TRACKING
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.observe.capacity import TableUse, read_table_use
-from tests.support.conntrack import tuple_of
-from tests.support.trackers import LINUX_6_12
+from tests.support.kernel.conntrack import tuple_of
+from tests.support.models.trackers import LINUX_6_12
 
 NOTHING = TableUse(entries=0, limit=0, dropped=0, evicted=0, insert_failed=0)
 

@@ -5,7 +5,7 @@ import sys
 import threading
 
 from sgdataplane.host.nfsocket import MAX_PENDING, call_aside
-from tests.support.flood import wait_until
+from tests.support.probes.flood import wait_until
 
 ENDING = """
 import atexit

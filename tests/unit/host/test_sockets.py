@@ -20,7 +20,7 @@ from sgdataplane.host.sockets import (
     parse_socket,
 )
 from sgdataplane.net.values import TCP, Address, PortRange, Prefix
-from tests.support.conntrack import tuple_of
+from tests.support.kernel.conntrack import tuple_of
 
 EPHEMERAL = PortRange(32768, 60999)
 OWN = tuple(map(Prefix.parse, ("10.0.0.1", "10.0.9.0/24", "2001:db8::1")))

@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.errors import HostError
 from sgdataplane.host import sysctl, timeouts
 from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, Trackers, complaint, set_timeouts, wanted
-from tests.support.trackers import BESIDE, KERNELS, LINUX_6_1, LINUX_6_12, LINUX_6_18
+from tests.support.models.trackers import BESIDE, KERNELS, LINUX_6_1, LINUX_6_12, LINUX_6_18
 
 # semantics.md, section 4, written down once more: what each is after an apply, where the kernel has it.
 TCP = {

@@ -7,7 +7,7 @@ from sgdataplane.lab.probe import Observation, Probe, ProbeEnd, Service
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import Address, Direction, Verdict
-from tests.support.labs import state_of
+from tests.support.scenes.labs import state_of
 
 STATE = state_of("""
 version: 1

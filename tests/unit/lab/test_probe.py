@@ -4,7 +4,7 @@ import pytest
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab.probe import Service, default_services, parse_services
-from tests.support.labs import state_of
+from tests.support.scenes.labs import state_of
 
 
 def test_services_are_read_once_each_in_order() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.errors import LabError, StateFileError
 from sgdataplane.lab.record import LabFolder, LabRecord, lab_names
-from tests.support.labs import state_of
+from tests.support.scenes.labs import state_of
 
 RECORD = LabRecord("lab", (("198.51.100.7", "2001:db8:ffff::7"), ("192.0.2.1",)), ("lab-a", "lab-b"))
 STATE = state_of("version: 1\nvpcs: [{vpc_id: v, cidr_blocks: [10.0.0.0/8]}]\n")

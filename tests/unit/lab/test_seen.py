@@ -18,7 +18,7 @@ from sgdataplane.lab.replay.seen import CaptureEvidence
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Address
 from sgdataplane.suggest.evidence import Passage, SeenFlow
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 A, B, FAR = "10.0.0.1", "10.0.0.2", "198.51.100.9"
 STATE = make_state(

@@ -8,7 +8,7 @@ from sgdataplane.lab.parts import NetnsPlan
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, FIRST_MARK, FIRST_TABLE, Topology, plan
 from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
 from sgdataplane.net.values import Address, Family, Prefix
-from tests.support.labs import state_of
+from tests.support.scenes.labs import state_of
 
 ONE = """
 version: 1

@@ -10,7 +10,7 @@ from sgdataplane.model.semantics import decide, decide_error, later_candidates, 
 from sgdataplane.model.state import CloudState, GroupRef
 from sgdataplane.net.packet import IcmpError
 from sgdataplane.net.values import Address, Direction, Prefix, Verdict
-from tests.support.builders import make_eni, make_group, make_packet, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_packet, make_state
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 OPENED, CLOSED = "ingress tcp/443 198.51.100.9", "ingress tcp/22 198.51.100.9"  # sessions to eni-a, 10.0.0.1

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sgdataplane.model.members import Members, difference
 from sgdataplane.model.state import CloudState, Eni, NicType
 from sgdataplane.net.values import Address, Family, Prefix
-from tests.support.builders import make_eni
+from tests.support.inputs.builders import make_eni
 
 
 def eni(number: int, groups: str = "sg-a", **fields: object) -> Eni:

@@ -10,7 +10,7 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide, later_candidates
 from sgdataplane.model.state import CloudState, NetworkType, NicType
 from sgdataplane.net.values import Address, Direction, Prefix, Verdict, link_local
-from tests.support.builders import OWN, VPC_ID, mac_of, make_eni, make_group, make_packet, make_rule, make_state
+from tests.support.inputs.builders import OWN, VPC_ID, mac_of, make_eni, make_group, make_packet, make_rule, make_state
 
 INGRESS = Direction.INGRESS
 

@@ -9,7 +9,7 @@ from sgdataplane.model.decision import FENCE, Decision
 from sgdataplane.model.semantics import CLAUSES
 from sgdataplane.model.words import CAUSES, DETAILS, because, name, ranked, sentence
 from sgdataplane.net.values import Direction, Verdict
-from tests.support.builders import make_packet
+from tests.support.inputs.builders import make_packet
 
 INGRESS, EGRESS = Direction
 ACCEPT, DROP = Verdict

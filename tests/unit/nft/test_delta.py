@@ -28,8 +28,8 @@ from sgdataplane.nft.ir import (
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.snapshot import MAX_FOREIGN_OBJECTS, Inventory, MapShape, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
-from tests.support.fakekernel import FakeKernel
-from tests.support.kernel_contract import HOOK, LEAF, MEMBERS, NAME, TABLE
+from tests.support.models.fakekernel import FakeKernel
+from tests.support.models.kernel_contract import HOOK, LEAF, MEMBERS, NAME, TABLE
 
 
 def stamped(table: Table, epoch: int, digest: int) -> Table:

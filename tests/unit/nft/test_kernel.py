@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fakekernel import FakeKernel
-from tests.support.kernel_contract import CREATION, NAME, TABLE, KernelContract
+from tests.support.models.fakekernel import FakeKernel
+from tests.support.models.kernel_contract import CREATION, NAME, TABLE, KernelContract
 
 
 class TestFakeKernel(KernelContract):

@@ -7,7 +7,7 @@ import pytest
 from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.snapshot import with_generation
-from tests.support.kernel_contract import NAME
+from tests.support.models.kernel_contract import NAME
 from tests.unit.nft.test_delta import FIRST, JOINED, MORE_MEMBERS, loaded, run
 
 

@@ -14,7 +14,7 @@ from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import snapshot
 from sgdataplane.nft.outline import Outline, stamp_of
 from sgdataplane.nft.snapshot import Inventory, with_generation, without_policy
-from tests.support.kernel_contract import LEAF, TABLE
+from tests.support.models.kernel_contract import LEAF, TABLE
 
 DIGEST = "deadbeef0000000000000001ffffffff"
 NO_SOCKET = cast(Nfnetlink, None)  # of a reading that asks nothing

@@ -8,7 +8,7 @@ from sgdataplane.contract.fields import KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Counter, Map, Table, goto, rule
 from sgdataplane.nft.transaction import PART, Kind, Operation, Subject, Transaction, Verb, addition
-from tests.support.kernel_contract import CREATION, TABLE
+from tests.support.models.kernel_contract import CREATION, TABLE
 
 CHAIN = Chain("c", (rule(ACCEPT), rule(DROP)), origin="sg-a sgr-1 ingress")
 MAP = Map("m", KeyType.IPV4, tuple((number, goto("c")) for number in range(1100)))

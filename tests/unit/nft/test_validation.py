@@ -41,7 +41,7 @@ from sgdataplane.nft.validation import (
     measure,
     validations,
 )
-from tests.support.oldkernel import OldKernel
+from tests.support.models.oldkernel import OldKernel
 
 HOOK = Hook("prerouting", 0)
 END = Chain("end", (rule(ACCEPT),))

@@ -11,7 +11,7 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMPV6, TCP, UDP, Address, Direction, Prefix
 from sgdataplane.observe.decisions import Decider
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 OPTIONS = Options(metadata=(Prefix.parse("100.100.100.200"),))
 STATE = make_state(

@@ -15,7 +15,7 @@ from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft.ir import ACCEPT, DROP, Count, Rule, SetPriority, Table, Verdict, VerdictMap, rule
 from sgdataplane.observe.drops import FIXED, REASONS, OfEni, Reason, Tally, of_enis, of_rules
 from sgdataplane.policy.resolve import resolve
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 RULES = [
     make_rule("ingress tcp 80/80 from 0.0.0.0/0", "sgr-in"),

@@ -6,8 +6,8 @@ from sgdataplane.enforce import Desired
 from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.hits import FIXED, decision_of, decisions, of_causes, rows
 from sgdataplane.observe.ledger import Sum
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.building import table_of
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.building import table_of
 
 RULES = [
     make_rule("ingress tcp 80/80 from sg-a", "sgr-web"),

@@ -20,8 +20,9 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.observe.live import counters_of, opening
 from sgdataplane.policy.resolve import resolve
 from tests.property.test_compile_equals_decide import compiled
-from tests.support import gen, wire
-from tests.support.builders import make_packet
+from tests.support.inputs import gen
+from tests.support.inputs.builders import make_packet
+from tests.support.models import wire
 
 
 @pytest.mark.parametrize("where", list(Placement), ids=lambda where: str(where.value))

@@ -18,9 +18,9 @@ from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction, Prefix, P
 from sgdataplane.nft.interp import run
 from sgdataplane.observe.sessions import ORDERS, Owner, Owners, Selection, Session, in_order, opening_packet
 from sgdataplane.policy.resolve import resolve
-from tests.support import wire
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.conntrack import tracked
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.kernel.conntrack import tracked
+from tests.support.models import wire
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 ANYWHERE = (Prefix.parse("0.0.0.0/0"),)

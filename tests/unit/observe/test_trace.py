@@ -17,7 +17,7 @@ from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import decisions
 from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, counter_in, marking_tables
 from sgdataplane.observe.tracepath import Gate, Scene, gates, headers_of
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 OWN = "sgdataplane-trace-1"
 STATE = make_state(

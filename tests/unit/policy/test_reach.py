@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict
 from sgdataplane.policy.reach import Reach
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 RULE, MORE, DROP = (
     "ingress tcp 22/22 from sg-b",

@@ -16,7 +16,7 @@ from sgdataplane.nft.text import rule_text
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.spec.specification import Specification
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 ADDRESSES = {  # of the ENI in question
     "one": "10.0.0.1 2001:db8::1",

@@ -16,7 +16,7 @@ from sgdataplane.nft.ir import Map, MapPriority, Match, Range, Rule, Table, Verd
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.spec.specification import Specification
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 STATE = make_state(
     [make_group("sg-0", ["ingress tcp 22/22 from sg-1 drop", "ingress all from 192.0.2.0/24"]), make_group("sg-1", [])],

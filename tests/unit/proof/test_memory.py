@@ -19,7 +19,7 @@ from sgdataplane.proof.spec.claims import Before, ClaimMemo, Said
 from sgdataplane.proof.spec.order import BoxOrder
 from sgdataplane.proof.spec.outcomes import Outcome
 from sgdataplane.proof.walk.step import near
-from tests.support.hardpolicies import POLICIES, targets
+from tests.support.inputs.hardpolicies import POLICIES, targets
 
 INGRESS, OPTIONS = Direction.INGRESS, DEFAULTS
 

@@ -33,7 +33,7 @@ from sgdataplane.nft.text import rule_text
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import Proof, prove, require_proof
 from sgdataplane.proof.spec.specification import Specification
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 RULES = ["ingress tcp 443/443 from 203.0.113.0/24", "ingress tcp 1/1000 from 203.0.113.0/28 drop"]
 STATE = make_state(

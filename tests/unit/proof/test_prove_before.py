@@ -17,9 +17,9 @@ from sgdataplane.nft.ir import Chain, Table
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.spec.specification import Specification
-from tests.support.amounts import few_or_many
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.building import table_of
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.inputs.building import table_of
+from tests.support.run.amounts import few_or_many
 
 GROUPS = [
     make_group("sg-0", ["ingress tcp 443/443 from sg-1", "ingress tcp 1/1000 from 203.0.113.0/28 drop"]),

@@ -14,9 +14,9 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.report.content import GridCell, Network, Observed
 from sgdataplane.report.page import MAX_RULES, Subject, report_page
 from sgdataplane.report.render import render_page, render_picture
-from tests.support import pages
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.hardpolicies import five_tuple, kinships, typical
+from tests.support.inputs import pages
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.hardpolicies import five_tuple, kinships, typical
 
 
 def network_of(page_subject: Subject) -> Network:

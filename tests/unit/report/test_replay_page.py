@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sgdataplane.lab.replay.flows import MAX_FLOWS, Delivery
 from sgdataplane.lab.replay.page import MAX_ADDRESSES, MAX_CHANGES, MAX_ROWS, replay_page
-from tests.support.pages import HOSTILE
-from tests.support.replays import replay_text, report_of
+from tests.support.inputs.pages import HOSTILE
+from tests.support.inputs.replays import replay_text, report_of
 
 
 def test_disagreements_come_first_in_words() -> None:

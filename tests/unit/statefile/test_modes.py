@@ -10,7 +10,7 @@ from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG, Mode, mode_of_tags, unt
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_ecs, dump_native, load
 from sgdataplane.statefile.load import Loaded
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 from tests.unit.statefile.ecs_documents import eni
 from tests.unit.statefile.test_ecs import read
 

@@ -10,9 +10,9 @@ import pytest
 
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.statefile import Memory, SoleOwner, load, load_owned
-from tests.support.attachbench import state_of
-from tests.support.generations import write_generation
-from tests.support.users import ALICE, BOB
+from tests.support.inputs.generations import write_generation
+from tests.support.run.users import ALICE, BOB
+from tests.support.scenes.attachbench import state_of
 
 pytestmark = pytest.mark.kernel  # needs root
 STATE = state_of(443)

@@ -8,8 +8,8 @@ from typing import BinaryIO
 import pytest
 
 from sgdataplane.statefile import load, source
-from tests.support.attachbench import state_of
-from tests.support.generations import turn, write_generation
+from tests.support.inputs.generations import turn, write_generation
+from tests.support.scenes.attachbench import state_of
 
 OLD, NEW = state_of(443), state_of(80, 8080)
 

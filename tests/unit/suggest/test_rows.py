@@ -13,7 +13,7 @@ from sgdataplane.suggest.evidence import ANY, Passage
 from sgdataplane.suggest.result import Suggestion, Wishes
 from sgdataplane.suggest.rows import HistoryEvidence
 from sgdataplane.suggest.solve import suggest
-from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 
 class Fate(enum.Enum):

@@ -15,8 +15,8 @@ from sgdataplane.net.values import TCP, Address, Direction, Verdict
 from sgdataplane.suggest.evidence import Passage, SeenFlow
 from sgdataplane.suggest.result import Suggestion, Wishes
 from sgdataplane.suggest.solve import suggest
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.seen import seen
+from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
+from tests.support.inputs.seen import seen
 
 DROP = Verdict.DROP
 OPEN = "ingress all from 0.0.0.0/0"

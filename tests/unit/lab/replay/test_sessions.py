@@ -9,8 +9,8 @@ from sgdataplane.lab.replay.sessions import SessionModel, Stop
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction
 from tests.replay.generator import OPEN, SERVER, SHUT, STATE
-from tests.support.builders import make_eni, make_group, make_state
-from tests.support.labs import state_of
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.scenes.labs import state_of
 
 CLIENT = Address.parse("198.51.100.9")
 US = Address.parse(SERVER)

@@ -32,7 +32,7 @@ from sgdataplane.nft.ir import (
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.spec.specification import Specification
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 RULES = ["ingress tcp 22/22 from sg-0 drop", "ingress tcp 80/80 from sg-0", "egress all to 192.0.2.7 drop"]

@@ -31,7 +31,7 @@ from sgdataplane.nft.ir import (
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import Proof, prove
 from sgdataplane.proof.spec.specification import Specification
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 STATE = make_state(
     [make_group("sg-a", ["ingress tcp 22/22 from 0.0.0.0/0"])],

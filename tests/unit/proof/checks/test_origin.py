@@ -16,7 +16,7 @@ from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Rule, SetPacketMark, Table, 
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.spec.specification import Specification
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 SECRET, UPLINKS = 0x12345678, ("up0", "up1", "up2")
 STATE = make_state([make_group("sg-0", ["ingress tcp 22/22 from 0.0.0.0/0"])], [make_eni("eni-0", "10.0.0.1", "sg-0")])

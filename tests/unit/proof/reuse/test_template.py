@@ -16,8 +16,8 @@ from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.spec.fixed import ENDS, LAST, Common, Own, clauses, end_clauses
 from sgdataplane.proof.spec.specification import Specification
-from tests.support.amounts import few_or_many
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
+from tests.support.run.amounts import few_or_many
 
 GROUPS = [make_group("sg-0", ["ingress tcp 443/443 from sg-0", "egress tcp 1/1000 to 203.0.113.0/28 drop"])]
 OPTIONS = Options(metadata=(Prefix.parse("100.100.100.200"),), strict_syn=True)

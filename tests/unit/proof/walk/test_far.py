@@ -13,7 +13,7 @@ from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.spec.specification import Specification
 from sgdataplane.proof.walk.far import NO_MEMBER, GroupSetAtoms, Kinships
 from sgdataplane.proof.walk.lookups import Lookup
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.inputs.builders import make_eni, make_group, make_state
 
 GROUPS = [
     make_group("sg-0", ["ingress tcp 443/443 from sg-1", "ingress tcp 1/1000 from 203.0.113.0/28 drop"]),

@@ -1,0 +1,87 @@
+"""A machine of its own with systemd, with the Debian package in it and one attached ENI.
+
+Owns building and installing it, and what is asked of it. Must not know what is expected of it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sgdataplane.statefile import dump_native
+from tests.support.inputs.builders import mac_of
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.attachbench import WEB, state_of
+from tests.support.servers.booted import Booted
+
+ROOT = Path(__file__).resolve().parents[3]
+BUILD_S = 300
+PACKAGES = ("sgdataplane", "sgdataplane-api", "sgdataplane-hosts")
+AGENT, BOOT = "sgdataplane.service", "sgdataplane-boot.service"
+STATE, CONFIG, DEB = "/etc/sgdataplane/state.yaml", "/etc/sgdataplane/agent.toml", "/root/sgdataplane.deb"
+
+
+def built_packages(folder: Path) -> tuple[Path, ...]:
+    """The Debian packages, built now into that folder, in the order of PACKAGES."""
+    command = ["tools/deb.sh", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
+    assert built.returncode == 0, built.stderr
+    return tuple(folder / name for name in built.stdout.split())
+
+
+@contextmanager
+def installed(machine: Booted, package: Path) -> Iterator[Booted]:
+    """The package is installed, the agent runs, and eni-a is attached: eth0 of the namespace w, at the other end w0."""
+    install(machine, package)
+    machine.run("ip", "netns", "add", "w")
+    machine.run("ip", "link", "add", "w0", "type", "veth", "peer", "eth0", "netns", "w", "address", mac_of("eni-a"))
+    machine.run("ip", "-n", "w", "link", "set", "eth0", "up")
+    attach(machine)
+    yield machine
+    machine.run("dpkg", "--purge", "sgdataplane")
+    machine.run("rm", "-rf", "/etc/sgdataplane", f"/run/systemd/system/{AGENT}.d")
+    machine.run("ip", "netns", "delete", "w", check=False)
+
+
+def install(machine: Booted, package: Path) -> None:
+    """The package, and a state with eni-a, which is let be asked at WEB."""
+    shutil.copy(package, machine.path(DEB))
+    machine.run("dpkg", "--install", DEB)
+    write(machine, STATE, dump_native(state_of(WEB)))
+
+
+def attach(machine: Booted) -> None:
+    """eth0 of the namespace w obeys."""
+    machine.run("sgdp", "attach", "--eni", "eni-a", "--netns", "w", "--ifname", "eth0")
+    wait_until(lambda: outcomes(machine) == {"eni-a": "in force"})
+
+
+def write(machine: Booted, path: str, text: str) -> None:
+    machine.path(path).parent.mkdir(parents=True, exist_ok=True)
+    machine.path(path).write_text(text, "utf-8")
+
+
+def status(machine: Booted) -> dict[str, Any]:
+    said = machine.run("sgdp", "status", "--json", check=False)
+    found = json.loads(said) if said.startswith("{") else {"enis": [], "pid": 0}
+    assert isinstance(found, dict)
+    return found
+
+
+def outcomes(machine: Booted) -> dict[str, str]:
+    return {eni["eni"]: eni["outcome"] for eni in status(machine)["enis"]}
+
+
+def rules(machine: Booted, namespace: str = "w") -> str:
+    """All of ours there, without what counts, and what goes by itself (the adoption window)."""
+    listing = machine.run("ip", "netns", "exec", namespace, "nft", "-s", "list", "table", "inet", "sgdataplane")
+    return "\n".join(line for line in listing.splitlines() if "timeout 30s" not in line)
+
+
+def pid(machine: Booted) -> int:
+    return int(machine.property(AGENT, "MainPID"))

@@ -1,0 +1,11 @@
+"""Programs of others beside the product, and of ours beside the agent: servers that tests start, hurt and ask.
+
+    etcdserver, etcdload, storelife, storewriting    etcd, and writers of any store
+    docker, podman, containerd, libvirt, guest    container engines and machines (engines: their files; engine: a fake)
+    cnidriver            a container runtime's calls of CNI plugins
+    booted               a systemd that is process 1 of a machine of its own
+    relaying, crowdedrelay, lossyproxy, certificates    relays, and what lies between them and hosts
+    sdks, scraping       the cloud's SDKs as clients; Prometheus as one
+
+May import `run` and `probes`.
+"""

@@ -1,0 +1,97 @@
+"""The fork server of heavy answers, with ENIs at which an explanation goes wrong.
+
+It is `python -m tests.support.variants.slowforks`.
+
+Owns what goes wrong at which ENI, and which processes a fork server has. All else is the product's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+
+from sgdataplane.control.service import forkserver
+from sgdataplane.control.service.heavy import HeavyAnswers
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.interface import Body
+
+SPINS, HUNGRY, KILLED, BREAKS, TALKS = "eni-spins", "eni-hungry", "eni-killed", "eni-breaks", "eni-talks"
+MEMORY = 64 << 20  # enough to go wrong
+FOLDER = "SGDP_TEST_STATES"
+SECRET = "a secret of the inside"
+
+
+class SlowAnswers(HeavyAnswers):
+    """Heavy answers that don't all come. If the environment names a folder, each state that is made is noted there, and
+    waits as long as there is a gate."""
+
+    def load(self, documents: Documents) -> None:
+        if FOLDER in os.environ:
+            folder = Path(os.environ[FOLDER])
+            with (folder / "states").open("a", encoding="ascii") as file:
+                file.write(f"{documents.revision}\n")
+            if (folder / "gate").is_fifo():
+                (folder / "gate").read_bytes()
+        super().load(documents)
+
+    def compute(self, documents: Documents, call: Call, is_ended: Event | None = None) -> Body:
+        match call.parameters.get("NetworkInterfaceId"):
+            case "eni-spins":
+                while not (is_ended and is_ended.is_set()):
+                    pass
+            case "eni-hungry":
+                taken = []
+                while True:
+                    taken.append(bytes(1 << 20))
+            case "eni-killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "eni-breaks":
+                raise RuntimeError(SECRET)
+            case "eni-talks":
+                return {"Text": "a" * (4 << 20)}
+        return super().compute(documents, call, is_ended)
+
+
+class Gate:
+    """Keeps a fork server that is started from now on from making states, until it is opened. `folder`: where such a
+    server notes those that it makes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._notes, self._gate = folder / "states", folder / "gate"
+        os.mkfifo(self._gate)
+
+    def open(self) -> None:
+        """Let the one that waits go on, and all others."""
+        with self._gate.open("wb"):
+            self._gate.unlink()
+
+    def states(self) -> list[int]:
+        """The revisions of states that were begun."""
+        return list(map(int, self._notes.read_text("ascii").split())) if self._notes.exists() else []
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has, but for those that have ended; [] if it isn't there."""
+    found: list[str] = []
+    for each in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += each.read_text("ascii").split()
+    return [int(child) for child in found if is_running(int(child))]
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is there, and no zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return text.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+if __name__ == "__main__":
+    forkserver.MEMORY = MEMORY
+    forkserver.main(SlowAnswers)
