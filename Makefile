@@ -4,10 +4,13 @@
     lint-ci coverage mutants ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
+# What a target needs is got ready at the same time: some of it waits for the network, and lint computes.
+MAKEFLAGS += --jobs=3
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all. Workers wait (for packets, for
-# the kernel) more than they compute, so four of them keep two processors busy. Modules run in the order of their names:
+# the kernel) more than they compute, so five of them keep two processors busy. Modules run in the order of their names:
 # the many short ones of tests/unit are the last, so that all workers end at about the same time.
-PYTEST := $(PYTHON) -m pytest -n 4 --dist loadscope --no-loadscope-reorder
+# Tests that run make themselves aren't told of these jobs.
+PYTEST := env --unset=MAKEFLAGS $(PYTHON) -m pytest -n 5 --dist loadscope --no-loadscope-reorder
 # More options for pytest: make test PYTEST_FLAGS='-k priority'
 PYTEST_FLAGS ?=
 UV := uv==0.13.9
