@@ -46,7 +46,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     """Built now, unless SGDP_DEBS names those that are there, in the order of PACKAGES."""
     if given := os.environ.get("SGDP_DEBS"):
         return tuple(map(Path, given.split(":")))
-    return built_packages(tmp_path_factory.mktemp("packages"))
+    return built_packages(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,8 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def debs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the Debian packages, without their versions: sgdataplane.deb, sgdataplane-api.deb, ..."""
     folder = tmp_path_factory.mktemp("deb")
-    for built, name in zip(built_packages(folder), PACKAGES, strict=True):
-        built.rename(folder / f"{name}.deb")
+    for built, name in zip(built_packages(tmp_path_factory), PACKAGES, strict=True):
+        shutil.copy(built, folder / f"{name}.deb")
     return folder
 
 

@@ -5,13 +5,17 @@ Owns building and installing it, and what is asked of it. Must not know what is 
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sgdataplane.statefile import dump_native
 from tests.support.inputs.builders import mac_of
@@ -20,18 +24,32 @@ from tests.support.scenes.attachbench import WEB, state_of
 from tests.support.servers.booted import Booted
 
 ROOT = Path(__file__).resolve().parents[3]
-BUILD_S = 300
+BUILD_S = 900  # on a busy machine
 PACKAGES = ("sgdataplane", "sgdataplane-api", "sgdataplane-hosts")
 AGENT, BOOT = "sgdataplane.service", "sgdataplane-boot.service"
 STATE, CONFIG, DEB = "/etc/sgdataplane/state.yaml", "/etc/sgdataplane/agent.toml", "/root/sgdataplane.deb"
 
 
-def built_packages(folder: Path) -> tuple[Path, ...]:
-    """The Debian packages, built now into that folder, in the order of PACKAGES."""
+def built_packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """The Debian packages of this tree, in the order of PACKAGES. All processes of one run share them: the first that
+    needs them builds them, which takes a minute of a processor, and the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "debs"
+    folder.mkdir(exist_ok=True)
+    names = folder / "names"
+    with open(folder / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not names.exists():
+            names.write_text(_build(folder), "utf-8")
+    return tuple(folder / name for name in names.read_text("utf-8").split())
+
+
+def _build(folder: Path) -> str:
+    """The names of the packages, built now into that folder."""
     command = ["tools/deb.sh", str(folder)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
     assert built.returncode == 0, built.stderr
-    return tuple(folder / name for name in built.stdout.split())
+    return built.stdout
 
 
 @contextmanager
