@@ -72,6 +72,8 @@ test-unit: setup ## run the unit tests: without root, and without any server
 
 test-slow: sdks ## run the slow tests: scale and soak
 	@tools/setup-engines.sh $(ENGINES) $(GUESTS)
+	@tools/setup-checks.sh
+	@tools/setup-bench.sh
 	$(PYTEST) -m 'slow and not vm' $(PYTEST_FLAGS)
 
 test-vm: setup ## test on Debian's kernels in virtual machines, for an hour; a part: VM=6.12-uml TESTS=tests/kernel, or SUITES=edges
