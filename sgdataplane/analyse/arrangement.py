@@ -17,7 +17,7 @@ from operator import or_
 from typing import NamedTuple
 
 from sgdataplane.analyse.regions import WHOLE
-from sgdataplane.net.ranges import Interval, Ranges, united
+from sgdataplane.net.ranges import Interval, Ranges, unite
 from sgdataplane.net.values import Family
 from sgdataplane.policy.dimensions import CONDITIONS, LOCAL, PORT, PROTOCOL
 
@@ -72,7 +72,7 @@ def overlay(sets: Iterable[tuple[Ranges, Mask]], within: Ranges) -> dict[Mask, R
         if holding & 1:
             found.setdefault(holding >> 1, []).append((before, start - 1))
         holding, before = holding ^ turns[start], start
-    return {mask: united(intervals) for mask, intervals in found.items()}
+    return {mask: unite(intervals) for mask, intervals in found.items()}
 
 
 class Arrangement:
@@ -113,7 +113,7 @@ class Arrangement:
                 for cell in self._cells(dim + 1, parts):
                     found.setdefault(cell, []).extend(ranges)
             self._known[key] = tuple(
-                TrafficCell((united(intervals), *cell.shape), cell.winners) for cell, intervals in found.items()
+                TrafficCell((unite(intervals), *cell.shape), cell.winners) for cell, intervals in found.items()
             )
         return self._known[key]
 

@@ -22,7 +22,7 @@ from sgdataplane.analyse.regions import Block, Region, common, merged, without
 from sgdataplane.model.decision import ABSENT, INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni, NicType
-from sgdataplane.net.ranges import Ranges, meet, symmetric_difference, united
+from sgdataplane.net.ranges import Ranges, meet, symmetric_difference, unite
 from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.policy.modes import of_mode
 from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
@@ -102,7 +102,7 @@ def changed_traffic(before: PermissionOrder, after: PermissionOrder, options: Op
     """Return all traffic whose verdict differs, in disjoint parts; both orders are of one direction and family."""
     sides = _Side.of(before, options), _Side.of(after, options)
     every = sorted({*sides[0].far, *sides[1].far})
-    turned = united(i for one in every for i in symmetric_difference(*(side.far.get(one, ()) for side in sides)))
+    turned = unite(i for one in every for i in symmetric_difference(*(side.far.get(one, ()) for side in sides)))
     found: dict[tuple[Decision, Decision], list[Block]] = {}
     for part in _parts(sides, every, turned) if turned else ():
         found.setdefault((part.before, part.after), []).append(part.block)
@@ -133,7 +133,7 @@ class _Side:
         sets: dict[Candidate, list[Ranges]] = {}
         for candidate, entry in zip(candidates, order.entries, strict=True):
             sets.setdefault(candidate, []).append(entry.far)
-        far = {one: some[0] if len(some) == 1 else united(i for r in some for i in r) for one, some in sets.items()}
+        far = {one: some[0] if len(some) == 1 else unite(i for r in some for i in r) for one, some in sets.items()}
         return cls(order, candidates, far)
 
     def holding(self, entries: Mask, number: dict[Candidate, Mask]) -> Mask:

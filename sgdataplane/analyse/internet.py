@@ -22,7 +22,7 @@ from sgdataplane.analyse.arrangement import LOCAL_AT, PORT_AT, PROTOCOL_AT, Mask
 from sgdataplane.analyse.pools import PoolPolicy
 from sgdataplane.analyse.regions import Block, Region, addresses, merged, ranges_of
 from sgdataplane.model.decision import RULE
-from sgdataplane.net.ranges import Ranges, count, holds, meet, minus, united
+from sgdataplane.net.ranges import Ranges, count, holds, meet, minus, unite
 from sgdataplane.net.values import TCP, Family, Prefix
 
 # TCP ports that nobody means to open to everyone: remote control and data stores.
@@ -148,6 +148,6 @@ class _Search:
                 yield ()
             return
         sets = ((self._shapes[index][dim], 1 << index) for index in bits(holding))
-        within = united(i for index in bits(holding) for i in self._shapes[index][dim])
+        within = unite(i for index in bits(holding) for i in self._shapes[index][dim])
         for parts, ranges in overlay(sets, within).items():
             yield from ((ranges, *rest) for rest in self.open(dim + 1, parts))

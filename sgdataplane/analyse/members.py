@@ -27,7 +27,7 @@ from sgdataplane.analyse.regions import Block, Region, without
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.state import CloudState, Eni, GroupRef
-from sgdataplane.net.ranges import Ranges, meet, united
+from sgdataplane.net.ranges import Ranges, meet, unite
 from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.policy.resolve import Permission, members
 
@@ -196,7 +196,7 @@ class MemberOpenings:
             return named & set(eni.security_group_ids) == member.after and groups == member.before
 
         found = members(filter(is_alike, enis), family)
-        return united((*((single, single) for single in found.singles), *found.ranges))
+        return unite((*((single, single) for single in found.singles), *found.ranges))
 
 
 def _groups_of(permissions: Iterable[Permission]) -> Groups:

@@ -13,7 +13,7 @@ from functools import cached_property
 from sgdataplane.analyse.arrangement import Mask, Shape, mask_of, overlay
 from sgdataplane.analyse.regions import WHOLE, addresses
 from sgdataplane.model.state import CloudState, GroupRef, Remote
-from sgdataplane.net.ranges import Ranges, meet, united
+from sgdataplane.net.ranges import Ranges, meet, unite
 from sgdataplane.net.values import Family, Verdict
 from sgdataplane.policy.dimensions import conditions
 from sgdataplane.policy.resolve import Permission, resolve_remote
@@ -38,7 +38,7 @@ class FarAddresses:
 
     def _resolved(self, remote: Remote, family: Family) -> Ranges:
         found = resolve_remote(self._state, remote, family)
-        return united((*((single, single) for single in found.singles), *found.ranges))
+        return unite((*((single, single) for single in found.singles), *found.ranges))
 
 
 class MemberAddresses(FarAddresses):

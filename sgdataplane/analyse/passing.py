@@ -15,7 +15,7 @@ from functools import lru_cache, reduce
 from math import prod
 from operator import and_
 
-from sgdataplane.net.ranges import Interval, Ranges, holds, united
+from sgdataplane.net.ranges import Interval, Ranges, holds, unite
 from sgdataplane.net.values import Family, Verdict
 from sgdataplane.policy.dimensions import FURTHER, PORTS, Condition
 from sgdataplane.policy.resolve import Permission
@@ -105,7 +105,7 @@ def _accepted_by(ways: Sequence[Sequence[Permission]], left: Sequence[Condition]
     for piece in _cut(left[0], [span for way in asked for _, ranges in way for span in ranges or ()]):
         held = [[p for p, ranges in way if ranges is None or holds(ranges, piece[0])] for way in asked]
         found.setdefault(_accepted_by(held, left[1:], family), []).append(piece)
-    return tuple(((united(spans), *rest), ports) for inner, spans in found.items() for rest, ports in inner)
+    return tuple(((unite(spans), *rest), ports) for inner, spans in found.items() for rest, ports in inner)
 
 
 def _accepted(way: Iterable[Permission]) -> int:

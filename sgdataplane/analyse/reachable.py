@@ -17,7 +17,7 @@ from sgdataplane.analyse.kinds import AddressClass, Block, Blocks, EniKind, kind
 from sgdataplane.analyse.passing import OTHER, Passing, PassingRow, effort, normal, passing
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, GroupRef
-from sgdataplane.net.ranges import Interval, Ranges, count, minus, united
+from sgdataplane.net.ranges import Interval, Ranges, count, minus, unite
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.modes import of_mode
 from sgdataplane.policy.resolve import Permission, resolve_profile
@@ -134,7 +134,7 @@ class Reachability:
             inside += [
                 p for eni in self._state.network_interfaces if eni.vpc_id == vpc_id for p in eni.private_prefixes
             ]
-            taken = united((prefix.first, prefix.last) for prefix in inside if prefix.family is family)
+            taken = unite((prefix.first, prefix.last) for prefix in inside if prefix.family is family)
             self._outside[key] = minus(((0, family.last),), taken)
         return self._outside[key]
 
@@ -162,7 +162,7 @@ class Reachability:
             if blocks not in known:
                 known[blocks] = self._passing((self._steps(kind, direction, local, blocks, None),), local.family)
             found.setdefault(known[blocks], []).append(span)
-        return {what: united(spans) for what, spans in found.items()}
+        return {what: unite(spans) for what, spans in found.items()}
 
 
 def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Passing]]:
@@ -191,7 +191,7 @@ def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Itera
         for first, after in pairwise(sorted(of_these)):
             now ^= of_these[first]
             if now not in known:
-                known[now] = united(span for what in now for span in groups[what])
+                known[now] = unite(span for what in now for span in groups[what])
             if now:
                 yield PassingRow(protocol, ((first, after - 1),), further), known[now]
 
@@ -206,4 +206,4 @@ def _joined(protocol: int, rows: Iterable[PassingRow]) -> tuple[PassingRow, ...]
     ports: dict[Further, list[Interval]] = {}
     for row in rows:
         ports.setdefault(row.further, []).extend(row.ports)
-    return tuple(sorted(PassingRow(protocol, united(spans), further) for further, spans in ports.items()))
+    return tuple(sorted(PassingRow(protocol, unite(spans), further) for further, spans in ports.items()))

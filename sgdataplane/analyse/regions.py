@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from sgdataplane.net.ranges import Ranges, meet, minus, united
+from sgdataplane.net.ranges import Ranges, meet, minus, unite
 from sgdataplane.net.values import Family, Prefix
 from sgdataplane.policy.dimensions import CONDITIONS, DIMENSIONS
 
@@ -47,7 +47,7 @@ def addresses(family: Family) -> Ranges:
 
 def ranges_of(prefixes: Iterable[Prefix], family: Family) -> Ranges:
     """Return the addresses of one family that are in some of these prefixes."""
-    return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
+    return unite((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
 
 
 def common(one: Region, other: Region) -> Region:
@@ -83,7 +83,7 @@ def _merged_along(dim: int, blocks: Iterable[Block]) -> Region:
     for block in blocks:
         found.setdefault((*block[:dim], *block[dim + 1 :]), []).append(block[dim])
     return tuple(
-        Block((*rest[:dim], united(interval for ranges in some for interval in ranges), *rest[dim:]))
+        Block((*rest[:dim], unite(interval for ranges in some for interval in ranges), *rest[dim:]))
         for rest, some in found.items()
     )
 

@@ -21,7 +21,7 @@ from sgdataplane.analyse.regions import DIMS, WHOLE, Block, Region, addresses, r
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
-from sgdataplane.net.ranges import Interval, Ranges, meet, minus, united
+from sgdataplane.net.ranges import Interval, Ranges, meet, minus, unite
 from sgdataplane.net.values import UDP, Direction, Family, Prefix
 from sgdataplane.policy.dimensions import DIMENSIONS, LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 
@@ -50,7 +50,7 @@ class Axis:
 
     def places(self, ranges: Ranges) -> Ranges:
         """Return where a set lies on the axis; numbers that don't matter are left out."""
-        return united(self._shifted(interval) for interval in meet(ranges, self._kept))
+        return unite(self._shifted(interval) for interval in meet(ranges, self._kept))
 
     def numbers(self, interval: Interval) -> Interval:
         """Return the first and last number of an interval on the axis."""
@@ -98,7 +98,7 @@ def _merged_along(dim: int, cells: list[Row]) -> Iterator[Row]:
     for cell in cells:
         lines.setdefault((*cell[:dim], *cell[dim + 1 :]), []).append(cell[dim])
     for rest, intervals in lines.items():
-        yield from ((*rest[:dim], interval, *rest[dim:]) for interval in united(intervals))
+        yield from ((*rest[:dim], interval, *rest[dim:]) for interval in unite(intervals))
 
 
 class JudgedTraffic(NamedTuple):

@@ -17,7 +17,7 @@ from sgdataplane.analyse.rows import NOTHING, PLACES, Axis, JudgedTraffic, Row, 
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
-from sgdataplane.net.ranges import Interval, Ranges, meet, minus, united
+from sgdataplane.net.ranges import Interval, Ranges, meet, minus, unite
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, Verdict
 from sgdataplane.policy.dimensions import DIMENSIONS, FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
 
@@ -182,8 +182,8 @@ class View:
     @property
     def judged(self) -> JudgedTraffic:
         """The traffic that rules judge before, after or both; what a row has beyond it is no change."""
-        far = united(i for scope in self._scopes for i in scope.far)
-        return JudgedTraffic(far, united(i for scope in self._scopes for i in scope.local))
+        far = unite(i for scope in self._scopes for i in scope.far)
+        return JudgedTraffic(far, unite(i for scope in self._scopes for i in scope.local))
 
     @cached_property
     def _frame(self) -> Frame:

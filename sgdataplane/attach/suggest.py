@@ -28,7 +28,7 @@ from sgdataplane.model.state import (
     SecurityGroupRule,
     Vpc,
 )
-from sgdataplane.net.ranges import united
+from sgdataplane.net.ranges import unite
 from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix, Protocol, Verdict
 
 VPC_ID = "vpc-containers"
@@ -94,7 +94,7 @@ def _own_group(container: Running) -> SecurityGroup:
 
 def _rules(container: Running, family: Family) -> Iterator[SecurityGroupRule]:
     for protocol in sorted({protocol for protocol, _ in container.published}):
-        ports = united((port, port) for kind, port in container.published if kind == protocol)
+        ports = unite((port, port) for kind, port in container.published if kind == protocol)
         for number, (first, last) in enumerate(ports):
             yield SecurityGroupRule(
                 f"sgr-{protocol}-{family.value}-{number}",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sgdataplane.compiler.ranks import Ranks, begins_inner, inner_level, ranks_of
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import GroupRef, Remote
-from sgdataplane.net.ranges import Ranges, united
+from sgdataplane.net.ranges import Ranges, unite
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.resolve import HostPolicy, Permission, Profile
 
@@ -78,5 +78,5 @@ class RemoteBlocks:
 
 def _ranges(policy: HostPolicy, remote: Remote) -> Mapping[Family, Ranges]:
     if isinstance(remote, GroupRef):
-        return {family: united(policy.members.delegated(remote.security_group_id, family)) for family in Family}
-    return {family: united(policy.remotes[remote][family].ranges) for family in Family}
+        return {family: unite(policy.members.delegated(remote.security_group_id, family)) for family in Family}
+    return {family: unite(policy.remotes[remote][family].ranges) for family in Family}

@@ -82,15 +82,15 @@ def parse_traffic(text: str) -> Traffic:
     name, slash, what = text.strip().partition("/")
     name = name.lower()
     if not slash:
-        return _named(name)
+        return _parse_name(name)
     if name == "proto":
-        return _numbered(what)
+        return _parse_number(what)
     if name not in OF_PORTS:
         raise ValueError(f"{text!r}: tcp and udp take a port (tcp/22), other protocols none (icmp, proto/132)")
     return Traffic(Protocol(OF_PORTS[name]), _ports(name, what))
 
 
-def _named(name: str) -> Traffic:
+def _parse_name(name: str) -> Traffic:
     if NUMBER.fullmatch(name):
         refuse_bare(name)
     if name in OF_PORTS:
@@ -126,7 +126,7 @@ def _of_name(name: str) -> Traffic:
     raise ValueError(f"{name!r} is neither a protocol nor a service of /etc/services; write {FORMS}")
 
 
-def _numbered(text: str) -> Traffic:
+def _parse_number(text: str) -> Traffic:
     if not NUMBER.fullmatch(text) or int(text) > 0xFF:
         raise ValueError(f"'proto/{text}': a protocol's number is 0..255")
     protocol = Protocol(int(text))

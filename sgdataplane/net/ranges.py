@@ -15,7 +15,7 @@ Interval = tuple[int, int]
 Ranges = tuple[Interval, ...]
 
 
-def united(intervals: Iterable[Interval]) -> Ranges:
+def unite(intervals: Iterable[Interval]) -> Ranges:
     """Return the set of all numbers in some intervals, which may overlap and be in any order."""
     ordered = sorted(intervals)
     found = ordered[:1]
@@ -54,7 +54,7 @@ def symmetric_difference(one: Ranges, other: Ranges) -> Ranges:
     """Return the numbers that are in exactly one of the sets."""
     if one is other or one == other:
         return ()
-    return united((*minus(one, other), *minus(other, one)))
+    return unite((*minus(one, other), *minus(other, one)))
 
 
 def holds(ranges: Ranges, number: int) -> bool:

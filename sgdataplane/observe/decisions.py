@@ -23,7 +23,7 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni, Remote
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.ranges import Ranges, united
+from sgdataplane.net.ranges import Ranges, unite
 from sgdataplane.net.values import Address, Family, Prefix
 from sgdataplane.policy.dimensions import CONDITIONS, LOCAL, PROTOCOL, Condition
 from sgdataplane.policy.resolve import Permission, resolve_profile, resolve_remote
@@ -93,7 +93,7 @@ class _Eye:
         profile = resolve_profile(state, eni, options)
         permissions = (*profile.ingress, *profile.egress)
         places: set[Remote] = {*_fixed_places(eni, options), *_named_places(permissions)}
-        resolved = [{f: united(resolve_remote(state, place, f).ranges) for f in Family} for place in places]
+        resolved = [{f: unite(resolve_remote(state, place, f).ranges) for f in Family} for place in places]
         pieces = {f: _Pieces.of([found[f] for found in resolved], state.members.pages(f)) for f in Family}
         return cls(pieces, tuple(_starts(permissions, each) for each in CUT))
 

@@ -26,7 +26,7 @@ from sgdataplane.model.state import (
     SecurityGroup,
     SecurityGroupRule,
 )
-from sgdataplane.net.ranges import Interval, Ranges, united
+from sgdataplane.net.ranges import Interval, Ranges, unite
 from sgdataplane.net.values import ALL, Direction, Family, Prefix, Protocol, Verdict
 
 
@@ -373,7 +373,7 @@ def resolve_rule(state: CloudState, group: SecurityGroup, rule: SecurityGroupRul
 def _ports(state: CloudState, rule: SecurityGroupRule) -> Ranges | None:
     if rule.port_list_id:
         entries = state.port_list[rule.port_list_id].entries
-        return united((entry.port_range.first, entry.port_range.last) for entry in entries)
+        return unite((entry.port_range.first, entry.port_range.last) for entry in entries)
     return None if rule.port_range is None else ((rule.port_range.first, rule.port_range.last),)
 
 

@@ -28,7 +28,7 @@ from sgdataplane.model.state import (
     Remote,
     SecurityGroupRule,
 )
-from sgdataplane.net.ranges import Ranges, count, meet, minus, united
+from sgdataplane.net.ranges import Ranges, count, meet, minus, unite
 from sgdataplane.net.values import Family, Prefix
 from sgdataplane.suggest.judge import prefixes_of
 from sgdataplane.suggest.scope import Grant, GrantKind
@@ -224,7 +224,7 @@ class Namer:
 def united_by_family(prefixes: Iterable[Prefix]) -> dict[Family, Ranges]:
     """Return the addresses of each family in some prefixes."""
     prefixes = tuple(prefixes)
-    return {family: united((p.first, p.last) for p in prefixes if p.family is family) for family in Family}
+    return {family: unite((p.first, p.last) for p in prefixes if p.family is family) for family in Family}
 
 
 def _beyond(one: Sized, other: Sized) -> bool:

@@ -16,7 +16,7 @@ from functools import cached_property
 from operator import itemgetter
 
 from sgdataplane.model.state import SecurityGroupRule
-from sgdataplane.net.ranges import Ranges, minus, united
+from sgdataplane.net.ranges import Ranges, minus, unite
 from sgdataplane.net.values import ALL, PortRange, Prefix, Protocol
 from sgdataplane.suggest.cover import cover
 from sgdataplane.suggest.ends import NamedEnd, Namer, whole_end
@@ -271,7 +271,7 @@ def _covers(ranges: Ranges, block: Prefix) -> bool:
 
 def _by_bits(ends: Iterable[Prefix]) -> dict[int, Ranges]:
     ends = tuple(ends)
-    return {bits: united((e.first, e.last) for e in ends if e.family_bits == bits) for bits in (32, 128)}
+    return {bits: unite((e.first, e.last) for e in ends if e.family_bits == bits) for bits in (32, 128)}
 
 
 def _maximal(seen: dict[int, Ranges]) -> Iterator[Prefix]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroupRule
 from sgdataplane.model.words import counted, first_of
-from sgdataplane.net.ranges import count, united
+from sgdataplane.net.ranges import count, unite
 from sgdataplane.net.values import PORT_PROTOCOLS, Family
 from sgdataplane.suggest.ends import EVERYBODY, Namer, united_by_family
 from sgdataplane.suggest.judge import prefixes_of
@@ -69,7 +69,7 @@ def _measure(state: CloudState, one: Drafted, namer: Namer) -> Measure:
     before = [_remotes(state, grant) for grant in one.grants if grant.slot.kind is not GrantKind.NEW]
     return Measure(
         sum(count(size[family]) for family in families),
-        sum(count(united(i for sized in before for i in sized[family])) for family in families),
+        sum(count(unite(i for sized in before for i in sized[family])) for family in families),
         services(rule, state),
         max((services(grant.rule, state) for grant in one.grants if grant.slot.kind is not GrantKind.NEW), default=0),
     )
@@ -92,7 +92,7 @@ def services(rule: SecurityGroupRule | None, state: CloudState) -> int:
         return ALL_SERVICES
     if rule.port_list_id:
         entries = state.port_list[rule.port_list_id].entries
-        return count(united((entry.port_range.first, entry.port_range.last) for entry in entries))
+        return count(unite((entry.port_range.first, entry.port_range.last) for entry in entries))
     return 1 if rule.port_range is None else rule.port_range.last - rule.port_range.first + 1
 
 

@@ -51,7 +51,7 @@ from sgdataplane.contract.tables import TRIALS
 from sgdataplane.model import always
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
-from sgdataplane.net.ranges import Interval, Ranges, meet, minus, united
+from sgdataplane.net.ranges import Interval, Ranges, meet, minus, unite
 from sgdataplane.net.values import TCP, UDP, Direction, Family, Prefix, Verdict
 from sgdataplane.nft.ir import (
     RETURN,
@@ -307,7 +307,7 @@ def _dhcp(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ...]]:
     is_sent = hook is Direction.EGRESS
     source_port, port = (client, server) if is_sent else (server, client)
     known = (*options.gateways, *((everyone,) if is_sent else ()))
-    asked = united((p.first, p.last) for p in map(Prefix.of, known) if p.family is family)
+    asked = unite((p.first, p.last) for p in map(Prefix.of, known) if p.family is family)
     ends = meet(asked, line.ranges[PLACES[REMOTE]])
     if ends and _has(line, SOURCE_PORT, source_port) and _has(line, PORT, port):
         yield *_udp(source_port, port), Match(_field(REMOTE, hook, family), _as_keys(ends))

@@ -12,7 +12,7 @@ from typing import cast
 
 from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
-from sgdataplane.net.ranges import Interval, Ranges, minus, united
+from sgdataplane.net.ranges import Interval, Ranges, minus, unite
 from sgdataplane.net.values import Address, Family, Prefix
 from sgdataplane.store.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
 
@@ -85,7 +85,7 @@ class Chooser:
                     yield number
                 number, passed = (number + 1, passed) if taken is None else (taken.last + 1, passed + 1)
                 if passed > MAX_LOOKED_UP:
-                    left = minus(free, united([(0, number - 1), *_intervals(self._taken(block), block)]))
+                    left = minus(free, unite([(0, number - 1), *_intervals(self._taken(block), block)]))
                     yield from (one for start, end in left for one in range(start, end + 1))
                     return
 
@@ -141,7 +141,7 @@ def _free(block: Prefix, outer: Prefix, used: Iterable[Prefix]) -> Ranges:
         (block.first, min(block.last, block.first + start - 1)),
         (max(block.first, block.last - end + 1), block.last),
     ]
-    return minus(((outer.first, outer.last),), united([*kept, *_intervals(used, block)]))
+    return minus(((outer.first, outer.last),), unite([*kept, *_intervals(used, block)]))
 
 
 def _intervals(prefixes: Iterable[Prefix], block: Prefix) -> Iterator[Interval]:

@@ -307,4 +307,4 @@ def _merged(ranges: Iterable[PortRange] | None) -> Ranges | None:
 
 def united(intervals: Iterable[tuple[int, int]]) -> Ranges:
     """Return the intervals as ranges that are disjoint and sorted, with a gap between any two."""
-    return tuple(Range(first, last) for first, last in ranges.united(intervals))
+    return tuple(Range(first, last) for first, last in ranges.unite(intervals))

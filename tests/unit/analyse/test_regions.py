@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.analyse.regions import Block, Region, common, merged, without
 from sgdataplane.analyse.rows import Axis, rows
-from sgdataplane.net.ranges import Ranges, united
+from sgdataplane.net.ranges import Ranges, unite
 
 LAST = 3
 ALL: Ranges = ((0, LAST),)
@@ -29,7 +29,7 @@ def points(region: Region) -> set[Point]:
 
 def any_block(chance: random.Random) -> Block:
     def some() -> Ranges:
-        return united((n, n) for n in chance.sample(range(LAST + 1), chance.randint(1, LAST + 1)))
+        return unite((n, n) for n in chance.sample(range(LAST + 1), chance.randint(1, LAST + 1)))
 
     return Block((some(), some(), some(), ALL, some()))
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdataplane.net.ranges import Ranges, count, holds, meet, minus, symmetric_difference, united
+from sgdataplane.net.ranges import Ranges, count, holds, meet, minus, symmetric_difference, unite
 
 LAST = 15
 INTERVALS = st.lists(st.tuples(st.integers(0, LAST), st.integers(0, LAST)).map(lambda pair: (min(pair), max(pair))))
@@ -23,7 +23,7 @@ def numbers(ranges: Ranges) -> set[int]:
 @settings(max_examples=200, database=None, deadline=None)
 @given(INTERVALS, INTERVALS)
 def test_ranges_do_as_sets_do(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> None:
-    one, other = united(some), united(others)
+    one, other = unite(some), unite(others)
     mine, theirs = numbers(one), numbers(other)
     assert mine == {number for first, last in some for number in range(first, last + 1)}
     assert numbers(meet(one, other)) == mine & theirs

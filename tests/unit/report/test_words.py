@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 
 from sgdataplane.analyse.passing import OTHER, Passing, PassingRow
-from sgdataplane.net.ranges import Ranges, minus, united
+from sgdataplane.net.ranges import Ranges, minus, unite
 from sgdataplane.net.values import Family
 from sgdataplane.report import words
 
@@ -17,7 +17,7 @@ ALL_V4: Ranges = ((0, V4.last),)
 
 def spans(text: str) -> Ranges:
     networks = [ipaddress.ip_network(word) for word in text.split()]
-    return united((int(net[0]), int(net[-1])) for net in networks)
+    return unite((int(net[0]), int(net[-1])) for net in networks)
 
 
 @pytest.mark.parametrize(
