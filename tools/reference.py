@@ -14,7 +14,7 @@ from pathlib import Path
 from sgdataplane.attach.report import OUTCOMES, EniOutcome
 from sgdataplane.cli.apply import CODES
 from sgdataplane.cli.main import EXIT_CODES
-from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
+from sgdataplane.contract.counters import counter_name, eni_counter, name_fenced_counter
 from sgdataplane.control.http.metrics import API_METRICS
 from sgdataplane.control.http.metrics import PREFIX as API_PREFIX
 from sgdataplane.daemon.metrics import METRICS, PREFIX
@@ -58,7 +58,7 @@ OF_STATES: tuple[tuple[str, str, str, str], ...] = (
     (eni_counter(INGRESS, "INTERFACE"), DROP.value, "any", "all packets dropped on their way to the ENI"),
     (eni_counter(EGRESS, "INTERFACE"), DROP.value, "any", "all packets dropped on their way from the ENI"),
     (
-        fenced_counter("INTERFACE"),
+        name_fenced_counter("INTERFACE"),
         DROP.value,
         "any that begins with `fence.`",
         "all packets that the fence dropped at that interface",

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from sgdataplane.compiler.lower import audit_leaf
 from sgdataplane.compiler.parts import Part
 from sgdataplane.compiler.ranks import Ranks
-from sgdataplane.contract.counters import audited_at
+from sgdataplane.contract.counters import name_audited_at
 from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import AUDITED, AUDITS, audit_name, audited_enis_name
+from sgdataplane.contract.tables import AUDITED, AUDITS, audit_name, name_audited_enis_map
 from sgdataplane.errors import LimitError
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Direction, Verdict
@@ -63,7 +63,7 @@ def _counted(
     if number > MAX_COUNTERS:
         raise LimitError("what would be dropped at ENIs in audit mode, by ENI and rule", MAX_COUNTERS, number)
     pairs = ((eni.ifname, decision) for eni in audited for decision in own[eni.profile])
-    return {(refusals[decision], ifname): audited_at(ifname, decision) for ifname, decision in pairs}
+    return {(refusals[decision], ifname): name_audited_at(ifname, decision) for ifname, decision in pairs}
 
 
 def _refusals(profile: Profile, refusals: Ranks) -> Iterator[Decision]:
@@ -79,4 +79,6 @@ def _chain(site: Site, hook: Direction) -> Chain:
 
 def _interfaces(hook: Direction, audited: Sequence[EniPolicy]) -> Map:
     ifnames = sorted(eni.ifname for eni in audited)
-    return Map(audited_enis_name(hook), KeyType.IFNAME, tuple((ifname, jump(audit_name(hook))) for ifname in ifnames))
+    return Map(
+        name_audited_enis_map(hook), KeyType.IFNAME, tuple((ifname, jump(audit_name(hook))) for ifname in ifnames)
+    )

@@ -35,7 +35,7 @@ from sgdataplane.contract.counters import INJECTED, eni_counter
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import Stamp
-from sgdataplane.contract.tables import LOOPBACK, audited_enis_name, dispatch_name, drop_name, pass_name
+from sgdataplane.contract.tables import LOOPBACK, dispatch_name, drop_name, name_audited_enis_map, pass_name
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
@@ -257,7 +257,7 @@ def _stamped(table: Table, site: Site, stamp: Stamp) -> Table:
     ifnames = tuple(str(ifname) for ifname, _ in table.map[dispatch_name(Direction.INGRESS)].elements)
     first = tuple(skeleton.first_rules(table, site))
     marks = _marks(site.placement, ifnames, replace(stamp, digest="", is_unsettled=False, is_lenient=False))
-    has_audited = audited_enis_name(Direction.INGRESS) in table.map
+    has_audited = name_audited_enis_map(Direction.INGRESS) in table.map
     moving = _epoch_chains(site.placement, ById(marks), stamp.secret, first, has_audited)
     sets = verdicts.session_sets(marks)
     own = {entry.name: entry for entry in (skeleton.applied(stamp), *sets)}
@@ -293,7 +293,7 @@ def _marks(placement: Placement, ifnames: tuple[str, ...], stamp: Stamp) -> verd
     slots = layout.slots(ifnames)
     epochs = stamp.epochs(slots.values())
     return {
-        side: {ifname: layout.accepted(side, epochs[slot], slot) for ifname, slot in slots.items()}
+        side: {ifname: layout.encode_acceptance(side, epochs[slot], slot) for ifname, slot in slots.items()}
         for side in Direction
     }
 

@@ -41,7 +41,7 @@ from sgdataplane.compiler.skeleton import (
     text_rule,
 )
 from sgdataplane.contract import names
-from sgdataplane.contract.counters import fixed_counter
+from sgdataplane.contract.counters import name_fixed_counter
 from sgdataplane.contract.fields import (
     DESTINATION,
     NFPROTO,
@@ -359,7 +359,7 @@ def _metadata(site: Site, hook: Direction, prefix: Prefix) -> SaidRule:
     return shared_rule(
         Match(site.far(Direction.EGRESS, prefix.family), (prefix_range(prefix),)),
         is_value(Field.CT_DIRECTION, ct_direction),
-        Count(fixed_counter(hook, "always")),
+        Count(name_fixed_counter(hook, "always")),
         SetPriority(CODES[Direction.EGRESS, Fate.ACCEPT]),
         RETURN,
     )

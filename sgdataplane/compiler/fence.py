@@ -55,7 +55,7 @@ from sgdataplane.compiler.skeleton import (
 )
 from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
-from sgdataplane.contract.counters import FENCE_CAUSES, fence_counter, fenced_counter
+from sgdataplane.contract.counters import FENCE_CAUSES, fence_counter, name_fenced_counter
 from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, Hook, KeyType
 from sgdataplane.contract.sites import FENCE_PRIORITY
 from sgdataplane.contract.stamp import Stamp
@@ -150,7 +150,7 @@ def compile_fence(
     bases = [_marked(base, secret) for part in found for base in part.bases]
     common = (*_common(options, placement), *_drop_chains(placement))
     chains = [*bases, *(chain for part in found for chain in part.chains), *common]
-    counters = map(Counter, sorted([*map(fence_counter, FENCE_CAUSES), *map(fenced_counter, (*enis, *uplinks))]))
+    counters = map(Counter, sorted([*map(fence_counter, FENCE_CAUSES), *map(name_fenced_counter, (*enis, *uplinks))]))
     digest = names.digest("\n".join([_digest(*common), *sorted(part.digest for part in found)]), 32)
     return Table(
         TABLE,
@@ -438,5 +438,5 @@ def _drop_chain(cause: str, by_interface: MapCount) -> Chain:
 
 def _counted(ifnames: Iterable[str]) -> Map:
     """Return the map from an interface to the counter of all frames that are dropped there."""
-    counters = tuple((ifname, Count(fenced_counter(ifname))) for ifname in sorted(ifnames))
+    counters = tuple((ifname, Count(name_fenced_counter(ifname))) for ifname in sorted(ifnames))
     return Map(DROPS, KeyType.IFNAME, counters, holds=KeyType.COUNTER)

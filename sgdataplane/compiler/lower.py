@@ -24,7 +24,7 @@ from sgdataplane.compiler.recent import Recent
 from sgdataplane.compiler.skeleton import SaidRule, content_chain
 from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
-from sgdataplane.contract.counters import audited_counter, counter_name
+from sgdataplane.contract.counters import counter_name, name_audited_counter
 from sgdataplane.contract.fields import Field
 from sgdataplane.contract.priority import CODES
 from sgdataplane.errors import InternalError
@@ -286,7 +286,7 @@ def audit_leaf(decision: Decision) -> NamedChain:
 
     It counts and logs under another name, and notes that the packet is accepted.
     """
-    counter = Counter(audited_counter(decision), names.comment(f"audited {_counted(decision)}"))
+    counter = Counter(name_audited_counter(decision), names.comment(f"audited {_counted(decision)}"))
     decided = SetPriority(CODES[decision.direction, Fate.ACCEPT])
     rules = [with_text(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
     return NamedChain(_of_decision("audit", decision, rules), (counter,))

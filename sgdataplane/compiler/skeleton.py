@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from sgdataplane.contract import names
-from sgdataplane.contract.counters import CAUSES, fixed_counter
+from sgdataplane.contract.counters import CAUSES, name_fixed_counter
 from sgdataplane.contract.fields import SOURCE, CtDirection, CtState, Field, KeyType
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.stamp import STAMP_MAP, Stamp
@@ -89,7 +89,9 @@ def parts(ranges: tuple[Range, ...]) -> tuple[tuple[Range, ...], ...]:
 def gate_chain(site: Site, hook: Direction) -> Chain:
     """Return the chain that leads to an ENI's own one, or to that for interfaces without an ENI."""
     to_eni = VerdictMap(site.interface(hook), name=dispatch_name(hook))
-    never = rule(Count(fixed_counter(hook, "unknown-interface")), DROP)  # for packets that find the entry chain empty
+    never = rule(
+        Count(name_fixed_counter(hook, "unknown-interface")), DROP
+    )  # for packets that find the entry chain empty
     return Chain(gate_name(hook), (rule(to_eni), rule(goto(entry_name(hook))), never))
 
 
@@ -212,13 +214,13 @@ def applied(stamp: Stamp) -> Map:
 
 def fixed_counters() -> tuple[Counter, ...]:
     """Return the counters of packets that pass or are dropped before any rule is asked."""
-    return tuple(Counter(fixed_counter(hook, cause)) for hook in Direction for cause in CAUSES)
+    return tuple(Counter(name_fixed_counter(hook, cause)) for hook in Direction for cause in CAUSES)
 
 
 def accept(site: Site, hook: Direction, cause: str, *conditions: Statement) -> Rule:
     """Return a rule that counts and accepts packets that meet the conditions. Those that leave are approved, too."""
     end = goto(pass_name(hook)) if site.is_leaving(hook) else ACCEPT
-    return rule(*conditions, Count(fixed_counter(hook, cause)), end)
+    return rule(*conditions, Count(name_fixed_counter(hook, cause)), end)
 
 
 def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:

@@ -39,7 +39,7 @@ from sgdataplane.compiler.eni import passing_errors
 from sgdataplane.compiler.sessionlimit import opening_rule
 from sgdataplane.compiler.skeleton import NO_ERROR, OF_ERRORS, drop
 from sgdataplane.contract import names
-from sgdataplane.contract.counters import CAUSES, INJECTED, LOG_GROUP, PASSING, eni_counter, fixed_counter
+from sgdataplane.contract.counters import CAUSES, INJECTED, LOG_GROUP, PASSING, eni_counter, name_fixed_counter
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.contract.marks import HALF, other_half
 from sgdataplane.contract.priority import ACCEPTED, CODES, RANKS
@@ -50,12 +50,12 @@ from sgdataplane.contract.tables import (
     SENT,
     WINNERS,
     accept_name,
-    audited_enis_name,
     drop_name,
     gate_name,
+    name_audited_enis_map,
+    name_related_chain,
     pass_name,
     refuse_name,
-    related_name,
 )
 from sgdataplane.net.values import AH, TCP, Direction
 from sgdataplane.net.values import Verdict as Fate
@@ -174,7 +174,7 @@ def _sent(secret: int) -> Iterator[Rule]:
 
 @cache
 def _to_related(hook: Direction) -> Rule:
-    return rule(IS_RELATED, jump(related_name(hook)))
+    return rule(IS_RELATED, jump(name_related_chain(hook)))
 
 
 def _related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Chain:
@@ -185,7 +185,7 @@ def _related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Cha
     """
     noted = (rule(*known, SetPriority(ACCEPTED)) for known in sessions)
     passing = rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), goto(passing_errors(site.placement, hook).name))
-    return Chain(related_name(hook), (*BEFORE_RELATED, *noted, *([passing] if hook is Direction.INGRESS else ())))
+    return Chain(name_related_chain(hook), (*BEFORE_RELATED, *noted, *([passing] if hook is Direction.INGRESS else ())))
 
 
 def _sessions(site: Site, hook: Direction, marks: Marks) -> Iterator[Statements]:
@@ -238,7 +238,7 @@ def _judging(hook: Direction, audited: Field | None) -> tuple[Rule, ...]:
     `audited` is the field by which ENIs in audit mode are told, if there are any. There, ranks of refusals lead to
     other leaves (audit.py), which leave no rank.
     """
-    by_mode = [rule(IS_RANK, VerdictMap(audited, name=audited_enis_name(hook)))] if audited is not None else []
+    by_mode = [rule(IS_RANK, VerdictMap(audited, name=name_audited_enis_map(hook)))] if audited is not None else []
     asked = rule(_leads(PROFILES)), *by_mode, rule(IS_RANK, _leads(WINNERS))
     ends = [(CODES[side, Fate.ACCEPT], accept_name(hook, side)) for side in Direction]
     ends.append((CODES[hook.other, Fate.DROP], refuse_name(hook.other)))
@@ -318,7 +318,7 @@ DROPPING = [cause for cause in CAUSES if cause not in PASSING]
 def cause_chains(site: Site, hook: Direction) -> Iterator[Chain]:
     """Yield a chain for each cause that drops packets before any rule is asked."""
     for cause in DROPPING:
-        name = fixed_counter(hook, cause)
+        name = name_fixed_counter(hook, cause)
         first = rule(Count(name), logged(name))
         yield Chain(drop_name(hook, cause), (first, _counted(hook, site.interface(hook)), rule(DROP)))
 

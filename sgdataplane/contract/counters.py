@@ -54,7 +54,7 @@ def counter_name(decision: Decision) -> str:
     compiled again.
     """
     if decision.would is not None:
-        return audited_counter(decision.would)
+        return name_audited_counter(decision.would)
     if decision.cause == RULE:
         return names.identifier("rule", decision.security_group_id, decision.security_group_rule_id)
     if decision.cause == INNER_ACCEPT:
@@ -63,32 +63,32 @@ def counter_name(decision: Decision) -> str:
         return names.identifier("default", decision.direction.value, decision.verdict.value)
     if decision.cause.startswith(FENCE):
         return fence_counter(decision.clause)
-    return fixed_counter(decision.direction, decision.cause)
+    return name_fixed_counter(decision.direction, decision.cause)
 
 
 # The names of counters of packets that pass because of audit mode begin so: of all ENIs together, and of one ENI.
 AUDITED, AUDITED_BY = "audited.", "audited-by"
 
 
-def audited_counter(would: Decision) -> str:
+def name_audited_counter(would: Decision) -> str:
     """Return the counter of packets that pass in audit mode, and that this decision would have dropped.
 
     It counts for all ENIs together, as the decision's own counter does. The log names it.
     """
-    return audited_of(counter_name(would))
+    return name_audited_of(counter_name(would))
 
 
-def audited_of(counter: str) -> str:
+def name_audited_of(counter: str) -> str:
     """Return the counter of packets that pass in audit mode, and that this counter would have counted."""
     return f"{AUDITED}{counter}"
 
 
-def audited_at(ifname: str, would: Decision) -> str:
+def name_audited_at(ifname: str, would: Decision) -> str:
     """Return the counter of packets that pass in audit mode at the ENI of one interface."""
     return names.identifier(AUDITED_BY, ifname, counter_name(would))
 
 
-def fixed_counter(hook: Direction, cause: str) -> str:
+def name_fixed_counter(hook: Direction, cause: str) -> str:
     """Return the counter of a cause from CAUSES or ALWAYS, at that hook."""
     return names.identifier(hook.value, "always" if cause in ALWAYS else cause)
 
@@ -107,6 +107,6 @@ def eni_counter(side: Direction, ifname: str) -> str:
     return names.identifier("dropped", side.value, ifname)
 
 
-def fenced_counter(ifname: str) -> str:
+def name_fenced_counter(ifname: str) -> str:
     """Return the counter of all frames that the fence drops at an interface, which carries an ENI or is an uplink."""
     return names.identifier("fence-dropped", ifname)

@@ -67,7 +67,7 @@ class MarkLayout:
         """Return the value of the slot's bits in that side's half."""
         return slot << SHIFT[side]
 
-    def accepted(self, side: Direction, epoch: int, slot: int) -> int:
+    def encode_acceptance(self, side: Direction, epoch: int, slot: int) -> int:
         """Return the half which says that the ENI at `slot` accepted the session by that side's policy.
 
         `epoch` is from 1 to last_epoch.

@@ -57,7 +57,7 @@ def identifier(prefix: str, *ids: str) -> str:
 
 
 @lru_cache(maxsize=1 << 17)
-def checked(name: str) -> str:
+def check_name(name: str) -> str:
     """Return the name, before it goes to people or to the kernel.
 
     Raises:
@@ -69,7 +69,7 @@ def checked(name: str) -> str:
 
 
 @lru_cache(maxsize=1 << 13)
-def checked_interface(name: str) -> str:
+def check_interface(name: str) -> str:
     """Return the name of an interface; one that ends in * stands for all names that begin so.
 
     Raises:
@@ -100,7 +100,7 @@ def log_prefix(counter: str) -> str:
     return LOG_PREFIX + counter
 
 
-def logged_counter(prefix: str) -> str | None:
+def find_logged_counter(prefix: str) -> str | None:
     """Return the counter that a logged packet's prefix names; None if the rule that logged it isn't ours."""
     return prefix.removeprefix(LOG_PREFIX) if prefix.startswith(LOG_PREFIX) else None
 

@@ -39,7 +39,7 @@ def entry_name(hook: Direction) -> str:
     return f"{hook.value}-entry"
 
 
-def related_name(hook: Direction) -> str:
+def name_related_chain(hook: Direction) -> str:
     """Return the name of the chain for ICMP errors, and for other packets that conntrack calls related."""
     return f"{hook.value}-related"
 
@@ -80,7 +80,7 @@ def audit_name(hook: Direction) -> str:
     return f"{AUDIT}{hook.value}"
 
 
-def audited_enis_name(hook: Direction) -> str:
+def name_audited_enis_map(hook: Direction) -> str:
     """Return the name of the map of interfaces whose ENI is in audit mode."""
     return f"{hook.value}-audited"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sgdataplane.attach.report import Key, NamespaceReport
-from sgdataplane.contract.counters import fenced_counter
+from sgdataplane.contract.counters import name_fenced_counter
 from sgdataplane.enforce import Desired
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
@@ -114,7 +114,7 @@ def own_counters(entry: NamespaceReport) -> frozenset[str]:
     """Return the names of all counters of our tables there."""
     if entry.proven is None:
         return frozenset()
-    fenced = (fenced_counter(ifname) for ifname in entry.proven.desired.interfaces.values())
+    fenced = (name_fenced_counter(ifname) for ifname in entry.proven.desired.interfaces.values())
     return frozenset((*entry.proven.summary.counters, *FIXED, *fenced))
 
 

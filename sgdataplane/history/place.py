@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from sgdataplane.contract.counters import HISTORY_GROUP, LOG_GROUP, eni_counter, fenced_counter
-from sgdataplane.contract.names import logged_counter
+from sgdataplane.contract.counters import HISTORY_GROUP, LOG_GROUP, eni_counter, name_fenced_counter
+from sgdataplane.contract.names import find_logged_counter
 from sgdataplane.contract.sites import SITES
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.errors import HostError
@@ -203,7 +203,7 @@ class Listening:
         Another program's isn't, nor one that opened a session at an interface without an ENI, nor one that wasn't
         dropped.
         """
-        name = logged_counter(packet.prefix)
+        name = find_logged_counter(packet.prefix)
         if name is None:
             return None
         seen = self._interpreter.denied(LoggedAs(name, packet))
@@ -219,7 +219,7 @@ def _of_enis(interfaces: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, De
         for side in Direction:
             yield opened_counter(side, ifname), (eni_id, Decision(side, Verdict.ACCEPT, ALL_OF_ENI))
             yield eni_counter(side, ifname), (eni_id, Decision(side, Verdict.DROP, ALL_OF_ENI))
-        yield fenced_counter(ifname), (eni_id, Decision(Direction.EGRESS, Verdict.DROP, ALL_OF_ENI))
+        yield name_fenced_counter(ifname), (eni_id, Decision(Direction.EGRESS, Verdict.DROP, ALL_OF_ENI))
 
 
 @contextmanager

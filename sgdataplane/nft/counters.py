@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from sgdataplane.contract.names import logged_counter, recognize
+from sgdataplane.contract.names import find_logged_counter, recognize
 from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
     attribute,
@@ -134,7 +134,7 @@ def _logged_by(rule: bytes) -> Iterator[str]:
         kind, data = expression[uapi.EXPRESSION_NAME], parse_attributes(expression.get(uapi.EXPRESSION_DATA, b""))
         if kind == COUNTS:
             counted.add(recognize(data.get(uapi.OBJREF_NAME, b"")))
-        elif kind == LOGS and (name := logged_counter(text_of(data.get(uapi.LOG_PREFIX, b"")))) in counted:
+        elif kind == LOGS and (name := find_logged_counter(text_of(data.get(uapi.LOG_PREFIX, b"")))) in counted:
             yield str(name)
 
 

@@ -405,7 +405,7 @@ class _RuleReader:
 
     def _log(self, attributes: Attributes) -> None:
         """Read a log. If it isn't ours, it decides nothing, unless it stands behind a limit."""
-        counter = names.logged_counter(text_of(attributes.get(uapi.LOG_PREFIX, b"")))
+        counter = names.find_logged_counter(text_of(attributes.get(uapi.LOG_PREFIX, b"")))
         is_ours = counter is not None and number_of(attributes.get(uapi.LOG_SNAPLEN, b"")) == LOGGED_BYTES
         if self.limit is None or counter is None or not is_ours:
             self.end()

@@ -368,7 +368,7 @@ def range_bytes(asked: Field, key: Key) -> bytes:
 @lru_cache(maxsize=1 << 12)
 def name_bytes(ifname: str) -> bytes:
     """Return the bytes of an interface name: padded with zeros, or without its * at the end."""
-    data = names.checked_interface(ifname).encode()
+    data = names.check_interface(ifname).encode()
     return data[:-1] if data.endswith(b"*") else data.ljust(LONGEST[KeyType.IFNAME], b"\0")
 
 

@@ -276,7 +276,7 @@ def _named(table: str) -> bytes:
 
 def _hook(table: Table, hook: Hook) -> bytes:
     number = uapi.HOOKS[uapi.FAMILIES[table.family]].index(hook.name)
-    device = text(uapi.HOOK_DEVICE, names.checked_interface(hook.device)) if hook.device else b""
+    device = text(uapi.HOOK_DEVICE, names.check_interface(hook.device)) if hook.device else b""
     where = word(uapi.HOOK_NUMBER, number) + attribute(uapi.HOOK_PRIORITY, struct.pack("!i", hook.priority)) + device
     return nested(uapi.CHAIN_HOOK, [where]) + text(uapi.CHAIN_TYPE, "filter")
 

@@ -85,7 +85,7 @@ def creation(table: Table) -> Iterator[str]:
 
 def _in(table: Table) -> str:
     """Return the table's family and name, as each line has them."""
-    return f"{table.family} {names.checked(table.name)}"
+    return f"{table.family} {names.check_name(table.name)}"
 
 
 def add_table(table: Table) -> str:
@@ -105,39 +105,39 @@ def delete_others(table: Table) -> str:
 
 def delete_object(table: Table, kind: str, name: str) -> str:
     """Return the line that deletes an object; `kind` is chain, map, set, counter, or ct timeout."""
-    return f"delete {kind} {_in(table)} {names.checked(name)}"
+    return f"delete {kind} {_in(table)} {names.check_name(name)}"
 
 
 def flush_object(table: Table, kind: str, name: str) -> str:
     """Return the line that flushes an object; `kind` is chain, map or set."""
-    return f"flush {kind} {_in(table)} {names.checked(name)}"
+    return f"flush {kind} {_in(table)} {names.check_name(name)}"
 
 
 def add_chain(table: Table, chain: Chain) -> str:
     """Return the line that adds a chain."""
     hook = chain.hook
-    head = f"add chain {_in(table)} {names.checked(chain.name)}"
+    head = f"add chain {_in(table)} {names.check_name(chain.name)}"
     if hook is None:
         return f"{head} {{ {_comment(chain.comment)}; }}" if chain.comment else head
-    device = f' device "{names.checked_interface(hook.device)}"' if hook.device else ""
+    device = f' device "{names.check_interface(hook.device)}"' if hook.device else ""
     return f"{head} {{ type filter hook {hook.name}{device} priority {hook.priority}; }}"
 
 
 def set_policy(table: Table, name: str, verdict: str) -> str:
     """Return the line that sets a base chain's policy."""
-    return f"add chain {_in(table)} {names.checked(name)} {{ policy {verdict}; }}"
+    return f"add chain {_in(table)} {names.check_name(name)} {{ policy {verdict}; }}"
 
 
 def add_rules(table: Table, chain: Chain) -> Iterator[str]:
     """Yield the lines that append a chain's rules."""
-    head = f"add rule {_in(table)} {names.checked(chain.name)} "
+    head = f"add rule {_in(table)} {names.check_name(chain.name)} "
     for text in chain.texts or map(rule_text, chain.rules):
         yield head + text
 
 
 def add_map(table: Table, entry: Map) -> str:
     """Return the line that adds a map or set."""
-    name, keys = f"{_in(table)} {names.checked(entry.name)}", _MAP_KEYS[entry.key_type]
+    name, keys = f"{_in(table)} {names.check_name(entry.name)}", _MAP_KEYS[entry.key_type]
     if is_set(entry):
         return f"add set {name} {{ type {keys};{_filled(entry)} }}"
     data = _MAP_KEYS[entry.holds] if entry.holds else "verdict"
@@ -171,20 +171,20 @@ def delete_elements(table: Table, name: str, key_type: KeyType, keys: Iterable[M
 def _element_lines(verb: str, table: Table, name: str, items: list[str]) -> Iterator[str]:
     for start in range(0, len(items), BATCH):
         batch = ", ".join(items[start : start + BATCH])
-        yield f"{verb} element {_in(table)} {names.checked(name)} {{ {batch} }}"
+        yield f"{verb} element {_in(table)} {names.check_name(name)} {{ {batch} }}"
 
 
 def add_counter(table: Table, counter: Counter) -> str:
     """Return the line that adds a counter."""
     comment = f" {{ {_comment(counter.comment)}; }}" if counter.comment else ""
-    return f"add counter {_in(table)} {names.checked(counter.name)}{comment}"
+    return f"add counter {_in(table)} {names.check_name(counter.name)}{comment}"
 
 
 def add_timeout(table: Table, timeout: Timeout) -> str:
     """Return the line that adds a timeout."""
     policy = ", ".join(f"{state} : {seconds}" for state, seconds in timeout.policy)
     return (
-        f"add ct timeout {_in(table)} {names.checked(timeout.name)} "
+        f"add ct timeout {_in(table)} {names.check_name(timeout.name)} "
         f"{{ protocol {timeout.protocol}; l3proto {timeout.family}; policy = {{ {policy} }}; }}"
     )
 
@@ -207,24 +207,25 @@ def statement_text(statement: Statement) -> str:
             return f"limit rate over {rate}{' bytes' if is_bytes else ''}/second burst {burst} {what}"
         case VerdictMap(field, entries, name):
             body = (
-                f"@{names.checked(name)}"
+                f"@{names.check_name(name)}"
                 if name
                 else _braces(f"{range_text(field, r)} : {verdict_text(v)}" for r, v in entries)
             )
             return f"{field.word} vmap {body}"
         case MapPriority(field, name):
-            return f"meta priority set {field.word} map @{names.checked(name)}"
+            return f"meta priority set {field.word} map @{names.check_name(name)}"
         case MapCount(field, name, interface):
             asked = field.word if interface is None else _pair(field, interface, None)
-            return f"counter name {asked} map @{names.checked(name)}"
+            return f"counter name {asked} map @{names.check_name(name)}"
         case InSet(field, interface, name, negate, mask):
-            return f"{_pair(field, interface, mask)} {'!= ' if negate else ''}@{names.checked(name)}"
+            return f"{_pair(field, interface, mask)} {'!= ' if negate else ''}@{names.check_name(name)}"
         case OneIn() | SessionsExceed() | Remember():
             return _of_sessions(statement)
         case Log(counter, group, rate):
             limit = f"limit rate {rate}/second burst {rate} packets"
             return (
-                f'{limit} log prefix "{names.log_prefix(names.checked(counter))}" group {group} snaplen {LOGGED_BYTES}'
+                f'{limit} log prefix "{names.log_prefix(names.check_name(counter))}" '
+                f"group {group} snaplen {LOGGED_BYTES}"
             )
         case Verdict():
             return verdict_text(statement)
@@ -237,9 +238,9 @@ def _of_sessions(statement: OneIn | SessionsExceed | Remember) -> str:
         case OneIn(number):
             return f"numgen random mod {number} 0"
         case SessionsExceed(field, interface, name, most, mask):
-            return f"add @{names.checked(name)} {{ {_pair(field, interface, mask)} ct count over {most} }}"
+            return f"add @{names.check_name(name)} {{ {_pair(field, interface, mask)} ct count over {most} }}"
         case Remember(field, interface, name, milliseconds, mask):
-            return f"add @{names.checked(name)} {{ {_pair(field, interface, mask)} timeout {milliseconds}ms }}"
+            return f"add @{names.check_name(name)} {{ {_pair(field, interface, mask)} timeout {milliseconds}ms }}"
 
 
 def _pair(field: Field, interface: Field, mask: int | None) -> str:
@@ -250,7 +251,7 @@ def _effect(effect: Effect) -> str:
     """Return an effect as nft writes it."""
     match effect:
         case Count(counter):
-            return f'counter name "{names.checked(counter)}"'
+            return f'counter name "{names.check_name(counter)}"'
         case SetMark(keep, value):
             return f"ct mark set ct mark & {keep:#010x} | {value:#010x}"
         case SetPacketMark(value):
@@ -258,13 +259,13 @@ def _effect(effect: Effect) -> str:
         case SetPriority(value):
             return f"meta priority set {key(KeyType.CLASSID, value)}"
         case SetTimeout(timeout):
-            return f'ct timeout set "{names.checked(timeout)}"'
+            return f'ct timeout set "{names.check_name(timeout)}"'
 
 
 def verdict_text(verdict: Verdict) -> str:
     """Return a verdict as nft writes it."""
     if verdict.kind in (VerdictKind.JUMP, VerdictKind.GOTO):
-        return f"{verdict.kind.value} {names.checked(verdict.chain)}"
+        return f"{verdict.kind.value} {names.check_name(verdict.chain)}"
     return str(verdict.kind.value)
 
 
@@ -296,7 +297,7 @@ def range_text(field: Field, item: Range) -> str:
 def key(key_type: KeyType, value: Key) -> str:
     """Return one key of that type as nft writes it."""
     if isinstance(value, str):
-        return f'"{names.checked_interface(value)}"'
+        return f'"{names.check_interface(value)}"'
     return _KEYS[key_type](value) if key_type in _KEYS else str(value)
 
 
@@ -333,7 +334,7 @@ def _datum(entry: Map, value: Datum) -> str:
     if isinstance(value, Verdict):
         return f" : {verdict_text(value)}"
     if isinstance(value, Count):
-        return f' : "{names.checked(value.counter)}"'
+        return f' : "{names.check_name(value.counter)}"'
     assert entry.holds is not None
     return f" : {key(entry.holds, value)}"
 

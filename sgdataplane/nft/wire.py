@@ -37,7 +37,7 @@ def name(kind: int, value: str) -> bytes:
     Raises:
         InternalError: It isn't one of ours.
     """
-    return text(kind, names.checked(value))
+    return text(kind, names.check_name(value))
 
 
 def word(kind: int, value: int) -> bytes:

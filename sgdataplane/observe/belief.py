@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sgdataplane.contract.names import logged_counter
+from sgdataplane.contract.names import find_logged_counter
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.host import quiet
 from sgdataplane.host.nflog import Logged, Nflog
@@ -139,7 +139,7 @@ class Belief:
         """Receive packets; return the counters in whose names some have come."""
         heard = set()
         for packet in self._sock.read():
-            counter = logged_counter(packet.prefix)
+            counter = find_logged_counter(packet.prefix)
             if counter is None:  # another program's
                 continue
             held = self._held if counter in self._ours else self._strange

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
+from sgdataplane.contract.counters import counter_name, eni_counter, name_fenced_counter
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
@@ -83,7 +83,7 @@ def of_enis(interfaces: Mapping[str, str]) -> dict[str, OfEni]:
     for eni_id, ifname in interfaces.items():
         for side in Direction:
             found[eni_counter(side, ifname)] = OfEni(eni_id, side.value)
-        found[fenced_counter(ifname)] = OfEni(eni_id, Direction.EGRESS.value)
+        found[name_fenced_counter(ifname)] = OfEni(eni_id, Direction.EGRESS.value)
     return found
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from sgdataplane.contract.counters import AUDITED_BY, CAUSES, FENCE_CAUSES, PASSING, audited_at, counter_name
+from sgdataplane.contract.counters import AUDITED_BY, CAUSES, FENCE_CAUSES, PASSING, counter_name, name_audited_at
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
@@ -36,7 +36,7 @@ from sgdataplane.nft.counters import Counted, read_counters, read_wanted
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.policy.resolve import resolve_profile
 
-PREFIXES = ("rule.", "inner.", "default.", f"{AUDITED_BY}.")  # counter_name(), audited_at()
+PREFIXES = ("rule.", "inner.", "default.", f"{AUDITED_BY}.")  # counter_name(), name_audited_at()
 NO_ENIS: Mapping[str, str] = {}
 
 
@@ -90,7 +90,7 @@ def audits(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, tuple[
             profile = resolve_profile(state, eni, DEFAULTS)
             every = (permission.decision for permission in (*profile.ingress, *profile.egress))
             known[key] = [decision for decision in every if decision.verdict is Verdict.DROP]
-        found.update((audited_at(ifname, would), (eni_id, Decision.audited(would))) for would in known[key])
+        found.update((name_audited_at(ifname, would), (eni_id, Decision.audited(would))) for would in known[key])
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sgdataplane.compiler.compile import with_stamp
-from sgdataplane.contract.counters import audited_at, counter_name, eni_counter
+from sgdataplane.contract.counters import counter_name, eni_counter, name_audited_at
 from sgdataplane.contract.fields import DESTINATION, SOURCE, TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Nfproto
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import Site
@@ -114,7 +114,7 @@ def misfits(held: HeldTable, wanted: Table, site: Site) -> list[str]:
 def counters_of(decision: Decision, ifname: str) -> tuple[str, ...]:
     """Return the counters that count a packet with that decision at that interface's ENI, in order."""
     if decision.would is not None:
-        return audited_at(ifname, decision.would), counter_name(decision)
+        return name_audited_at(ifname, decision.would), counter_name(decision)
     dropped = (eni_counter(decision.direction, ifname),) if decision.verdict is Verdict.DROP else ()
     return (counter_name(decision), *dropped)
 

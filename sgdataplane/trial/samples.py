@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sgdataplane.contract.counters import TRIAL_GROUP
-from sgdataplane.contract.names import logged_counter
+from sgdataplane.contract.names import find_logged_counter
 from sgdataplane.contract.sites import ARRIVING, Site
 from sgdataplane.host import netns
 from sgdataplane.host.nflog import Logged, Nflog
@@ -120,7 +120,7 @@ class SampleListener:
         `now` is in seconds since 1970, for packets without a time.
         """
         for entry in self._log.read():
-            counter, end = logged_counter(entry.prefix), self._end(entry)
+            counter, end = find_logged_counter(entry.prefix), self._end(entry)
             if counter is not None and end is not None:
                 yield Sample(counter, str(end), entry.seconds or now)
 

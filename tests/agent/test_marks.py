@@ -84,7 +84,7 @@ def hosting(bench: Bench, folder: Path) -> Iterator[Host]:
 
 def accepted(epoch: int) -> int:
     """A mark that both sides have accepted in that epoch, for no ENI of ours."""
-    return sum(HOST.marks.accepted(side, epoch, 2047) for side in Direction)
+    return sum(HOST.marks.encode_acceptance(side, epoch, 2047) for side in Direction)
 
 
 def carried(namespace: str) -> set[int]:
@@ -193,7 +193,9 @@ def test_first_policy_waits_for_no_session_and_none_passes_by_a_mark_of_before(
 ) -> None:
     """Instance placement: many sessions carry any marks, when there is no policy yet."""
     namespace = attached.pair["instance"]
-    fill_many(namespace, MANY, mark=sum(INSTANCE.marks.accepted(side, n, 1) for n, side in enumerate(Direction, 1)))
+    fill_many(
+        namespace, MANY, mark=sum(INSTANCE.marks.encode_acceptance(side, n, 1) for n, side in enumerate(Direction, 1))
+    )
     agent.start()
     assert "marks of unknown policies" in agent.log.read_text("utf-8"), "it is told"
     wait_until(lambda: agent.epoch() == 2 and agent.status()["healthy"])

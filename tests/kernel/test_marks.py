@@ -23,7 +23,7 @@ MANY = 3000
 
 
 def both(epoch: int) -> int:
-    return sum(HOST.marks.accepted(side, epoch, 9) for side in Direction)
+    return sum(HOST.marks.encode_acceptance(side, epoch, 9) for side in Direction)
 
 
 @pytest.fixture

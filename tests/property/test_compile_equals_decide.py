@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.contract.counters import audited_at, counter_name, eni_counter
+from sgdataplane.contract.counters import counter_name, eni_counter, name_audited_at
 from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.contract.tables import AUDITED, accept_name, refuse_name
 from sgdataplane.model.always import is_dhcp, is_discovery_type
@@ -46,7 +46,7 @@ def check_told(outcome: PacketOutcome, packet: Packet, decision: Decision, ifnam
     """Counted by cause; what is dropped by ENI, too, and told to whoever listens. So is what an ENI in audit mode lets
     pass."""
     if decision.would is not None:
-        assert outcome.counters == [audited_at(ifname, decision.would), counter_name(decision)], (packet, outcome)
+        assert outcome.counters == [name_audited_at(ifname, decision.would), counter_name(decision)], (packet, outcome)
         assert outcome.logs == [counter_name(decision)], (packet, outcome)
         return
     counter, *others = outcome.counters
@@ -81,10 +81,10 @@ def check_approval(hook: Direction, outcome: PacketOutcome) -> None:
 def check_reply(table: Table, ifname: str, packet: Packet, decision: Decision) -> None:
     """A session of an earlier epoch is judged again by its reply, from the reply's own header."""
     slot = 1 + int(ifname.removeprefix("eth"))
-    mark = INSTANCE.marks.accepted(packet.direction, EPOCH - 1, slot)
+    mark = INSTANCE.marks.encode_acceptance(packet.direction, EPOCH - 1, slot)
     outcome = run(table, packet.direction.other.value, wire.reply(packet, ifname, mark))
     assert outcome.verdict.value == decision.verdict.value, (packet, decision, outcome)
-    accepted = INSTANCE.marks.accepted(packet.direction, EPOCH, slot)
+    accepted = INSTANCE.marks.encode_acceptance(packet.direction, EPOCH, slot)
     assert outcome.mark == (accepted if decision.verdict is Verdict.ACCEPT else 0), (packet, outcome)
     check_approval(packet.direction.other, outcome)
 

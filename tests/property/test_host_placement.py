@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.contract.counters import fixed_counter
+from sgdataplane.contract.counters import name_fixed_counter
 from sgdataplane.contract.fields import CtState, Field
 from sgdataplane.contract.sites import HOST
 from sgdataplane.enforce import Desired, build
@@ -84,10 +84,12 @@ def check_opening(vpc: Vpc, packet: Packet, mark: int = 0) -> int:
 def check_reply(vpc: Vpc, packet: Packet, verdict: Verdict) -> None:
     """A session of an earlier epoch is judged again by its reply, from the reply's own header."""
     slot, side = vpc.slot(packet.eni_id), packet.direction
-    fields = wire.reply(packet, vpc.ifname(packet.eni_id), HOST.marks.accepted(side, EPOCH - 1, slot), Placement.HOST)
+    fields = wire.reply(
+        packet, vpc.ifname(packet.eni_id), HOST.marks.encode_acceptance(side, EPOCH - 1, slot), Placement.HOST
+    )
     outcome = run(vpc.table, side.other.value, fields)
     assert outcome.verdict.value == verdict.value, (packet, outcome)
-    assert outcome.mark == (HOST.marks.accepted(side, EPOCH, slot) if verdict is Verdict.ACCEPT else 0)
+    assert outcome.mark == (HOST.marks.encode_acceptance(side, EPOCH, slot) if verdict is Verdict.ACCEPT else 0)
 
 
 def neighbours(vpc: Vpc, packet: Packet) -> Iterator[tuple[Eni, Packet]]:
@@ -107,7 +109,7 @@ def check_way(vpc: Vpc, packet: Packet, receiver: Eni) -> bool:
     )
     both = check_opening(vpc, there, mark)
     halves = ((OUT, vpc.slot(packet.eni_id)), (IN, vpc.slot(there.eni_id)))
-    is_accepted = both == sum(HOST.marks.accepted(side, EPOCH, slot) for side, slot in halves)
+    is_accepted = both == sum(HOST.marks.encode_acceptance(side, EPOCH, slot) for side, slot in halves)
     if not is_accepted or is_discovery_type(packet) or is_dhcp(vpc.state.eni[packet.eni_id], packet, vpc.options):
         return False
     for way in (packet, there):
@@ -146,7 +148,7 @@ def test_what_comes_by_an_uplink_passes_unless_it_says_it_is_from_here() -> None
     base |= {Field.L4PROTO: 17, Field.IP_DADDR: 1, Field.CT_DIRECTION: 0}
     own = vpc.state.network_interfaces[0].addresses[0].value
     spoofed = run(vpc.table, "egress", {**base, Field.IP_SADDR: own})
-    assert (spoofed.verdict.value, spoofed.counters) == ("drop", [fixed_counter(OUT, "spoofed")])
+    assert (spoofed.verdict.value, spoofed.counters) == ("drop", [name_fixed_counter(OUT, "spoofed")])
     assert run(vpc.table, "egress", {**base, Field.IP_SADDR: own + 77}).verdict.value == "accept"
     unknown = run(vpc.table, "egress", {**base, Field.IIFNAME: "veth7", Field.IP_SADDR: own + 77})
-    assert (unknown.verdict.value, unknown.counters) == ("drop", [fixed_counter(OUT, "unknown-interface")])
+    assert (unknown.verdict.value, unknown.counters) == ("drop", [name_fixed_counter(OUT, "unknown-interface")])

@@ -64,7 +64,7 @@ class Place:
     def accepted(self, side: Direction, eni_id: str) -> int:
         """The mark of a session that this side of the ENI accepts."""
         marks, ifnames = SITES[self.desired.placement].marks, self.desired.interfaces
-        return marks.accepted(side, EPOCH, marks.slots(ifnames.values())[ifnames[eni_id]])
+        return marks.encode_acceptance(side, EPOCH, marks.slots(ifnames.values())[ifnames[eni_id]])
 
     def is_leaving(self, side: Direction) -> bool:
         return (side is OUT) is (self.desired.placement is Placement.INSTANCE)

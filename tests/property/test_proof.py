@@ -129,7 +129,7 @@ def test_the_specification_is_decide(shard: int, states: int) -> None:
             ifname = namespace.wanted.interfaces[packet.eni_id]
             opening = wire.opening(packet, ifname)
             fate = check_fate(namespace, packet, packet.direction, opening)
-            mark = INSTANCE.marks.accepted(packet.direction, EPOCH - 1, 1)
+            mark = INSTANCE.marks.encode_acceptance(packet.direction, EPOCH - 1, 1)
             reply = wire.reply(packet, ifname, mark)
             for hook, fields, wanted_fate in (
                 (packet.direction, opening, fate),

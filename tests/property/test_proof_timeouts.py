@@ -135,7 +135,7 @@ ACCEPTED_BY = ((Direction.EGRESS, "eth4"), (Direction.INGRESS, "eth2"))
 def test_a_packet_of_an_established_session_passes_none(leaves_by: str) -> None:
     table, marks = compiled(specification_of(FEW, Placement.HOST)), HOST.marks
     slots = marks.slots(f"eth{number}" for number, _ in enumerate(FEW, 1))
-    sent_by, got_by = (marks.accepted(side, FIRST_EPOCH, slots[ifname]) for side, ifname in ACCEPTED_BY)
+    sent_by, got_by = (marks.encode_acceptance(side, FIRST_EPOCH, slots[ifname]) for side, ifname in ACCEPTED_BY)
     sent = {**packet(Family.IPV4, UDP, 4, 2), Field.CT_STATE: CtState.ESTABLISHED, Field.CT_MARK: sent_by | got_by}
     assert policies_set(table, sent, "eth4", leaves_by) == []
 

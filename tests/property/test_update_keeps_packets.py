@@ -113,7 +113,7 @@ def a_mark(
     """What that side's half of a session's mark holds. `in_force`: the epoch at each slot."""
     slot = chance.choice([*in_force])
     epoch = in_force[slot]
-    return layout.accepted(side, chance.choice((0, max(epoch - 1, 0), epoch if is_accepted else 0)), slot)
+    return layout.encode_acceptance(side, chance.choice((0, max(epoch - 1, 0), epoch if is_accepted else 0)), slot)
 
 
 def verdict(table: Table, hook: str, fields: Mapping[Field, Key]) -> VerdictKind:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.contract.counters import audited_at, counter_name
+from sgdataplane.contract.counters import counter_name, name_audited_at
 from sgdataplane.lab.expect import packet_at
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.matrix import matrix_probes, probe_all
@@ -95,7 +95,7 @@ def counted(lab: Lab, enforced: CloudState) -> Refusals:
         assert not {counter_name(decision) for decision in every} & hits.keys()
         for eni_id, ifname in place.desired.interfaces.items():
             for decision in refusing(enforced, eni_id):
-                found[eni_id, decision] += hits.pop(audited_at(ifname, decision), 0)
+                found[eni_id, decision] += hits.pop(name_audited_at(ifname, decision), 0)
         assert not [name for name in hits if name.startswith("audited-by")]
     return +found
 

@@ -50,7 +50,7 @@ def test_ten_times_as_many_sessions_take_ten_times_as_long(
         (entry,) = (entry for entry in running.enforced if "eni-a" in entry.desired.interfaces)
         many = [SessionTuple(TCP, Address(32, first + n), local, 1024 + n % 60000, ports[n % 3]) for n in range(count)]
         marks, ifnames = SITES[entry.desired.placement].marks, entry.desired.interfaces
-        mark = marks.accepted(Direction.INGRESS, 1, marks.slots(ifnames.values())[ifnames["eni-a"]])
+        mark = marks.encode_acceptance(Direction.INGRESS, 1, marks.slots(ifnames.values())[ifnames["eni-a"]])
         fill(entry.netns, many[: count // 10], mark)
         begin = time.process_time()
         said(capsys, lab_name, *ALL), sessions(capsys, lab_name)

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from sgdataplane.contract.counters import audited_at, audited_of
+from sgdataplane.contract.counters import name_audited_at, name_audited_of
 from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import AUDIT, AUDITED, AUDITS, audit_name, audited_enis_name
+from sgdataplane.contract.tables import AUDIT, AUDITED, AUDITS, audit_name, name_audited_enis_map
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.semantics import ordered_candidates
 from sgdataplane.model.state import Eni
@@ -29,7 +29,7 @@ from sgdataplane.proof.spec.specification import Namespace
 from sgdataplane.proof.walk.ranks import Winners, outcomes
 from sgdataplane.proof.walk.structure import Structure
 
-OWN_MAPS = frozenset({AUDITED, AUDITS, *map(audited_enis_name, Direction)})
+OWN_MAPS = frozenset({AUDITED, AUDITS, *map(name_audited_enis_map, Direction)})
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class AuditCheck:
             if chains.get(name) is None or chains[name].rules != _rules(site, hook):
                 yield f"chain {name} doesn't count by ENI and lead each rank on, or does more"
             leads: dict[MapKey, object] = {ifname: jump(name) for ifname in audited}
-            if not _holds(maps[audited_enis_name(hook)], leads, KeyType.IFNAME):
-                yield f"map {audited_enis_name(hook)} doesn't name the interfaces of exactly the ENIs in audit mode"
+            if not _holds(maps[name_audited_enis_map(hook)], leads, KeyType.IFNAME):
+                yield f"map {name_audited_enis_map(hook)} doesn't name the interfaces of exactly the ENIs in audit mode"
         yield from self._wrong_leaves()
         counted = dict(self._counted(audited))
         if not _holds(maps[AUDITED], counted, KeyType.CLASSID_IFNAME, KeyType.COUNTER):
@@ -124,7 +124,7 @@ class AuditCheck:
         """Yield the elements that the map of audit counters must hold: (rank, interface) and the counter."""
         for ifname, eni in audited.items():
             for rank, decision in self._refusals_of(eni).items():
-                yield (rank, ifname), Count(audited_at(ifname, decision))
+                yield (rank, ifname), Count(name_audited_at(ifname, decision))
 
     def _refusals_of(self, eni: Eni) -> Mapping[int, Decision]:
         """Return the decisions that may refuse packets of an ENI, by rank.
@@ -145,7 +145,7 @@ class AuditCheck:
 
         The walk of the gate doesn't follow jumps to audit chains, so they are looked for here.
         """
-        asking = {hook.value: {audited_enis_name(hook)} for hook in Direction}
+        asking = {hook.value: {name_audited_enis_map(hook)} for hook in Direction}
         asking |= {audit_name(hook): {AUDITED, AUDITS} for hook in Direction}
         for name in self.structure.changed & self.structure.facts.keys():
             facts = self.structure.facts[name]
@@ -177,4 +177,4 @@ def _accepting(outcome: Outcome | None) -> Outcome | None:
     side = next((side for side in Direction if end == end_chain(side, Verdict.DROP)), None)
     if side is None or len(effects) != 1 or not isinstance(effects[0], Count):
         return None
-    return (Count(audited_of(effects[0].counter)),), end_chain(side, Verdict.ACCEPT)
+    return (Count(name_audited_of(effects[0].counter)),), end_chain(side, Verdict.ACCEPT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from sgdataplane.contract.counters import INJECTED, eni_counter, fixed_counter
+from sgdataplane.contract.counters import INJECTED, eni_counter, name_fixed_counter
 from sgdataplane.contract.fields import Field
 from sgdataplane.contract.tables import LOOPBACK, SENT
 from sgdataplane.errors import InternalError
@@ -48,7 +48,7 @@ def _packets(namespace: Namespace, table: Table) -> Iterator[dict[Field, Key]]:
         found = run(table, SENT, packet)
         is_own = ifname == LOOPBACK or bool(of_socket) or (namespace.secret != 0 and mark == namespace.secret)
         dropped = [eni_counter(Direction.INGRESS, ifname)] if ifname in namespace.enis else []
-        counters = [] if is_own else [fixed_counter(Direction.INGRESS, INJECTED), *dropped]
+        counters = [] if is_own else [name_fixed_counter(Direction.INGRESS, INJECTED), *dropped]
         verdict = VerdictKind.ACCEPT if is_own else VerdictKind.DROP
         if (found.verdict, list(found.counters), found.packet_mark) != (verdict, counters, mark):
             yield packet

@@ -19,7 +19,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import product
 
-from sgdataplane.contract.counters import fixed_counter
+from sgdataplane.contract.counters import name_fixed_counter
 from sgdataplane.contract.fields import NFPROTO, CtDirection, CtState, Field
 from sgdataplane.contract.tables import DELIVERED, LOOPBACK, pass_name
 from sgdataplane.model.state import ConnectionTracking
@@ -52,7 +52,7 @@ from sgdataplane.proof.spec.specification import Namespace
 from sgdataplane.proof.walk.step import TIMEOUTS
 
 ASKED = (Field.NFPROTO, Field.L4PROTO, Field.IIFNAME, Field.CT_STATE)
-ALWAYS = {Count(fixed_counter(hook, "always")) for hook in Direction}
+ALWAYS = {Count(name_fixed_counter(hook, "always")) for hook in Direction}
 PASSES = (ACCEPT, *(goto(pass_name(hook)) for hook in Direction))
 # Only TCP and UDP have timeouts. A session's first packet has mark 0, or the mark of the session that it is related to.
 OPENING: Mapping[Field, Key | None] = {

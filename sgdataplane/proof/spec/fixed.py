@@ -368,7 +368,7 @@ def end_clauses(link: EniAtHook, side: Direction, verdict: Verdict) -> Iterator[
     if link.family is Family.IPV6:
         yield FixedClause((rest, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
     yield FixedClause((rest, verdict.value), (IS_RELATED, IS_ICMP), f"{verdict.value}, no mark")
-    value = link.site.marks.accepted(side, link.epoch, link.own.slot) if is_accept else 0
+    value = link.site.marks.encode_acceptance(side, link.epoch, link.own.slot) if is_accept else 0
     mark = SetMark(other_half(side), value)
     yield FixedClause(((mark, *rest), verdict.value), (), f"{verdict.value}, and mark the session so")
 
@@ -420,7 +420,7 @@ def renamed(common: Common, one: Own, other: Own) -> tuple[dict[Effect, Effect],
     effects: list[tuple[Effect, Effect]] = []
     values: list[tuple[tuple[int | None, Range], tuple[int | None, Range]]] = []
     for side in Direction:
-        accepted = [marks.accepted(side, epoch, of.slot) for of in pair]
+        accepted = [marks.encode_acceptance(side, epoch, of.slot) for of in pair]
         effects.append(_two(Count(eni_counter(side, of.ifname)) for of in pair))
         effects.append(_two(SetMark(other_half(side), value) for value in accepted))
         values.append(_two((HALF[side], Range.of(value)) for value in accepted))

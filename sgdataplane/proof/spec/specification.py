@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sgdataplane.contract.counters import audited_at, audited_counter
+from sgdataplane.contract.counters import name_audited_at, name_audited_counter
 from sgdataplane.contract.fields import Field
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
@@ -216,7 +216,7 @@ class Namespace:
         """Return the effects on a packet with that decision, and the end that it comes to."""
         if decision.would is None:
             return expected(decision)
-        counters = audited_at(link.own.ifname, decision.would), audited_counter(decision.would)
+        counters = name_audited_at(link.own.ifname, decision.would), name_audited_counter(decision.would)
         return tuple(map(Count, counters)), end_chain(decision.direction, decision.verdict)
 
 

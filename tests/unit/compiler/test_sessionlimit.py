@@ -78,13 +78,13 @@ def test_what_the_rules_refuse_never_meets_the_limit(hook: Direction) -> None:
 def test_a_session_that_an_earlier_epoch_accepted_never_pays(hook: Direction, state: CtState) -> None:
     """Its mark says so, also if nobody has answered yet."""
     slot = HOST.marks.slots(("host-a", "host-b"))["host-a"]
-    mark = HOST.marks.accepted(hook, 7, slot)
+    mark = HOST.marks.encode_acceptance(hook, 7, slot)
     found = run(table(), hook.value, packet(hook, OPENING[hook], CT_STATE=state, CT_MARK=mark), is_flood=True)
     assert found.verdict is VerdictKind.ACCEPT
 
 
 def test_a_session_between_two_enis_is_its_openers() -> None:
-    mark = HOST.marks.accepted(Direction.EGRESS, 1, HOST.marks.slots(("host-a", "host-b"))["host-b"])
+    mark = HOST.marks.encode_acceptance(Direction.EGRESS, 1, HOST.marks.slots(("host-a", "host-b"))["host-b"])
     between = packet(Direction.INGRESS, 22, IP_SADDR=0x0A000002, IIFNAME="host-b", CT_MARK=mark)
     assert run(table(), "ingress", between, is_flood=True).verdict is VerdictKind.ACCEPT
     outside = packet(Direction.INGRESS, 22)

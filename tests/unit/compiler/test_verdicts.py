@@ -48,7 +48,7 @@ def table(enis_besides: int = 0) -> Table:
 
 
 def mark(side: Direction, epoch: int = EPOCH, slot: int = 1) -> int:
-    return INSTANCE.marks.accepted(side, epoch, slot)
+    return INSTANCE.marks.encode_acceptance(side, epoch, slot)
 
 
 def packet(hook: Direction, ifname: str, **fields: Key) -> dict[Field, Key]:

@@ -13,8 +13,8 @@ from sgdataplane.contract.counters import (
     counter_name,
     eni_counter,
     fence_counter,
-    fenced_counter,
-    fixed_counter,
+    name_fenced_counter,
+    name_fixed_counter,
 )
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
 from sgdataplane.net.values import Direction, Verdict
@@ -37,12 +37,12 @@ def test_a_counter_is_named_after_what_decided(decision: Decision, name: str) ->
 
 
 def test_every_counter_has_a_name_of_its_own_that_can_be_said() -> None:
-    found = [fixed_counter(side, cause) for side in Direction for cause in CAUSES]
+    found = [name_fixed_counter(side, cause) for side in Direction for cause in CAUSES]
     found += [
         *map(fence_counter, FENCE_CAUSES),
-        fenced_counter("eth0"),
+        name_fenced_counter("eth0"),
         *(eni_counter(side, "eth0") for side in Direction),
     ]
     assert len(set(found)) == len(found)
-    assert [names.checked(name) for name in found] == found
+    assert [names.check_name(name) for name in found] == found
     assert set(PASSING) <= set(CAUSES)

@@ -17,7 +17,7 @@ def last_slot(marks: MarkLayout) -> int:
 
 @LAYOUTS
 def test_halves_and_fields_of_the_mark_do_not_touch(marks: MarkLayout) -> None:
-    whole = [marks.accepted(side, marks.last_epoch, last_slot(marks)) for side in Direction]
+    whole = [marks.encode_acceptance(side, marks.last_epoch, last_slot(marks)) for side in Direction]
     assert [value & HALF[side] for side, value in zip(Direction, whole, strict=True)] == whole
     assert sum(whole) == 0xFFFFFFFF
     slots = [marks.slot(side, last_slot(marks)) for side in Direction]
@@ -27,7 +27,7 @@ def test_halves_and_fields_of_the_mark_do_not_touch(marks: MarkLayout) -> None:
 @LAYOUTS
 @pytest.mark.parametrize("side", Direction)
 def test_what_is_written_is_read_back(marks: MarkLayout, side: Direction) -> None:
-    mark = marks.accepted(side, marks.last_epoch, 1)
+    mark = marks.encode_acceptance(side, marks.last_epoch, 1)
     assert marks.parts(side, mark) == (marks.last_epoch, 1)
     assert marks.parts(side.other, mark) == (0, 0), "nobody accepted it"
     assert mark & other_half(side) == 0

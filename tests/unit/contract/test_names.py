@@ -15,32 +15,32 @@ ODD_INTERFACES = ["", "eth0:1", "a b", 'a"', "a;b", "-a", ".", "a\\", "\u00e9", 
 
 @pytest.mark.parametrize("name", OURS)
 def test_names_as_we_make_them_are_said_and_kept(name: str) -> None:
-    assert names.checked(name) == name
+    assert names.check_name(name) == name
     assert names.recognize(name.encode() + b"\0") == name
 
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_no_other_is_said_or_kept(name: str) -> None:
     with pytest.raises(InternalError, match="no name of ours"):
-        names.checked(name)
+        names.check_name(name)
     assert names.recognize(name.encode() + b"\0") is None
 
 
 @pytest.mark.parametrize("name", INTERFACES)
 def test_interfaces_that_we_bind_are_said_and_kept(name: str) -> None:
-    assert names.checked_interface(name) == name
+    assert names.check_interface(name) == name
     assert names.interface(name.encode().ljust(16, b"\0")) == name
 
 
 @pytest.mark.parametrize("name", ODD_INTERFACES)
 def test_no_other_interface_is_said_or_kept(name: str) -> None:
     with pytest.raises(InternalError, match="no interface"):
-        names.checked_interface(name)
+        names.check_interface(name)
     assert names.interface(name.encode().ljust(16, b"\0")) is None
 
 
 def test_all_that_begin_so_are_said_but_never_kept() -> None:
-    assert names.checked_interface("up*") == "up*"
+    assert names.check_interface("up*") == "up*"
     assert names.interface(b"up*") is None
 
 
@@ -52,4 +52,4 @@ def test_what_is_no_ascii_is_not_kept(name: bytes) -> None:
 
 @pytest.mark.parametrize("ids", [("sg-a", "sgr-1"), ("x\ny", 'a"b'), ("\u00e9" * 90,), ("a" * 300, "b"), ("",)])
 def test_whatever_an_id_is_its_name_can_be_said(ids: tuple[str, ...]) -> None:
-    assert names.checked(names.identifier("rule", *ids))
+    assert names.check_name(names.identifier("rule", *ids))

@@ -30,7 +30,7 @@ SLOT = HOST.marks.slots(IN_ROUTER.interfaces.values())["eni-a"]
 
 
 def accepted(side: Direction, epoch: int = EPOCH) -> int:
-    return HOST.marks.accepted(side, epoch, SLOT)
+    return HOST.marks.encode_acceptance(side, epoch, SLOT)
 
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
@@ -65,5 +65,5 @@ def test_in_an_instance_only_what_is_carried_already_goes(is_carried: bool) -> N
     is_refused = _refused(IN_INSTANCE, STAMP)
     assert is_refused(replace(tracked(REFUSED), is_carried=is_carried)) == is_carried
     assert not is_refused(replace(tracked(f"{OUTSIDE}/40000 10.0.0.1/22", protocol=TCP), is_carried=True))
-    mark = INSTANCE.marks.accepted(IN, EPOCH, 1)
+    mark = INSTANCE.marks.encode_acceptance(IN, EPOCH, 1)
     assert not is_refused(replace(tracked(REFUSED, mark=mark), is_carried=True))

@@ -37,8 +37,12 @@ EPOCH = 5
 STAMP = Stamp(EPOCH, "0" * 32)
 OWNERS = Owners(STATE, INTERFACES, STAMP)
 MARKS = INSTANCE.marks
-IN_A, OUT_A, OUT_B = MARKS.accepted(IN, EPOCH, 1), MARKS.accepted(OUT, EPOCH, 1), MARKS.accepted(OUT, EPOCH, 2)
-OLD_IN_A, OLD_OUT_A = MARKS.accepted(IN, EPOCH - 1, 1), MARKS.accepted(OUT, EPOCH - 1, 1)
+IN_A, OUT_A, OUT_B = (
+    MARKS.encode_acceptance(IN, EPOCH, 1),
+    MARKS.encode_acceptance(OUT, EPOCH, 1),
+    MARKS.encode_acceptance(OUT, EPOCH, 2),
+)
+OLD_IN_A, OLD_OUT_A = MARKS.encode_acceptance(IN, EPOCH - 1, 1), MARKS.encode_acceptance(OUT, EPOCH - 1, 1)
 
 FROM_OUTSIDE, TO_OUTSIDE = "198.51.100.7/40000 10.0.0.1/22", "10.0.0.1/40000 198.51.100.7/443"
 

@@ -11,7 +11,7 @@ import pytest
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.contract.priority import CODES
-from sgdataplane.contract.tables import AUDITED, AUDITS, WINNERS, audit_name, audited_enis_name
+from sgdataplane.contract.tables import AUDITED, AUDITS, WINNERS, audit_name, name_audited_enis_map
 from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.net.values import Direction, Verdict
@@ -111,7 +111,7 @@ def audit_behind(hook: Direction) -> Table:
     """The leaf that refuses is asked first."""
 
     def change(rules: list[Rule]) -> list[Rule]:
-        place = next(i for i, entry in enumerate(rules) if asks(entry, audited_enis_name(hook)))
+        place = next(i for i, entry in enumerate(rules) if asks(entry, name_audited_enis_map(hook)))
         return [*rules[:place], rules[place + 1], rules[place], *rules[place + 2 :]]
 
     return base(hook, change)
@@ -127,15 +127,15 @@ def refusing_at_once() -> Table:
 DEFAULT, BY_RULE = leaf_of("ingress.default"), leaf_of("egress.")
 COUNT = DEFAULT.rules[0]
 MUTANTS: dict[str, Callable[[], Table]] = {
-    "no rule asks for the mode": lambda: base(IN, lambda rs: [r for r in rs if not asks(r, audited_enis_name(IN))]),
+    "no rule asks for the mode": lambda: base(IN, lambda rs: [r for r in rs if not asks(r, name_audited_enis_map(IN))]),
     "the mode is asked too late": lambda: audit_behind(OUT),
-    "an audited ENI is missing": lambda: with_map(audited_enis_name(IN), without_first),
-    "an enforced ENI is audited": lambda: with_map(audited_enis_name(OUT), with_neighbour),
+    "an audited ENI is missing": lambda: with_map(name_audited_enis_map(IN), without_first),
+    "an enforced ENI is audited": lambda: with_map(name_audited_enis_map(OUT), with_neighbour),
     "it leads to the other hook": lambda: with_map(
-        audited_enis_name(IN), lambda e: replace(e, elements=(("veth-a", jump(audit_name(OUT))),))
+        name_audited_enis_map(IN), lambda e: replace(e, elements=(("veth-a", jump(audit_name(OUT))),))
     ),
     "it doesn't come back": lambda: with_map(
-        audited_enis_name(IN), lambda e: replace(e, elements=(("veth-a", goto(audit_name(IN))),))
+        name_audited_enis_map(IN), lambda e: replace(e, elements=(("veth-a", goto(audit_name(IN))),))
     ),
     "a refusal doesn't pass": lambda: with_map(AUDITS, without_first),
     "a refusal passes as another": lambda: with_map(AUDITS, swapped),
@@ -143,7 +143,7 @@ MUTANTS: dict[str, Callable[[], Table]] = {
     "a refusal isn't counted by ENI": lambda: with_map(AUDITED, without_first),
     "a refusal is counted as another": lambda: with_map(AUDITED, swapped),
     "another ENI's is counted": lambda: with_map(AUDITED, with_neighbours_pairs),
-    "elements expire": lambda: with_map(audited_enis_name(IN), lambda e: replace(e, lifetime=1000)),
+    "elements expire": lambda: with_map(name_audited_enis_map(IN), lambda e: replace(e, lifetime=1000)),
     "it counts by the wrong interface": lambda: with_chain(
         audit_name(IN),
         rule(MapCount(Field.PACKET_PRIORITY, AUDITED, Field.IIFNAME)),
@@ -213,7 +213,7 @@ def test_the_mode_of_an_eni_is_an_element_once_another_is_audited() -> None:
     both = compiled(STATE.with_mode({"eni-b"}, Mode.AUDIT))
     assert [chain for chain in both.chains if TABLE.chain.get(chain.name) != chain] == []
     changed = {entry.name for entry in both.maps if TABLE.map.get(entry.name) != entry} - {"applied"}
-    assert changed == {AUDITED, audited_enis_name(IN), audited_enis_name(OUT)}
+    assert changed == {AUDITED, name_audited_enis_map(IN), name_audited_enis_map(OUT)}
 
 
 def test_ranks_lead_to_leaves_by_jumps() -> None:
