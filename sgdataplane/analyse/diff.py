@@ -18,7 +18,7 @@ from sgdataplane.analyse.view import Exposure, VerdictChange, View
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.options import Options
 from sgdataplane.model.pending import PendingEni
-from sgdataplane.model.state import CloudState, sharing
+from sgdataplane.model.state import CloudState, share_records
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.reach import Reach
 
@@ -48,7 +48,7 @@ class StateDiff:
         options: Options | None = None,
         pending: Iterable[PendingEni] = (),
     ) -> None:
-        after = sharing(after, before)
+        after = share_records(after, before)
         self._before, self._after = before, after
         self._pairs = Pairs(before, after, options or ON_HOSTS.options)
         self._reach = Reach(before, after)

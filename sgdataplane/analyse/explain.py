@@ -14,7 +14,7 @@ from sgdataplane.model.always import DHCP
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, Decision
 from sgdataplane.model.options import DEFAULTS, Options, Placement
-from sgdataplane.model.semantics import decide, later_candidates, ordered_candidates
+from sgdataplane.model.semantics import decide, later_candidates, order_candidates
 from sgdataplane.model.state import CloudState, Eni, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Family, PortRange, Verdict
@@ -191,7 +191,7 @@ def near_misses(state: CloudState, packet: Packet, decision: Decision, options: 
     `decision` decides the packet, and isn't fixed.
     """
     is_stronger = True
-    for candidate in ordered_candidates(state, state.eni[packet.eni_id], packet.direction, options):
+    for candidate in order_candidates(state, state.eni[packet.eni_id], packet.direction, options):
         is_stronger = is_stronger and candidate.decision != decision
         group, rule = candidate.group, candidate.rule
         if group is None or rule is None:

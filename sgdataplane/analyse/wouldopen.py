@@ -30,7 +30,7 @@ def sentences(would_open: Iterable[WouldOpen], found: Iterable[EniDiff]) -> Iter
     said = {_opened_by(change) for one in found for change in one.changes if change.is_opening}
     changes = ((one, change) for one in would_open for change in one.changes)
     told = (
-        f"{place_name(one)}: {traffic(change, one.remote)} would be accepted, by {words.ranked(change.after)}"
+        f"{place_name(one)}: {traffic(change, one.remote)} would be accepted, by {words.cite_decision(change.after)}"
         for one, change in changes
         if change.after.cause == DEFAULT or _opened_by(change) not in said
     )
@@ -61,7 +61,7 @@ def unknown_members(blind: Iterable[WouldOpen]) -> tuple[Finding, ...]:
 
 
 def _unknown(text: str, by: Decision, places: Sequence[str]) -> Finding:
-    message = f"{text} would be accepted at {words.first_of(places, NAMED)}, by {words.ranked(by)}"
+    message = f"{text} would be accepted at {words.first_of(places, NAMED)}, by {words.cite_decision(by)}"
     about = subject(security_group_id=by.security_group_id, security_group_rule_id=by.security_group_rule_id)
     return Finding("UnknownRemote", Severity.WARNING, message, about)
 

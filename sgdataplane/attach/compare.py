@@ -19,7 +19,7 @@ from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport
 from sgdataplane.host.linkentry import Link
 from sgdataplane.host.links import InterfaceAddress, Links
-from sgdataplane.model.naming import listed, look_up, names_of_enis
+from sgdataplane.model.naming import list_ids, look_up, names_of_enis
 from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup
 from sgdataplane.net.values import Address, Prefix, Verdict
 
@@ -126,7 +126,7 @@ def _guess_eni(state: CloudState, eni_id: str) -> tuple[str, ...]:
     real = {eni: names for eni, names in names_of_enis(state).items() if eni != eni_id}
     meant = look_up(eni_id, real).ids
     undo = f"`sgdp detach --eni {eni_id}`, then attach that"
-    return (f"{eni_id} is an instance's name or id, and its ENI is {listed(meant)}: {undo}",) if meant else ()
+    return (f"{eni_id} is an instance's name or id, and its ENI is {list_ids(meant)}: {undo}",) if meant else ()
 
 
 def absent(links: Iterable[Link], eni: Eni | None, binding: Binding) -> EniReport:

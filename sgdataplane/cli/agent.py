@@ -14,7 +14,7 @@ from typing import Any
 from sgdataplane.cli.nextsteps import next_steps
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.arguments import Verbs, chosen, require_root, say_choices
 from sgdataplane.terminal.output import (
     Exit,
@@ -217,5 +217,5 @@ def _print_enis(enis: list[dict[str, Any]]) -> None:
     say_block(render_table(HEADERS, rows))
     for eni in enis:
         if eni.get("audited"):
-            passed, since = counted(eni["audited"]["packets"], "packet"), whole_seconds(eni["audited"]["since"])
+            passed, since = pluralize(eni["audited"]["packets"], "packet"), whole_seconds(eni["audited"]["since"])
             say(f"{eni['eni']} is in audit mode: {passed} passed{since and f' since {since}'} that would be dropped")

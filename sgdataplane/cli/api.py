@@ -364,6 +364,6 @@ def run_import(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"revision": revision, "imported": counts})
     else:
-        told = ", ".join(words.counted(count, NOUNS[section]) for section, count in counts.items() if count)
+        told = ", ".join(words.pluralize(count, NOUNS[section]) for section, count in counts.items() if count)
         say(f"imported {told or 'nothing'}; the store has revision {revision}")
     return Exit.DONE

@@ -12,7 +12,7 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.arguments import chosen
 from sgdataplane.terminal.output import Exit, print_json, render_table, say, say_aside, say_block, whole_seconds
 from sgdataplane.visible import json_text
@@ -77,7 +77,7 @@ def _prune(store: Store, arguments: argparse.Namespace) -> int:
         found = {"pruned": pruned.count, "up_to": pruned.last, "sha256": pruned.sha256, "revision": pruned.revision}
         print_json(found)
     elif pruned.count:
-        removed = f"{counted(pruned.count, 'record')} up to revision {pruned.last} removed"
+        removed = f"{pluralize(pruned.count, 'record')} up to revision {pruned.last} removed"
         say(f"{removed}; revision {pruned.revision} says so")
     else:
         say(f"there is no record before revision {arguments.prune_before}")
@@ -109,7 +109,7 @@ def _changed(paths: Sequence[str]) -> str:
     objects = [(_kind(path), path.partition("/")[2]) for path in paths]
     if len(objects) <= SHOWN:
         return ", ".join(f"{kind} {name}".rstrip() for kind, name in objects)
-    return ", ".join(counted(number, kind) for kind, number in Counter(kind for kind, _ in objects).items())
+    return ", ".join(pluralize(number, kind) for kind, number in Counter(kind for kind, _ in objects).items())
 
 
 def _kind(path: str) -> str:

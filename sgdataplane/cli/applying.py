@@ -30,7 +30,7 @@ from sgdataplane.daemon.pastpolicies import PastPolicies
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.output import Exit, complain, say, say_aside
 from sgdataplane.terminal.progress import Progress
 
@@ -74,7 +74,7 @@ def say_change(before: Before, after: CloudState, bindings: Iterable[Binding], o
     there = of_bindings(tuple(bindings), before.state, options)
     here = {eni_id for scope in there.all for eni_id in scope.interfaces}
     concerned = here & {one.eni_id for one in found.enis}
-    say(f"changes the policy of {len(concerned):,} of {counted(len(here), 'attached ENI')}")
+    say(f"changes the policy of {len(concerned):,} of {pluralize(len(here), 'attached ENI')}")
     EndingSessions(endings_there(there, diff, found.changes)).say(is_always=True)
 
 

@@ -29,7 +29,7 @@ from sgdataplane.daemon.lookup import attached_eni, resolve_eni_id
 from sgdataplane.errors import ConfigError
 from sgdataplane.model.modes import Mode
 from sgdataplane.model.naming import eni_of
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.arguments import (
     ENI_HELP,
     Parser,
@@ -171,7 +171,7 @@ def _consequence(done: Detached, rules: str) -> str:
     if done.binding.host_end is not None:
         return f"its host end is {done.binding.host_end.home_ifname} again, where it was before, and down"
     if rules == "kept":
-        others, ifname = counted(done.others, "other ENI"), done.binding.ifname
+        others, ifname = pluralize(done.others, "other ENI"), done.binding.ifname
         return f"the rules there stay, for {others}; from the next `sgdp apply` on, {ifname} passes nothing"
     return "sgdataplane's rules are removed there, so nothing is filtered any more"
 
@@ -179,7 +179,7 @@ def _consequence(done: Detached, rules: str) -> str:
 def _cleared(bindings: int) -> str:
     if not bindings:
         return "nothing was attached here"
-    return f"detached {counted(bindings, 'ENI')} and removed sgdataplane's rules there"
+    return f"detached {pluralize(bindings, 'ENI')} and removed sgdataplane's rules there"
 
 
 def run_clear(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS
 from sgdataplane.model.decision import RULE
 from sgdataplane.model.state import GroupRef, PrefixListRef
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import Table
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         files[f"{each.name}.{SUFFIXES[arguments.stage]}"] = f"{head}\n{text}"
     if arguments.output is not None:
         write_folder(files, arguments.output)
-        say(f"{arguments.output}: {counted(len(files), 'file')}")
+        say(f"{arguments.output}: {pluralize(len(files), 'file')}")
     return Exit.DONE
 
 
@@ -149,8 +149,8 @@ def _count(found: Collection[RemoteAddresses]) -> str:
     """Say how many addresses and prefixes a group or prefix list stands for."""
     addresses = sum(len(one.singles) for one in found)
     prefixes = sum(len(one.ranges) for one in found)
-    parts = [counted(addresses, "address", "es")] if addresses else []
-    parts += [counted(prefixes, "prefix", "es")] if prefixes else []
+    parts = [pluralize(addresses, "address", "es")] if addresses else []
+    parts += [pluralize(prefixes, "prefix", "es")] if prefixes else []
     return ", ".join(parts) or "nobody"
 
 

@@ -22,7 +22,7 @@ from sgdataplane.cli.times import add_since
 from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.observe.hits import decision_of, decisions, eni_of_counter, read_hits, rows
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.terminal.arguments import ENI_HELP, Verbs, require_root
@@ -183,7 +183,7 @@ def _print_audited(scopes: list[Document]) -> None:
     if rows:
         shown = len(AUDITED_HEADERS) if is_timed else -1
         say_block(render_table(AUDITED_HEADERS[:shown], [cells[:shown] for cells in table]))
-    say(f"{counted(sum(row['packets'] for row in rows), 'packet')} passed that would be dropped in mode enforce")
+    say(f"{pluralize(sum(row['packets'] for row in rows), 'packet')} passed that would be dropped in mode enforce")
 
 
 def _is_enforced(scope: Document) -> bool:
@@ -229,7 +229,7 @@ def _print_unused(document: Document) -> None:
         for entry in found
     ]
     say_block(render_table(UNUSED_HEADERS, rows))
-    say(f"{len(found)} of {counted(_total(scopes), 'rule')} never decided about a packet")
+    say(f"{len(found)} of {pluralize(_total(scopes), 'rule')} never decided about a packet")
 
 
 def _total(scopes: Iterable[Document]) -> int:

@@ -21,7 +21,7 @@ from sgdataplane.cli.inexact import add_inexact, load_as_asked
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.net.values import Direction
 from sgdataplane.policy.dimensions import (
     FURTHER,
@@ -242,7 +242,7 @@ def summary(result: Difference) -> str:
     """Return how many changes there are of each kind, in one line."""
     changes = [change for one in result.enis for change in one.changes]
     opening = sum(change.is_opening for change in changes)
-    changed = f"{counted(len(changes), 'change')} at {counted(len(result.enis), 'ENI')}"
+    changed = f"{pluralize(len(changes), 'change')} at {pluralize(len(result.enis), 'ENI')}"
     text = f"{changed}: {opening:,} open, {len(changes) - opening:,} close" if changes else "no change at any ENI"
     counts = {
         "would open at ENIs that aren't there": sum(not e.is_there for e in result.would_open for _ in e.changes),
@@ -266,8 +266,8 @@ def row_of(change: VerdictChange) -> tuple[str, ...]:
         cell(change, PROTOCOL),
         cell(change, PORT, *FURTHER),
         cell(change, REMOTE, LOCAL),
-        words.ranked(change.before),
-        words.ranked(change.after),
+        words.cite_decision(change.before),
+        words.cite_decision(change.after),
     )
 
 
@@ -317,7 +317,7 @@ def fitting(blocks: list[str], more: Iterable[tuple[str, int]]) -> list[str]:
         else:
             left += size
     if left:
-        kept.append(f"{counted(left, 'more row')} would make this too long; `sgdp diff` prints them.")
+        kept.append(f"{pluralize(left, 'more row')} would make this too long; `sgdp diff` prints them.")
     return kept
 
 

@@ -55,5 +55,5 @@ class EndingSessions:
 def _row(session: Session, line: TrialLine) -> tuple[str, ...]:
     direction = "" if session.direction is None else session.direction.value
     ends = endpoint(session.remote, session.remote_port), endpoint(session.local, session.local_port)
-    after = words.ranked(line.change.after)
+    after = words.cite_decision(line.change.after)
     return session.eni_id, direction, str(Protocol(session.protocol)), *ends, session.state, after

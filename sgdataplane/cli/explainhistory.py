@@ -89,7 +89,7 @@ def say_past(past: Past, ends: Sequence[Explanation]) -> None:
 def _sentence(row: HistoryRow) -> str:
     """Return a row as a sentence."""
     fate, count = row.key.fate, row.count
-    what = words.counted(count.packets, "session" if fate is not Fate.DROP else "packet")
+    what = words.pluralize(count.packets, "session" if fate is not Fate.DROP else "packet")
     about = f"{'at least ' if count.is_sampled else ''}{what}"
     merged = f", among others, as it was merged to {row.key.end}" if count.is_merged else ""
     verdict = paint_verdict("drop" if fate is Fate.DROP else "accept")

@@ -55,7 +55,7 @@ def _say_few(end: Explanation) -> None:
     nearly = [miss for miss in end.near_misses if miss.would_decide and _differs(miss, end.decision)]
     for miss in nearly[:FEW]:
         asked = f"asks for {miss.dimension.title} {miss.asked}, not {miss.found}"
-        say_hanging(NEARLY, f"{miss.decision.verdict.value}, rule {words.ranked(miss.decision)}, which {asked}")
+        say_hanging(NEARLY, f"{miss.decision.verdict.value}, rule {words.cite_decision(miss.decision)}, which {asked}")
     left = list(_left(end, len(nearly)))
     if left:
         say(f"  --verbose shows {' and '.join(left)}")

@@ -31,7 +31,7 @@ from sgdataplane.history.read import History, HistoryQuery, opened
 from sgdataplane.history.rows import ALL_OF_ENI, ANY, Fate, FlowCount, FlowKey, HistoryRow, traffic_words
 from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Protocol
 from sgdataplane.terminal.arguments import ENI_HELP, Verbs, read_limit, require_root
 from sgdataplane.terminal.files import require_writable, write
@@ -214,7 +214,7 @@ def _say(document: Document, coverage: Coverage) -> None:
     else:
         say_aside(NOTHING)
     if document["more"]:
-        say_aside(f"{counted(len(rows), 'row')} shown, there are more: --limit, --eni, --by or a shorter time")
+        say_aside(f"{pluralize(len(rows), 'row')} shown, there are more: --limit, --eni, --by or a shorter time")
     say_coverage(coverage)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.apiclient import DONE, client_of, outcome, unenforced
-from sgdataplane.model.naming import listed, look_up
+from sgdataplane.model.naming import list_ids, look_up
 from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
 from sgdataplane.net.values import Prefix
 from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs
@@ -296,7 +296,7 @@ def the_one(name: str, things: Mapping[str, str], kind: str, unknown: str) -> st
     if len(named.ids) == 1:
         return named.ids[0]
     if named.ids:
-        raise RefusedError("InvalidParameter", f"several {kind}s are named {name}: {listed(named.ids)}")
+        raise RefusedError("InvalidParameter", f"several {kind}s are named {name}: {list_ids(named.ids)}")
     near = f"; near: {', '.join(_with_name(one, things) for one in named.near)}" if named.near else ""
     raise RefusedError(unknown, f"there is no {kind} {name}{near}")
 

@@ -24,7 +24,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.history.read import History, HistoryQuery
 from sgdataplane.history.rows import Fate, Gap
 from sgdataplane.history.span import TIME_WORDS
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.arguments import ENI_HELP, Parser, Summary, Verbs, require_root
 from sgdataplane.terminal.output import Exit, iso_time, print_json, say, say_aside, whole_seconds
 
@@ -103,7 +103,7 @@ class Coverage:
         if self.absent_s:
             yield f"nobody recorded for {self.absent_s:,} s of that time"
         if self.packets or self.sessions:
-            kinds = (counted(self.packets, "dropped packet"), counted(self.sessions, "session"))
+            kinds = (pluralize(self.packets, "dropped packet"), pluralize(self.sessions, "session"))
             yield f"{' and '.join(kinds)} came too fast to be recorded one by one: rows with ~ are samples"
             yield "--by eni and --by group have exact numbers"
         elif self.recorded_since is not None:
@@ -168,7 +168,7 @@ def run_show(arguments: argparse.Namespace) -> int:
         print_json({"path": str(path), "bytes": size, "rows": number, "recorded_since": at})
         return Exit.DONE
     begin = "nothing yet" if since is None else f"since {whole_seconds(since)}"
-    say(f"{path}: {counted(number, 'row')}, {size / 1e6:.1f} MB, {begin}")
+    say(f"{path}: {pluralize(number, 'row')}, {size / 1e6:.1f} MB, {begin}")
     return Exit.DONE
 
 
@@ -180,5 +180,5 @@ def run_forget(arguments: argparse.Namespace) -> int:
     if arguments.eni is None and arguments.before is None:
         arguments.parser.error("say what to forget: --eni, --before, or both")
     gone = forget(history_path(arguments), eni_of(arguments), arguments.before)
-    say(f"{counted(gone, 'row')} forgotten")
+    say(f"{pluralize(gone, 'row')} forgotten")
     return Exit.DONE

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sgdataplane.cli.apistore import config_of
 from sgdataplane.errors import Problem, StateFileError, Where
-from sgdataplane.model.words import counted, first_of
+from sgdataplane.model.words import first_of, pluralize
 from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs
 from sgdataplane.terminal.output import Exit, iso_time, print_json, render_table, say, say_aside, say_block, schema_hint
 
@@ -221,7 +221,7 @@ def run_forget(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"host": name, "released": forgotten.released, "instances": forgotten.instances})
         return Exit.DONE
-    released = counted(len(forgotten.released), "ENI")
+    released = pluralize(len(forgotten.released), "ENI")
     say(f"{released} of {name} released" if arguments.enis else f"{name} is forgotten, and {released} released")
     if forgotten.instances:
         tagged = first_of(forgotten.instances, SHOWN)
@@ -289,7 +289,7 @@ def _lines(answer: dict[str, Any], vpc_id: str) -> Iterator[str]:
     if not count:
         yield f"no host has an ENI of {vpc_id}" if vpc_id else "all hosts are revoked, and have no ENI"
         return
-    told = f"{len(enforced):,} of {counted(count, 'host')}" if len(enforced) < count else counted(count, "host")
+    told = f"{len(enforced):,} of {pluralize(count, 'host')}" if len(enforced) < count else pluralize(count, "host")
     yield f"revision {answer['Revision']} is in force at {told}"
     if lagging:
         yield f"not yet at {first_of(lagging, SHOWN)}"

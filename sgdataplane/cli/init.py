@@ -14,7 +14,7 @@ from pathlib import Path
 from sgdataplane.attach.containers import Running, running
 from sgdataplane.attach.suggest import eni_ids, suggested
 from sgdataplane.errors import Problem, StateFileError, Where
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.statefile import dump_native, load_text
 from sgdataplane.terminal.arguments import Verbs
 from sgdataplane.terminal.files import write_new
@@ -87,4 +87,4 @@ def of_containers(containers: Iterable[Running], name: str) -> tuple[str, str]:
         for number, eni in enumerate(eni_ids(each))
     ]
     head = HEAD.format(name=name, attach="\n".join(lines))
-    return head + dump_native(suggested(held)), counted(len(held), "container")
+    return head + dump_native(suggested(held)), pluralize(len(held), "container")

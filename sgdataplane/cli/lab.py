@@ -26,7 +26,7 @@ from sgdataplane.lab.status import Health, read_health, read_unknown_timeouts
 from sgdataplane.lab.topology import MAX_HOSTS
 from sgdataplane.model.choices import CHOICES, IN_LAB
 from sgdataplane.model.options import Placement
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.observe.capacity import UseLog, read_complaints
 from sgdataplane.terminal.arguments import (
     Parser,
@@ -184,7 +184,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     with manage.terminated_like_interrupted(), changing as progress, log_shown():
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress), choices)
     _warn_of_trackers(lab)
-    enis = counted(len(lab.state.network_interfaces), "ENI")
+    enis = pluralize(len(lab.state.network_interfaces), "ENI")
     say(f"lab {arguments.name}: the policy is in force for {enis}{status.notes(lab)}")
     return Exit.DONE
 
@@ -207,7 +207,7 @@ def run_down(arguments: argparse.Namespace) -> int:
     with manage.terminated_like_interrupted():
         removed = manage.down(name)
     if removed:
-        say(f"lab {name}: removed {counted(len(removed), 'namespace')} and all links")
+        say(f"lab {name}: removed {pluralize(len(removed), 'namespace')} and all links")
     else:
         say(f"lab {name}: there was nothing to remove")
     return Exit.DONE

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sgdataplane.errors import HostError
 from sgdataplane.lab import manage
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.anywhere import extra
 from sgdataplane.terminal.arguments import Parser, choices_of, chosen, read_for
 from sgdataplane.terminal.output import Exit, say, say_aside, warn
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         from sgdataplane.lab.hosts.portforwarder import forward_port
     at = read_for(arguments, lambda: listen_at(arguments.listen or LISTEN))
     with manage.terminated_like_interrupted(), suppress(KeyboardInterrupt):
-        say_aside(f"building {counted(arguments.hosts, 'host')} and their control plane")
+        say_aside(f"building {pluralize(arguments.hosts, 'host')} and their control plane")
         with hosts_lab(arguments.hosts, choices_of(arguments).placement) as lab:
             inside = lab.sandbox.namespace.netns
             with forward_port(at.host, at.port, inside, lab.api_targets) as port:

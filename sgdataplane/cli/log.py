@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     columns = columns_of(sources)
     shown_as = FORMATS.get(arguments.format) or partial(as_text, columns=columns)
     with _following(there, sources) as follow:
-        say_aside(f"listening in {words.counted(len(sources), 'namespace')}")
+        say_aside(f"listening in {words.pluralize(len(sources), 'namespace')}")
         if arguments.format == "text":
             say(columns.line(HEADERS), flush=True)
         count = 0

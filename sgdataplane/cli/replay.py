@@ -21,7 +21,7 @@ from sgdataplane.lab.replay.run import Replay
 from sgdataplane.lab.replay.stage import built_lab, own_name
 from sgdataplane.model import words
 from sgdataplane.model.choices import IN_LAB, JUDGING
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.report.render import render_page
 from sgdataplane.terminal.arguments import (
     NODE_HELP,
@@ -149,13 +149,13 @@ def _as_text(arguments: argparse.Namespace, reports: list[Report]) -> Iterator[s
 
 def _replay_lines(report: Report) -> Iterator[str]:
     """Yield the lines about one replay."""
-    yield f"{counted(report.read, 'packet')} read, {report.sent:,} sent in {report.seconds:.1f} s"
+    yield f"{pluralize(report.read, 'packet')} read, {report.sent:,} sent in {report.seconds:.1f} s"
     if report.cut:
         yield paint("note:", "yellow") + f" {report.cut}; what came before it was replayed"
     if report.time_scale != 1.0:
         yield paint("note:", "yellow") + f" all session timeouts of this lab are multiplied by {report.time_scale:g}"
     if report.filled:
-        yield f"{counted(report.filled, 'packet')} captured in part and filled up with zeros"
+        yield f"{pluralize(report.filled, 'packet')} captured in part and filled up with zeros"
     yield from _left_out(report)
     yield from _mapping(report)
     yield ""
@@ -165,7 +165,7 @@ def _replay_lines(report: Report) -> Iterator[str]:
 def _left_out(report: Report) -> Iterator[str]:
     for entry in report.left_out.values():
         first = f"packet {entry.first}"
-        which = first if entry.packets == 1 else f"{counted(entry.packets, 'packet')}, the first is {first}"
+        which = first if entry.packets == 1 else f"{pluralize(entry.packets, 'packet')}, the first is {first}"
         yield f"left out: {which} ({entry.reason})"
 
 
@@ -174,7 +174,7 @@ def _mapping(report: Report) -> Iterator[str]:
         yield f"{address} is {node}" + ("" if own == address else f", as {own}")
     yield from _more(len(report.mapped), "addresses")
     if report.outside:
-        yield f"{counted(report.outside, 'address', 'es')} outside every VPC, unchanged"
+        yield f"{pluralize(report.outside, 'address', 'es')} outside every VPC, unchanged"
 
 
 def _flows(report: Report) -> Iterator[str]:
@@ -184,20 +184,20 @@ def _flows(report: Report) -> Iterator[str]:
     yield from _more(len(rows), "flows")
     if report.rest.packets:
         rest = report.rest
-        counts = f"{counted(rest.packets, 'packet')}, {rest.delivered} delivered, {rest.expected} expected"
+        counts = f"{pluralize(rest.packets, 'packet')}, {rest.delivered} delivered, {rest.expected} expected"
         yield f"all other flows: {counts}"
     for flow in rows[:SHOWN]:
         if flow.problem:
             yield paint("disagreement:", "red") + f" {flow.name}: {flow.problem}"
     if report.strangers:
-        strangers = counted(report.strangers, "packet")
+        strangers = pluralize(report.strangers, "packet")
         yield paint("disagreement:", "red") + f" {strangers} delivered that differ from all sent"
     yield _count(report)
 
 
 def _count(report: Report) -> str:
     """Return how many flows there are, and how many disagree with the policy."""
-    count, flows = report.disagreements, counted(len(report.flows), "flow")
+    count, flows = report.disagreements, pluralize(len(report.flows), "flow")
     if not report.sent:
         return "nothing was replayed"
     verb = "disagrees" if count == 1 else "disagree"
@@ -206,7 +206,7 @@ def _count(report: Report) -> str:
 
 def _row(flow: ReplayedFlow) -> tuple[str, ...]:
     verdict = flow.decision.verdict.value
-    decided = words.ranked(flow.decision) + (f" at {flow.expectation.where}" if flow.expectation.where else "")
+    decided = words.cite_decision(flow.decision) + (f" at {flow.expectation.where}" if flow.expectation.where else "")
     return (
         flow.name,
         str(flow.packets),
@@ -224,7 +224,7 @@ def _changes(found: list[FlowChange]) -> Iterator[str]:
         return
     yield from render_table(CHANGE_HEADERS, (_change_row(change) for change in found[:SHOWN])).split("\n")
     yield from _more(len(found), "flows")
-    yield f"{counted(len(found), 'flow')} {'is' if len(found) == 1 else 'are'} treated differently"
+    yield f"{pluralize(len(found), 'flow')} {'is' if len(found) == 1 else 'are'} treated differently"
 
 
 def _change_row(change: FlowChange) -> tuple[str, ...]:
@@ -236,8 +236,8 @@ def _change_row(change: FlowChange) -> tuple[str, ...]:
         str(flow.packets),
         str(before.delivered) if before else "-",
         str(after.delivered) if after else "-",
-        words.ranked(before.decision) if before else "left out",
-        words.ranked(after.decision) if after else "left out",
+        words.cite_decision(before.decision) if before else "left out",
+        words.cite_decision(after.decision) if after else "left out",
     )
 
 

@@ -25,7 +25,7 @@ from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import of_rule
 from sgdataplane.model.state import CloudState
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.net.values import Protocol
 from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.drops import read_counters
@@ -76,7 +76,7 @@ def _in_short(state: CloudState) -> str:
         (len(state.instances), "instance"),
         (len(state.network_interfaces), "ENI"),
     )
-    return ", ".join(counted(*count) for count in counts)
+    return ", ".join(pluralize(*count) for count in counts)
 
 
 def _read_input(page: ReportPage) -> str:
@@ -166,8 +166,8 @@ def _of_host(state: CloudState, attached: Sequence[Binding], options: Options) -
                 ended += len(scope.interfaces)
             else:
                 observer.read(path, scope)
-    missing = f"; {counted(ended, 'ENI')} more ended" if ended else ""
-    where = f"at {counted(len(bindings) - ended, 'ENI')} of this state that this host has{missing}"
+    missing = f"; {pluralize(ended, 'ENI')} more ended" if ended else ""
+    where = f"at {pluralize(len(bindings) - ended, 'ENI')} of this state that this host has{missing}"
     return observer.observed(state, where)
 
 

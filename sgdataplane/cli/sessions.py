@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         if shown:
             print_table(shown, node_of, there.time_scale)
-        found_in_all = words.counted(len(ordered), "session")
+        found_in_all = words.pluralize(len(ordered), "session")
         more = "" if arguments.limit else "; --limit N lists more"
         say(found_in_all if len(shown) == len(ordered) else f"{len(shown):,} of {found_in_all}{more}")
     return Exit.DONE
@@ -307,4 +307,4 @@ def _painted(text: str) -> str:
 
 def decided_by(session: Session) -> str:
     """Say in few words what decides about the opening packet now."""
-    return "-" if session.decision is None else words.ranked(session.decision)
+    return "-" if session.decision is None else words.cite_decision(session.decision)

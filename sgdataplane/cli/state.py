@@ -16,7 +16,7 @@ from sgdataplane.cli.sarif import as_sarif, refused_as_sarif
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.state import CloudState
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile import Loaded, dump_ecs, dump_native, load_placed, near_quotas
 from sgdataplane.statefile.addressed import with_addresses
@@ -169,7 +169,7 @@ def summary(state: CloudState) -> str:
         (len(state.instances), "instance"),
         (len(state.network_interfaces), "ENI"),
     )
-    return paint("ok", "green") + ": " + ", ".join(counted(*count) for count in counts)
+    return paint("ok", "green") + ": " + ", ".join(pluralize(*count) for count in counts)
 
 
 def print_findings(findings: tuple[Finding, ...]) -> None:

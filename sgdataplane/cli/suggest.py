@@ -19,7 +19,7 @@ from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING
 from sgdataplane.model.naming import eni_of, look_up
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroupRule
-from sgdataplane.model.words import counted, first_of
+from sgdataplane.model.words import first_of, pluralize
 from sgdataplane.net.ports import Traffic
 from sgdataplane.net.values import Protocol
 from sgdataplane.statefile import dump_native
@@ -169,7 +169,7 @@ def print_suggestion(found: Suggestion, flows: tuple[SeenFlow, ...], notes: list
     """Print the rules by group, what goes, what would change, and what this can't know."""
     seen = SeenSummary.of(flows)
     enis = len({flow.eni_id for flow in flows})
-    say(f"{counted(seen.sessions, 'session')} seen at {counted(enis, 'ENI')}{_between(seen)}")
+    say(f"{pluralize(seen.sessions, 'session')} seen at {pluralize(enis, 'ENI')}{_between(seen)}")
     say("(a session between two ENIs is seen at both)")
     old = [one for one in found.rules if not one.is_new]
     for group_id, rules in groupby(old, key=lambda one: one.group_id):
@@ -286,7 +286,7 @@ def _refused_row(one: RefusedFlow) -> tuple[str, ...]:
         f"{Protocol(packet.protocol)}{port}",
         str(packet.remote),
         f"{one.flow.sessions:,}",
-        words.ranked(one.decision),
+        words.cite_decision(one.decision),
     )
 
 
@@ -304,7 +304,7 @@ def _unknown(found: Suggestion, seen: SeenSummary, notes: list[str]) -> Iterator
     if found.untouched:
         yield f"nothing was seen at any ENI of {first_of(found.untouched, NAMED)}, which stay as they are"
     if found.dropped:
-        yield f"{counted(found.dropped, 'session')} that STATE refuses, and nobody says passed, are not carried"
+        yield f"{pluralize(found.dropped, 'session')} that STATE refuses, and nobody says passed, are not carried"
     yield from found.notes
     yield from notes
 

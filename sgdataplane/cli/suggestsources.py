@@ -17,7 +17,7 @@ from sgdataplane.history.span import TIME_WORDS
 from sgdataplane.model.naming import eni_of
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Prefix
 from sgdataplane.suggest.evidence import Passage, SeenFlow
 from sgdataplane.suggest.judge import Judge, SourcePorts
@@ -68,12 +68,12 @@ class Sources:
                 yield from evidence.read(capture)
         self.notes += evidence.cut
         left_out = sorted(evidence.left_out.items(), key=lambda one: (-one[1], one[0]))
-        self.notes += [f"left out: {counted(packets, 'packet')} ({reason})" for reason, packets in left_out[:REASONS]]
+        self.notes += [f"left out: {pluralize(packets, 'packet')} ({reason})" for reason, packets in left_out[:REASONS]]
         if len(left_out) > REASONS:
             more = sum(packets for _, packets in left_out[REASONS:])
-            self.notes.append(f"left out: {counted(more, 'packet')}, for other reasons")
+            self.notes.append(f"left out: {pluralize(more, 'packet')}, for other reasons")
         if evidence.guessed:
-            sessions = counted(evidence.guessed, "session")
+            sessions = pluralize(evidence.guessed, "session")
             self.notes.append(
                 f"{sessions} began before the capture: the end with the lower port is taken for the server"
             )
@@ -103,9 +103,9 @@ class Sources:
         if coverage.absent_s:
             self.notes.append(f"history has gaps: nobody recorded for {coverage.absent_s:,} s of the time")
         if coverage.sessions:
-            self.notes.append(f"{counted(coverage.sessions, 'session')} came too fast to be recorded one by one")
+            self.notes.append(f"{pluralize(coverage.sessions, 'session')} came too fast to be recorded one by one")
         if evidence.unplaced:
-            sessions = counted(evidence.unplaced, "session")
+            sessions = pluralize(evidence.unplaced, "session")
             self.notes.append(f"{sessions} had an ENI at the other end that STATE doesn't have, and are not carried")
 
 

@@ -19,7 +19,7 @@ from sgdataplane.cli.inexact import add_inexact, load_as_asked
 from sgdataplane.cli.inforce import state_in_force
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.choices import JUDGING, Choices
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.arguments import (
     Parser,
     Verbs,
@@ -164,7 +164,7 @@ def print_text(tested: Sequence[Tested]) -> None:
     holds = "holds" if len(tested) - len(failed) == 1 else "hold"
     fails = "fails" if len(failed) == 1 else "fail"
     counts = f"{len(tested) - len(failed)} {holds}, {len(failed)} {fails}"
-    say(f"{counted(len(tested), 'expectation')}: {paint(counts, 'red' if failed else 'green')}")
+    say(f"{pluralize(len(tested), 'expectation')}: {paint(counts, 'red' if failed else 'green')}")
 
 
 # for programs

@@ -15,7 +15,7 @@ from sgdataplane.analyse.document import change_as_json
 from sgdataplane.cli.diff import COLOURS, HEADERS, MAX_MARKDOWN, NAMED, escaped, row_of
 from sgdataplane.cli.ending import MAX_SESSIONS, SESSION_HEADERS, Ending, EndingSessions
 from sgdataplane.model.state import CloudState
-from sgdataplane.model.words import counted, first_of
+from sgdataplane.model.words import first_of, pluralize
 from sgdataplane.net.values import Direction
 from sgdataplane.report.content import TrialPage, TrialTable
 from sgdataplane.terminal.output import hanging, iso_time, paint, render_table, say, say_block, warn, whole_seconds
@@ -86,7 +86,7 @@ def say_started(report: TrialReport) -> None:
     """Say what runs now."""
     record = report.record
     enis = {seen.line.change.eni_id for seen in report.lines}
-    lines = f"counts {counted(len(report.lines), 'line')} at {counted(len(enis), 'ENI')}"
+    lines = f"counts {pluralize(len(report.lines), 'line')} at {pluralize(len(enis), 'ENI')}"
     say(f"trial {record.name}: {lines} until {whole_seconds(iso_time(record.until))}")
     if report.is_merged:
         say(MERGED)
@@ -113,7 +113,7 @@ def print_text(shown: ShownTrial) -> None:
     for one in report.done[:MAX_DONE]:
         say(describe_done(one))
     if len(report.done) > MAX_DONE:
-        say(f"{counted(len(report.done) - MAX_DONE, 'more line')} that an apply has made true; --json has all")
+        say(f"{pluralize(len(report.done) - MAX_DONE, 'more line')} that an apply has made true; --json has all")
     say(summary(shown))
     if any(seen.ends for seen in report.lines):
         say(SAMPLED)
@@ -204,7 +204,7 @@ def _packets(seen: SeenLine) -> str:
 def describe_done(one: DoneLine) -> str:
     """Say what an apply has made true."""
     change = one.line.change
-    seen = "" if one.packets is None else f"; {counted(one.packets, 'packet')} had been seen"
+    seen = "" if one.packets is None else f"; {pluralize(one.packets, 'packet')} had been seen"
     what = f"{row_of(change)[0]} {change.direction.value} of {change.eni_id}, {traffic(one.line)}"
     return f"now in force: {what} (since {whole_seconds(one.at)}{seen})"
 
@@ -214,7 +214,7 @@ def summary(shown: ShownTrial) -> str:
     report = shown.report
     numbers = {word: report.packets(is_opening=word == "open") for word in ("close", "open")}
     parts = [f"{number:,} that would {word}" for word, number in numbers.items() if number]
-    sessions = f"; {counted(len(shown.sessions), 'live session')} would end" if shown.sessions else ""
+    sessions = f"; {pluralize(len(shown.sessions), 'live session')} would end" if shown.sessions else ""
     if not parts:
         return f"nothing was seen that would change{sessions}"
     return f"new sessions seen: {', '.join(parts)}{sessions}"
@@ -243,7 +243,7 @@ def as_markdown(shown: ShownTrial) -> str:
         block = _table(title, names, rows)
         length += len(block)
         if length > MAX_MARKDOWN:
-            blocks.append(f"{counted(len(tables) - number, 'more table')} would make this too long.")
+            blocks.append(f"{pluralize(len(tables) - number, 'more table')} would make this too long.")
             break
         blocks.append(block)
     return "\n\n".join((*blocks, *(escaped(describe_done(one)) for one in shown.report.done[:MAX_DONE])))

@@ -78,5 +78,5 @@ class RemoteBlocks:
 
 def _ranges(policy: HostPolicy, remote: Remote) -> Mapping[Family, Ranges]:
     if isinstance(remote, GroupRef):
-        return {family: unite(policy.members.delegated(remote.security_group_id, family)) for family in Family}
+        return {family: unite(policy.members.list_delegated(remote.security_group_id, family)) for family in Family}
     return {family: unite(policy.remotes[remote][family].ranges) for family in Family}

@@ -28,7 +28,7 @@ from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood, Readable
 from sgdataplane.enforce import Build, Cache
 from sgdataplane.errors import SgDataplaneError, StateFileError
-from sgdataplane.model.state import CloudState, sharing
+from sgdataplane.model.state import CloudState, share_records
 
 READING = frozenset(
     {Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER, Cause.UNDO}
@@ -214,7 +214,7 @@ class Reconciler:
         """Read the state on disk as a policy. A state that is refused changes nothing."""
         try:
             state = source.read(profile)
-            shared = state if self._on_disk is None else sharing(state, self._on_disk.state)
+            shared = state if self._on_disk is None else share_records(state, self._on_disk.state)
             return Policy(shared, Origin.STATE, generation=source.generation)
         except SgDataplaneError as error:
             is_missing = isinstance(error, StateFileError) and {each.code for each in error.problems} == {NOT_FOUND}

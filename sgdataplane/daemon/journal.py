@@ -25,7 +25,7 @@ from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import Identity, identity_of
 from sgdataplane.host.timeouts import OTHERS
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.observe.capacity import read_complaints
 
 MAX_UNCLEAR = 20  # refusals in one line: root of a namespace may make any number of interfaces there
@@ -121,7 +121,7 @@ class Journal:
         health = "healthy" if self._status.is_healthy else "not healthy: see `sgdp status`"
         if report.is_waiting:
             health += ", waiting for a state"
-        enis = counted(len(report.host.enis) if report.host else 0, "ENI")
+        enis = pluralize(len(report.host.enis) if report.host else 0, "ENI")
         self._notifier.tell("READY=1", f"STATUS={enis}, {health}")
 
     def _log_cycle(self, report: CycleReport) -> None:

@@ -18,7 +18,7 @@ from sgdataplane.attach.report import HostReport
 from sgdataplane.daemon.logs import event
 from sgdataplane.errors import HostError
 from sgdataplane.host.conntracksize import FOLDER, TableSize, memory_of_machine, raise_size, read_size, size_for
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 
 SIDES = 2  # what an ENI opens and what is opened to it have a limit each
 OVER = 3, 2  # an ENI gets at most half as many more as the limit says (docs/design/session-limit.md)
@@ -88,6 +88,6 @@ def _needs(host: HostReport) -> dict[str, int]:
 
 def _complaint(router: str, need: int, limit: int) -> str:
     return (
-        f"{router}: its ENIs may hold {counted(need, 'session')} together, and conntrack takes {limit:,} of them: "
+        f"{router}: its ENIs may hold {pluralize(need, 'session')} together, and conntrack takes {limit:,} of them: "
         "raise net.netfilter.nf_conntrack_max, or lower sessions_per_eni"
     )

@@ -261,12 +261,12 @@ class Cache:
 def _policy(desired: Desired, time_scale: float, before: PolicyMemo | None) -> HostPolicy:
     policy = resolve(desired.state, desired.interfaces, desired.options, before=before)
     enis = tuple([_scaled(eni, time_scale) for eni in policy.enis])
-    idle = policy.idle.scaled(time_scale)
+    idle = policy.idle.scale(time_scale)
     return replace(policy, enis=enis, placement=desired.placement, uplinks=desired.uplinks, idle=idle)
 
 
 def _scaled(eni: EniPolicy, time_scale: float) -> EniPolicy:
-    scaled = eni.connection_tracking.scaled(time_scale)
+    scaled = eni.connection_tracking.scale(time_scale)
     return eni if scaled == eni.connection_tracking else replace(eni, connection_tracking=scaled)
 
 

@@ -111,7 +111,7 @@ class Longest:
     @classmethod
     def of(cls, enis: Sequence[Eni], others: Iterable[Eni], time_scale: float) -> Longest:
         """Return the bound for sessions of `enis`, which aren't those of `others`."""
-        own = [(prefix, eni.connection_tracking.scaled(time_scale)) for eni in enis for prefix in eni.own_prefixes]
+        own = [(prefix, eni.connection_tracking.scale(time_scale)) for eni in enis for prefix in eni.own_prefixes]
         singles: dict[Address, ConnectionTracking | None] = {
             Address(prefix.family_bits, prefix.first): tracking
             for prefix, tracking in own

@@ -97,7 +97,7 @@ def explain_result(result: ProbeResult) -> str:
     seen_at = f" at {observed.where}" if observed.where else ""
     evidence = "; ".join(observed.evidence)
     return (
-        f"expected {expected.verdict}{at} by {words.ranked(expected.decision)}, "
+        f"expected {expected.verdict}{at} by {words.cite_decision(expected.decision)}, "
         f"observed {observed.verdict}{seen_at}: {evidence}"
     )
 

@@ -279,7 +279,7 @@ def mistake_of(row: Row, result: ProbeResult) -> str:
     if policy.verdict == row.verdict == packets.verdict:
         return wrong
     if not wrong:
-        wrong = f"expected {row.verdict}, and the policy says so, by {words.ranked(policy.decision)}"
+        wrong = f"expected {row.verdict}, and the policy says so, by {words.cite_decision(policy.decision)}"
     at = f" at {packets.where}" if packets.where else ""
     return f"{wrong}; packets show {packets.verdict}{at}: {'; '.join(packets.evidence)}"
 
@@ -289,7 +289,7 @@ def _mistake_of_policy(row: Row, expected: Expectation) -> str:
     decision = expected.decision
     at = f" at {expected.where}" if expected.where else ""
     if expected.verdict != row.verdict:
-        return f"expected {row.verdict}, but the policy says {expected.verdict}{at}, by {words.ranked(decision)}"
+        return f"expected {row.verdict}, but the policy says {expected.verdict}{at}, by {words.cite_decision(decision)}"
     if row.rule and row.rule not in (decision.security_group_rule_id, decision.reason):
-        return f"expected {row.verdict} by {row.rule}, but {words.ranked(decision)} decides{at}"
+        return f"expected {row.verdict} by {row.rule}, but {words.cite_decision(decision)} decides{at}"
     return ""

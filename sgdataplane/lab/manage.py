@@ -23,7 +23,7 @@ from sgdataplane.lab.parts import Endpoint, LabNode, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
 from sgdataplane.model.choices import IN_LAB, Choices
-from sgdataplane.model.naming import MAX_LISTED, listed, look_up, spelled_alike
+from sgdataplane.model.naming import MAX_LISTED, find_spelled_alike, list_ids, look_up
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
@@ -133,7 +133,7 @@ class Lab:
         if len(named.ids) == 1:
             return self.topology.node[named.ids[0]]
         if named.ids:
-            raise LabError(f"node {name!r}", f"several nodes have that name: {listed(named.ids)}")
+            raise LabError(f"node {name!r}", f"several nodes have that name: {list_ids(named.ids)}")
         if self.is_planned:
             raise LabError(f"end {name!r}", f"the state has no such instance, ENI or address{self._guess_name(name)}")
         raise LabError(f"node {name!r}", f"there is no such node; {self._nodes_like(named.near)}")
@@ -141,12 +141,14 @@ class Lab:
     def _guess_name(self, name: str) -> str:
         """Return what of the state may have been meant, for people who ask about a file and know of no lab."""
         names = {node.name: (node.alias,) for node in self.topology.nodes if node.is_instance}
-        near = spelled_alike(name, {**names, **dict.fromkeys(self.state.eni, ())})
-        return f"; did you mean {' or '.join(near)}?" if near else f"; its instances: {listed(tuple(names)) or 'none'}"
+        near = find_spelled_alike(name, {**names, **dict.fromkeys(self.state.eni, ())})
+        return (
+            f"; did you mean {' or '.join(near)}?" if near else f"; its instances: {list_ids(tuple(names)) or 'none'}"
+        )
 
     def _nodes_like(self, near: tuple[str, ...]) -> str:
         known = tuple(self.topology.node)
-        return f"this lab has {listed(known)}" if len(known) <= MAX_LISTED else f"near: {', '.join(near)}"
+        return f"this lab has {list_ids(known)}" if len(known) <= MAX_LISTED else f"near: {', '.join(near)}"
 
 
 def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:

@@ -33,7 +33,9 @@ def probe_as_text(cell: ProbeResult, note: str = "") -> str:
     expected, observed = cell.expected, cell.observed
     lines = [
         one_line(f"{cell.probe}{note}"),
-        hanging("  expected: ", f"{_outcome(expected.verdict, expected.where)} by {words.ranked(expected.decision)}"),
+        hanging(
+            "  expected: ", f"{_outcome(expected.verdict, expected.where)} by {words.cite_decision(expected.decision)}"
+        ),
         hanging("  observed: ", f"{_outcome(observed.verdict, observed.where)} ({'; '.join(observed.evidence)})"),
     ]
     return "\n".join(lines if cell.agrees else (*lines, paint("  these disagree", "red")))
@@ -129,7 +131,7 @@ def summary(cells: Iterable[ProbeResult]) -> str:
     wrong = sum(not cell.agrees for cell in counted)
     accepted = sum(cell.observed.verdict == "accept" for cell in counted)
     dropped = sum(cell.observed.verdict == "drop" for cell in counted)
-    probes, disagree = words.counted(len(counted), "probe"), "disagrees" if wrong == 1 else "disagree"
+    probes, disagree = words.pluralize(len(counted), "probe"), "disagrees" if wrong == 1 else "disagree"
     text = f"{probes}: {accepted} accepted, {dropped} dropped, {wrong} {disagree} with the policy"
     return paint(text, "red" if wrong else "green")
 

@@ -41,7 +41,7 @@ class Decision:
     """If the packet passes because its ENI is in audit mode, the decision that would drop it otherwise."""
 
     @classmethod
-    def audited(cls, refusal: Decision) -> Decision:
+    def audit(cls, refusal: Decision) -> Decision:
         """Return the decision of an ENI in audit mode that replaces a refusal by rules."""
         return cls(refusal.direction, Verdict.ACCEPT, AUDITED, would=refusal)
 

@@ -84,7 +84,7 @@ class Members:
         """Return every set of groups that some address of the family has."""
         return self._made.group_sets[family]
 
-    def delegated(self, group_id: str, family: Family) -> tuple[tuple[int, int], ...]:
+    def list_delegated(self, group_id: str, family: Family) -> tuple[tuple[int, int], ...]:
         """Return the prefixes delegated to a group's ENIs, as first and last address."""
         found = (p for eni in self._made.carriers if group_id in eni.security_group_ids for p in eni.delegated_prefixes)
         return tuple((prefix.first, prefix.last) for prefix in found if prefix.family is family)
@@ -129,13 +129,13 @@ class _Index:
             if eni.delegated_prefixes:
                 carriers.remove(eni)
         carriers += [eni for eni in come if eni.delegated_prefixes]
-        pages = {family: _changed_pages(self.pages[family], family, gone, come) for family in Family}
+        pages = {family: _change_pages(self.pages[family], family, gone, come) for family in Family}
         made = _Index(pages, tuple(carriers))
         if "counts" in self.__dict__:
-            made.__dict__["counts"] = {family: self._recounted(pages[family], family) for family in Family}
+            made.__dict__["counts"] = {family: self._recount(pages[family], family) for family in Family}
         return made
 
-    def _recounted(self, pages: Pages, family: Family) -> Counter[GroupSet]:
+    def _recount(self, pages: Pages, family: Family) -> Counter[GroupSet]:
         """Return the counts of these pages, most of which are the same objects as here."""
         before, found = self.pages[family], Counter(self.counts[family])
         for number in before.keys() | pages.keys():
@@ -146,7 +146,7 @@ class _Index:
         return +found
 
 
-def _changed_pages(pages: Pages, family: Family, gone: Iterable[Eni], come: Iterable[Eni]) -> Pages:
+def _change_pages(pages: Pages, family: Family, gone: Iterable[Eni], come: Iterable[Eni]) -> Pages:
     """Return the pages after some ENIs have gone and others have come; unchanged pages stay the same objects."""
     owners: dict[int, dict[int, tuple[Eni, ...]]] = {}  # by page, for the pages that change
     for some, is_gone in ((gone, True), (come, False)):
@@ -170,12 +170,12 @@ def _less(owners: tuple[Eni, ...], eni: Eni) -> tuple[Eni, ...]:
 
 def _group_set_of(owners: tuple[Eni, ...]) -> GroupSet:
     if len(owners) == 1:
-        return _sorted(owners[0].security_group_ids)
-    return _sorted(tuple(group_id for eni in owners for group_id in eni.security_group_ids))
+        return _sort_ids(owners[0].security_group_ids)
+    return _sort_ids(tuple(group_id for eni in owners for group_id in eni.security_group_ids))
 
 
 @lru_cache(maxsize=1 << 16)
-def _sorted(group_ids: tuple[str, ...]) -> GroupSet:
+def _sort_ids(group_ids: tuple[str, ...]) -> GroupSet:
     """Return the ids sorted and without repetition, as one object for equal ids."""
     return tuple(sorted(set(group_ids)))
 

@@ -45,7 +45,7 @@ class Named:
         If there is none, the error says `unknown`, and that `expected` would be right.
         """
         message = "several ENIs could be meant" if self.ids else unknown
-        right = f"one of {listed(self.ids)}" if self.ids else f"{expected}{self._such_as}"
+        right = f"one of {list_ids(self.ids)}" if self.ids else f"{expected}{self._such_as}"
         raise StateFileError((Problem(Where(), "InvalidEniId.NotFound", message, self.name, right),))
 
     @property
@@ -66,16 +66,16 @@ def look_up(name: str, things: Mapping[str, Iterable[str]]) -> Named:
 
 def near_misses(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """Return the ids and names with the most similar spelling; if there are none, the first ids."""
-    return spelled_alike(name, things) or tuple(nsmallest(MAX_NEAR, things))
+    return find_spelled_alike(name, things) or tuple(nsmallest(MAX_NEAR, things))
 
 
-def spelled_alike(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def find_spelled_alike(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """Return the ids and names with the most similar spelling; () if there are too many names to guess among."""
     known = {one for thing, names in things.items() for one in (thing, *names) if one}
     return tuple(get_close_matches(name, sorted(known), n=MAX_NEAR)) if len(known) <= MAX_GUESSED else ()
 
 
-def listed(ids: tuple[str, ...]) -> str:
+def list_ids(ids: tuple[str, ...]) -> str:
     """Return all of a few ids as text; if there are many, the first ones and how many more there are."""
     more = len(ids) - MAX_LISTED
     return ", ".join(ids[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -92,7 +92,7 @@ def decide(
 def in_mode(eni: Eni, decision: Decision) -> Decision:
     """Return a decision of rules as the ENI's mode changes it: in audit mode, what they refuse passes."""
     is_audited = eni.mode is Mode.AUDIT and decision.verdict is Verdict.DROP
-    return Decision.audited(decision) if is_audited else decision
+    return Decision.audit(decision) if is_audited else decision
 
 
 def decide_error(
@@ -124,11 +124,11 @@ def decide_error(
 
 def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = DEFAULTS) -> Iterator[Decision]:
     """Return every decision that would hold for this packet, strongest first; the default is always the last one."""
-    ordered = ordered_candidates(state, eni, packet.direction, options)
+    ordered = order_candidates(state, eni, packet.direction, options)
     return (candidate.decision for candidate in ordered if holds(state, candidate, packet))
 
 
-def ordered_candidates(
+def order_candidates(
     state: CloudState, eni: Eni, direction: Direction, options: Options = DEFAULTS, of_group: OfGroup | None = None
 ) -> Iterator[Candidate]:
     """Yield everything that can decide packets of an ENI in one direction, strongest first.
@@ -236,10 +236,10 @@ def rule_candidates(
 
 def group_candidates(group: SecurityGroup, direction: Direction) -> list[Pooled]:
     """Return the rules of one group that are for a direction."""
-    return [pooled(group, rule) for rule in group.rules if rule.direction is direction]
+    return [pool(group, rule) for rule in group.rules if rule.direction is direction]
 
 
-def pooled(group: SecurityGroup, rule: SecurityGroupRule) -> Pooled:
+def pool(group: SecurityGroup, rule: SecurityGroupRule) -> Pooled:
     """Return a rule with its strength and the candidate that it is."""
     return strength((group, rule)), rule, Candidate(of_rule(group.security_group_id, rule), group, rule)
 

@@ -181,7 +181,7 @@ class ConnectionTracking:
     udp_timeout: int = 30
 
     @lru_cache(maxsize=1 << 10)  # noqa: B019  # all ENIs have one of a few
-    def scaled(self, time_scale: float) -> ConnectionTracking:
+    def scale(self, time_scale: float) -> ConnectionTracking:
         """Return the timeouts multiplied by a factor.
 
         Each is a whole second at least, because the kernel counts in whole seconds (`host.timeouts` does the same).
@@ -292,10 +292,10 @@ class EniById(Mapping[str, Eni]):
 
     def __getitem__(self, eni_id: str) -> Eni:
         if eni_id not in self._found:
-            self._found[eni_id] = self._sought(eni_id)
+            self._found[eni_id] = self._search(eni_id)
         return self._found[eni_id]
 
-    def _sought(self, eni_id: str) -> Eni:
+    def _search(self, eni_id: str) -> Eni:
         place = bisect_left(self._enis, eni_id, key=_id_of_eni)
         if place < len(self._enis) and self._enis[place].network_interface_id == eni_id:
             return self._enis[place]
@@ -423,19 +423,19 @@ class CloudState:
 Record = TypeVar("Record", bound=Hashable)
 
 
-def sharing(state: CloudState, before: CloudState) -> CloudState:
+def share_records(state: CloudState, before: CloudState) -> CloudState:
     """Return an equal state that uses the records of `before` wherever these are equal; `before` itself if all are.
 
     Equal records are then the same objects: comparing them takes no time, and memory holds them once.
     """
     ours = {each.name: getattr(state, each.name) for each in fields(CloudState)}
-    shared = {name: _shared(records, getattr(before, name)) for name, records in ours.items()}
+    shared = {name: _share(records, getattr(before, name)) for name, records in ours.items()}
     if all(shared[name] is getattr(before, name) for name in shared):
         return before
     return replace(state, **shared)
 
 
-def _shared(records: tuple[Record, ...], before: tuple[Record, ...]) -> tuple[Record, ...]:
+def _share(records: tuple[Record, ...], before: tuple[Record, ...]) -> tuple[Record, ...]:
     earlier = {_id_of(record): record for record in before}
     found = tuple(_either(record, earlier.get(_id_of(record))) for record in records)
     is_same = len(found) == len(before) and all(one is other for one, other in zip(found, before, strict=True))

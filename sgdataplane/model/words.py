@@ -73,7 +73,7 @@ def rule_name(group_id: str, rule_id: str) -> str:
     return f"{rule_id} of {group_id}"
 
 
-def ranked(decision: Decision) -> str:
+def cite_decision(decision: Decision) -> str:
     """Return what decided, with the priority if it is a rule whose priority is known."""
     return f"{name(decision)} (priority {decision.priority})" if decision.priority else name(decision)
 
@@ -103,14 +103,14 @@ def sentence(decision: Decision, packet: Packet | None = None) -> str:
     if decision.would is not None:
         return f"passes, as {because(decision, packet)}"
     if decision.cause == RULE:
-        return f"rule {ranked(decision)} decides"
+        return f"rule {cite_decision(decision)} decides"
     if decision.cause == DEFAULT:
         return "the default decides, as no rule matches"
     is_dropped = decision.is_fixed and decision.verdict is Verdict.DROP
     return f"{because(decision)}: dropped" if is_dropped else because(decision)
 
 
-def counted(number: int, noun: str, ending: str = "s") -> str:
+def pluralize(number: int, noun: str, ending: str = "s") -> str:
     """Return a number with its noun: "1 rule", "2,000 rules". `ending` makes the plural."""
     return f"{number:,} {noun}{'' if number == 1 else ending}"
 

@@ -30,7 +30,7 @@ from sgdataplane.host.neighbours import PERMANENT
 from sgdataplane.host.netlink import refusals_of, uint
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.host.rtnetlink import Rtnetlink
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 
 CTNETLINK, CT_GET_STATS_CPU, CT_GET_STATS = 1, 4, 5  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
 CTA_STATS_INSERT_FAILED, CTA_STATS_DROP, CTA_STATS_EARLY_DROP = 9, 10, 11
@@ -87,7 +87,7 @@ class TableUse:
     def complaint(self) -> str:
         """One line for people; empty if all is well."""
         use = f"{self.entries} of {self.limit} sessions"
-        dropped, evicted = counted(self.dropped, "packet"), counted(self.evicted, "unanswered session")
+        dropped, evicted = pluralize(self.dropped, "packet"), pluralize(self.evicted, "unanswered session")
         so_far = f"{dropped} dropped, {evicted} evicted so far"
         return {
             Fullness.FULL: f"the conntrack table is full ({use}): new sessions are refused; {so_far}",

@@ -90,7 +90,7 @@ def audits(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, tuple[
             profile = resolve_profile(state, eni, DEFAULTS)
             every = (permission.decision for permission in (*profile.ingress, *profile.egress))
             known[key] = [decision for decision in every if decision.verdict is Verdict.DROP]
-        found.update((name_audited_at(ifname, would), (eni_id, Decision.audited(would))) for would in known[key])
+        found.update((name_audited_at(ifname, would), (eni_id, Decision.audit(would))) for would in known[key])
     return found
 
 
@@ -206,4 +206,4 @@ def decision_of(row: Mapping[str, Any]) -> Decision | None:
     ids = row["security_group_id"] or "", row["security_group_rule_id"] or ""
     verdict = Verdict.DROP if row.get("audited") else Verdict(row["verdict"])
     found = Decision(Direction(row["direction"]), verdict, cause, *ids, row["priority"] or 0)
-    return Decision.audited(found) if row.get("audited") else found
+    return Decision.audit(found) if row.get("audited") else found

@@ -24,6 +24,6 @@ def of_mode(profile: Profile, eni: Eni) -> Profile:
 
 def _audited(permissions: Iterable[Permission]) -> tuple[Permission, ...]:
     return tuple(
-        replace(p, decision=Decision.audited(p.decision)) if p.decision.verdict is Verdict.DROP else p
+        replace(p, decision=Decision.audit(p.decision)) if p.decision.verdict is Verdict.DROP else p
         for p in permissions
     )

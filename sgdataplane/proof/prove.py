@@ -22,7 +22,7 @@ from sgdataplane.errors import ProofError
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import has_inner_accept
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, SecurityGroup
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.proof.checks.audits import AuditCheck, ProvenAudits
@@ -166,9 +166,9 @@ class Proof:
 
     def __str__(self) -> str:
         if self.holds:
-            classes = counted(self.classes, "class", "es")
-            what = f"{counted(self.cells, 'cell')} of {classes} of far addresses, {counted(self.chains, 'chain')}"
-            return f"proven: {what}, {counted(self.profiles, 'profile')}, in {self.seconds:.2f} s"
+            classes = pluralize(self.classes, "class", "es")
+            what = f"{pluralize(self.cells, 'cell')} of {classes} of far addresses, {pluralize(self.chains, 'chain')}"
+            return f"proven: {what}, {pluralize(self.profiles, 'profile')}, in {self.seconds:.2f} s"
         return "\n".join(str(part) for part in (self.problem, self.counterexample) if part)
 
 

@@ -12,7 +12,7 @@ from itertools import permutations, product
 from sgdataplane.analyse.kinds import EniKind
 from sgdataplane.analyse.reachable import Far, Reachability, TooIntricateError, Way
 from sgdataplane.model.state import CloudState, Eni
-from sgdataplane.model.words import counted, first_of
+from sgdataplane.model.words import first_of, pluralize
 from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.report.content import FarRow, Grid, GridCell, Head, Line, Network, Picture
@@ -65,7 +65,7 @@ class NetworkView:
         return Network(
             f"vpc-{number}",
             self._vpc_id,
-            f"{counted(self._enis, 'ENI')}{f', {blocks}' if blocks else ''}",
+            f"{pluralize(self._enis, 'ENI')}{f', {blocks}' if blocks else ''}",
             self._picture(shown[:MAX_BOXES], f"picture-{number}") if ends else None,
             self._grid(ends),
             incoming[:MAX_FAR_ROWS],
@@ -84,21 +84,23 @@ class NetworkView:
         audited = sum(len(kind.enis) for kind in self._kinds if _is_audited(kind))
         if audited:
             are = "is in audit mode: what its" if audited == 1 else "are in audit mode: what their"
-            yield f"{counted(audited, 'ENI')} {are} rules refuse passes, and is shown so."
+            yield f"{pluralize(audited, 'ENI')} {are} rules refuse passes, and is shown so."
         if None in self._far.values() or (UNKNOWN,) in self._ways.values():
             yield (
                 'Rules overlap in so many ways that some places say "not worked out"; '
                 "sgdp explain answers for any one packet."
             )
         if self._enis > MAX_ENIS:
-            rows = counted(len(self._kinds), "row")
+            rows = pluralize(len(self._kinds), "row")
             yield (
                 f"{self._enis:,} ENIs are too many for a row each: ENIs that no rule tells apart share one. They have "
                 f"the same groups, and lie in the same CIDR blocks of rules. There are {rows}."
             )
         if len(shown) < len(self._kinds):
             missing = sum(len(kind.enis) for kind in self._kinds[len(shown) :])
-            yield f"Only the {len(shown)} largest of these rows are shown; {counted(missing, 'ENI')} are in the others."
+            yield (
+                f"Only the {len(shown)} largest of these rows are shown; {pluralize(missing, 'ENI')} are in the others."
+            )
         if len(shown) > MAX_BOXES:
             yield f"The picture shows the {MAX_BOXES} largest."
         if is_far_cut:

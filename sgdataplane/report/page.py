@@ -15,7 +15,7 @@ from sgdataplane.analyse.reachable import Reachability
 from sgdataplane.model.choices import ON_HOSTS, Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, GroupRef, GroupType, PrefixListRef, SecurityGroup, SecurityGroupRule
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.net.values import PortRange
 from sgdataplane.policy.dimensions import FURTHER
 from sgdataplane.policy.findings import Finding
@@ -69,7 +69,7 @@ def report_page(subject: Subject) -> ReportPage:
 
 
 def _left_out(number: int, most: int, noun: str) -> str:
-    return f"{counted(number - most, noun)} more: this page shows the first {most}." if number > most else ""
+    return f"{pluralize(number - most, noun)} more: this page shows the first {most}." if number > most else ""
 
 
 def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -110,13 +110,13 @@ def _groups(subject: Subject) -> tuple[tuple[GroupTable, ...], str]:
         found.append(_group(subject.state, group, hits))
     note = ""
     if left_out:
-        rules = counted(sum(len(group.rules) for group in left_out), "rule")
-        note = f"{counted(len(left_out), 'group')} with {rules} more: this page shows up to {MAX_RULES} rules."
+        rules = pluralize(sum(len(group.rules) for group in left_out), "rule")
+        note = f"{pluralize(len(left_out), 'group')} with {rules} more: this page shows up to {MAX_RULES} rules."
     return tuple(found), note
 
 
 def _group(state: CloudState, group: SecurityGroup, hits: Mapping[tuple[str, str], int] | None) -> GroupTable:
-    members = counted(len(state.enis_of_group[group.security_group_id]), "ENI")
+    members = pluralize(len(state.enis_of_group[group.security_group_id]), "ENI")
     kind = "advanced" if group.security_group_type is GroupType.ENTERPRISE else "basic"
     inner = f"inner access policy {group.inner_access_policy.value}"
     detail = f"{kind} group of {group.vpc_id}, {members}, {inner}"

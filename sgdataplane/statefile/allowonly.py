@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from sgdataplane.errors import Problem
 from sgdataplane.model import standins
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.allowed import BLOCK, EVERYWHERE, PORTS, Allowed
@@ -198,7 +198,7 @@ def unfiltered(interface_id: str) -> Finding:
 
 def port_zero(rules: Sequence[str]) -> Finding:
     """Return the finding that port 0 is left out of these rules."""
-    which = rules[0] if len(rules) == 1 else f"{rules[0]} and {counted(len(rules) - 1, 'more rule')}"
+    which = rules[0] if len(rules) == 1 else f"{rules[0]} and {pluralize(len(rules) - 1, 'more rule')}"
     return Finding("PortZero", Severity.INFO, f"port 0 is left out of {which}: no range of ports has it here")
 
 

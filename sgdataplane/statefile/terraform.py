@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from sgdataplane.model.pending import PendingEni
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.ecs import Names, Values, Vpcs, add_mode, put_elements
@@ -217,7 +217,7 @@ def ignored(group_id: str, found: list[Fields]) -> Finding:
     It is severe if one of them may accept ingress, because that may be an open door.
     """
     verb = "is" if len(found) == 1 else "are"
-    message = f"{counted(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
+    message = f"{pluralize(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
     may_open = any(rule.text_of("type") != "egress" and rule.text_of("policy") != "drop" for rule in found)
     severity = Severity.HIGH if may_open else Severity.WARNING
     basis = json_text(sorted(json_text({name: str(value) for name, value in rule.values.items()}) for rule in found))
@@ -234,7 +234,7 @@ def not_placed(address: str, groups: list[str]) -> Finding:
 def made_up_mac(found: list[Fields]) -> Finding:
     """Return the finding about ENIs without a MAC."""
     first = found[0].text_of("network_interface_id")
-    which = f"{first} and {counted(len(found) - 1, 'more ENI')}" if len(found) > 1 else first
+    which = f"{first} and {pluralize(len(found) - 1, 'more ENI')}" if len(found) > 1 else first
     noun = "the MACs" if len(found) > 1 else "the MAC"
     message = f"{noun} of {which} {'are' if len(found) > 1 else 'is'} made up, as Terraform doesn't say"
     return Finding("MadeUpMac", Severity.INFO, message, subject(network_interface_id=first))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sgdataplane.model.pending import PendingEni
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.allowed import BLOCK, EVERYWHERE, LIST, Allowed, Given, read_direction
@@ -272,7 +272,7 @@ class AwsResources:
 def ignored(group_id: str, found: list[Resource]) -> Finding:
     """Return the finding about rules of a group that isn't there."""
     verb = "is" if len(found) == 1 else "are"
-    message = f"{counted(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
+    message = f"{pluralize(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
     basis = repr(sorted(repr([rule.content for rule in rules_of(each)]) for each in found))
     return Finding("IgnoredRules", Severity.HIGH, message, subject(security_group_id=group_id), basis)
 

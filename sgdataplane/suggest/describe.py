@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.suggest.result import SeenSummary, Suggestion
 
 
@@ -30,7 +30,7 @@ def described(found: Suggestion) -> Suggestion:
 
 def description(observed: SeenSummary) -> str:
     """Return evidence in a few words, with days in UTC."""
-    text = f"{counted(observed.sessions, 'session')} of {counted(observed.ends, 'end')} seen"
+    text = f"{pluralize(observed.sessions, 'session')} of {pluralize(observed.ends, 'end')} seen"
     days = [_day(at) for at in (observed.first, observed.last) if at is not None]
     return " ".join((text, " to ".join(dict.fromkeys(days)))).strip()
 

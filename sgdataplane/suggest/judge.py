@@ -14,7 +14,7 @@ from itertools import pairwise, product
 from sgdataplane.model.always import DHCP
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options, Placement
-from sgdataplane.model.semantics import CLAUSES, Candidate, holds, ordered_candidates
+from sgdataplane.model.semantics import CLAUSES, Candidate, holds, order_candidates
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, Remote, SecurityGroupRule
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL
@@ -97,7 +97,7 @@ class Judge:
         return (one.rule for one in self.order(eni_id, direction) if one.rule is not None)
 
     def _order(self, eni_id: str, direction: Direction) -> tuple[Candidate, ...]:
-        return tuple(ordered_candidates(self.state, self.state.eni[eni_id], direction, self._options))
+        return tuple(order_candidates(self.state, self.state.eni[eni_id], direction, self._options))
 
     def _source_ports(self, flow: SeenFlow) -> list[int | None]:
         if flow.protocol not in PORT_PROTOCOLS:

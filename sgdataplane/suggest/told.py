@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroupRule
-from sgdataplane.model.words import counted, first_of
+from sgdataplane.model.words import first_of, pluralize
 from sgdataplane.net.ranges import count, unite
 from sgdataplane.net.values import PORT_PROTOCOLS, Family
 from sgdataplane.suggest.ends import EVERYBODY, Namer, united_by_family
@@ -113,7 +113,7 @@ def notes_of(state: CloudState, scope: ChangingGroups, units: Mapping[Name, Unit
     if scope.managed:
         yield f"{_names(scope.managed)} can't be changed: a service of the cloud manages them"
     if lost:
-        sessions = counted(lost, "session")
+        sessions = pluralize(lost, "session")
         yield f"{sessions} recorded without a port can't be carried: the state has no rule that let them pass"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.trial.lines import TrialLine
 from sgdataplane.trial.linetext import line_as_plain, line_of
@@ -106,7 +106,7 @@ def report_of(trial: Trial, unsampled: Iterable[str] = ()) -> TrialReport:
 def _few(texts: Sequence[str]) -> tuple[str, ...]:
     """Return the first texts, and how many more there are."""
     more = len(texts) - MAX_UNSAMPLED
-    return (*texts[:MAX_UNSAMPLED], *([f"{counted(more, 'more namespace')}"] if more > 0 else []))
+    return (*texts[:MAX_UNSAMPLED], *([f"{pluralize(more, 'more namespace')}"] if more > 0 else []))
 
 
 def _line_seen(trial: Trial, line: TrialLine, sharing: int) -> SeenLine:

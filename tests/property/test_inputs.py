@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sgdataplane.enforce import Desired
 from sgdataplane.enforce.inputs import Inputs
 from sgdataplane.model.options import Options, Placement
-from sgdataplane.model.state import CloudState, sharing
+from sgdataplane.model.state import CloudState, share_records
 from sgdataplane.policy.reach import Reach
 from tests.property.test_reach import digest_of
 from tests.support.inputs import gen
@@ -42,7 +42,7 @@ def test_the_same_inputs_give_the_same_table(shard: int, states: int) -> None:
             if eni_id not in after.eni:
                 continue
             second = inputs_of(after, eni_id)
-            assert second == inputs_of(sharing(after, before), eni_id, memory), "it remembers nothing wrong"
+            assert second == inputs_of(share_records(after, before), eni_id, memory), "it remembers nothing wrong"
             counted["same" if first == second else "others"] += 1
             if first == second:
                 assert digest_of(before, eni_id) == digest_of(after, eni_id)

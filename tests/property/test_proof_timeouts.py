@@ -60,8 +60,8 @@ def specification_of(trackings: list[ConnectionTracking], placement: Placement, 
 def compiled(wanted: Specification) -> Table:
     policy = resolve(wanted.state, wanted.interfaces, DEFAULTS)
     scale = wanted.time_scale
-    enis = tuple(replace(eni, connection_tracking=eni.connection_tracking.scaled(scale)) for eni in policy.enis)
-    standing = replace(policy, enis=enis, idle=policy.idle.scaled(scale))
+    enis = tuple(replace(eni, connection_tracking=eni.connection_tracking.scale(scale)) for eni in policy.enis)
+    standing = replace(policy, enis=enis, idle=policy.idle.scale(scale))
     return compile_policy(replace(standing, placement=wanted.placement, uplinks=wanted.uplinks), DEFAULTS)
 
 

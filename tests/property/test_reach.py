@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sgdataplane.enforce import Desired
 from sgdataplane.model.semantics import decide
-from sgdataplane.model.state import CloudState, Vpc, sharing
+from sgdataplane.model.state import CloudState, Vpc, share_records
 from sgdataplane.net.values import Verdict
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.reach import Reach
@@ -41,7 +41,7 @@ def test_who_is_not_touched_has_the_same_table(shard: int, states: int) -> None:
         def is_same(eni_id: str) -> bool:
             return after.eni[eni_id] == before.eni[eni_id] and digest_of(before, eni_id) == digest_of(after, eni_id)
 
-        for reach in (Reach(before, after), Reach(before, sharing(after, before))):
+        for reach in (Reach(before, after), Reach(before, share_records(after, before))):
             for eni in before.network_interfaces:
                 eni_id = eni.network_interface_id
                 if reach.touches([eni_id]):
@@ -65,7 +65,7 @@ def test_who_is_not_narrowed_is_refused_nothing_that_was_accepted(shard: int, st
     @given(changes())
     def check(change: Change) -> None:
         after = stricter(change.before, change.chance) if change.chance.random() < 0.5 else change.after
-        states = change.before, sharing(after, change.before)
+        states = change.before, share_records(after, change.before)
         packets = [packet for state in states for packet in gen.packets(state, change.chance, 40)]
         for old, new in (states, states[::-1]):
             reach = Reach(old, new)
@@ -91,11 +91,11 @@ def test_who_is_not_narrowed_is_refused_nothing_that_was_accepted(shard: int, st
 def test_a_shared_state_is_equal_and_has_the_records_that_were_there(before: CloudState, number: int) -> None:
     after = moved(before, random.Random(number))
     copied = replace(after, network_interfaces=tuple(replace(eni) for eni in after.network_interfaces))
-    shared = sharing(copied, before)
+    shared = share_records(copied, before)
     assert shared == after
     known = {id(eni) for eni in before.network_interfaces}
     assert all(id(eni) in known for eni in shared.network_interfaces if eni in before.network_interfaces)
-    assert sharing(replace(before), before) is before
+    assert share_records(replace(before), before) is before
 
 
 def test_another_vpc_touches_all() -> None:

@@ -23,7 +23,7 @@ from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.scenario import Scenario, load_scenario
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.modes import Mode
-from sgdataplane.model.semantics import decide, ordered_candidates
+from sgdataplane.model.semantics import decide, order_candidates
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import Direction, Verdict
@@ -102,7 +102,7 @@ def counted(lab: Lab, enforced: CloudState) -> Refusals:
 
 def refusing(state: CloudState, eni_id: str) -> set[Decision]:
     eni = state.eni[eni_id]
-    every = (c.decision for side in Direction for c in ordered_candidates(state, eni, side))
+    every = (c.decision for side in Direction for c in order_candidates(state, eni, side))
     return {decision for decision in every if decision.verdict is Verdict.DROP}
 
 

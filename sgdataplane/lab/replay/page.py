@@ -11,7 +11,7 @@ from pathlib import PurePath
 from sgdataplane import __version__
 from sgdataplane.lab.replay.flows import MAX_FLOWS, FlowChange, ReplayedFlow, Report, changes
 from sgdataplane.model import words
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.report import content
 
 MAX_ROWS, MAX_CHANGES, MAX_ADDRESSES = 500, 500, 200
@@ -69,14 +69,14 @@ def _summary(report: Report) -> str:
         return "Nothing was replayed."
     count = report.disagreements
     found = f"{count:,} {'disagrees' if count == 1 else 'disagree'} with the policy" if count else "all as expected"
-    return f"{counted(len(report.flows), 'flow')}, {found}."
+    return f"{pluralize(len(report.flows), 'flow')}, {found}."
 
 
 def _problems(report: Report) -> Iterator[str]:
     if report.strangers:
-        yield f"{counted(report.strangers, 'packet')} delivered that differ from all sent"
+        yield f"{pluralize(report.strangers, 'packet')} delivered that differ from all sent"
     if report.rest.problem:
-        packets = counted(report.rest.disagreements, "packet")
+        packets = pluralize(report.rest.disagreements, "packet")
         yield f"{packets} of flows that are reported together: {report.rest.problem}"
 
 
@@ -84,12 +84,12 @@ def _notes(report: Report) -> Iterator[str]:
     if report.cut:
         yield f"{report.cut}; what came before it was replayed."
     if report.filled:
-        yield f"{counted(report.filled, 'packet')} captured in part and filled up with zeros."
+        yield f"{pluralize(report.filled, 'packet')} captured in part and filled up with zeros."
     if len(report.flows) > MAX_ROWS:
         yield f"{len(report.flows):,} flows are too many for a page: it shows {MAX_ROWS}, those that disagree first."
     if report.rest.packets:
         rest = report.rest
-        counts = f"{counted(rest.packets, 'packet')}, {rest.delivered:,} delivered, {rest.expected:,} expected"
+        counts = f"{pluralize(rest.packets, 'packet')}, {rest.delivered:,} delivered, {rest.expected:,} expected"
         yield f"The first {MAX_FLOWS:,} flows are kept apart. All others together: {counts}."
 
 
@@ -97,7 +97,7 @@ def _addresses_notes(report: Report) -> Iterator[str]:
     if len(report.mapped) > MAX_ADDRESSES:
         yield f"{len(report.mapped):,} addresses are too many for a page: it shows {MAX_ADDRESSES}."
     if report.outside:
-        yield f"{counted(report.outside, 'address', 'es')} outside every VPC, unchanged."
+        yield f"{pluralize(report.outside, 'address', 'es')} outside every VPC, unchanged."
 
 
 def _row(flow: ReplayedFlow) -> content.FlowRow:
@@ -110,7 +110,7 @@ def _head(flow: ReplayedFlow) -> content.Head:
 
 def _fate(flow: ReplayedFlow) -> content.FlowFate:
     where, decision = flow.expectation.where, flow.decision
-    return content.FlowFate(flow.delivered, decision.verdict.value, where, words.ranked(decision), flow.remarks)
+    return content.FlowFate(flow.delivered, decision.verdict.value, where, words.cite_decision(decision), flow.remarks)
 
 
 def _changes(told: Sequence[Told], found: Sequence[FlowChange]) -> content.Changes:

@@ -19,7 +19,7 @@ from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import AUDIT, AUDITED, AUDITS, audit_name, name_audited_enis_map
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.semantics import ordered_candidates
+from sgdataplane.model.semantics import order_candidates
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.ir import Count, Map, MapCount, MapKey, Rule, VerdictMap, jump, rule
@@ -134,7 +134,7 @@ class AuditCheck:
         key = frozenset(eni.security_group_ids), eni.nic_type, eni.vpc_id
         if key not in self._refusals:
             state, options = self.namespace.wanted.state, self.namespace.wanted.options
-            every = (c.decision for side in Direction for c in ordered_candidates(state, eni, side, options))
+            every = (c.decision for side in Direction for c in order_candidates(state, eni, side, options))
             refused = [decision for decision in every if decision.verdict is Verdict.DROP]
             ranks = ((self.winners.of.get(expected(decision)), decision) for decision in refused)
             self._refusals[key] = {rank: decision for rank, decision in ranks if rank is not None}

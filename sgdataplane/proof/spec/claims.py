@@ -15,7 +15,7 @@ from operator import itemgetter
 from sgdataplane.contract.counters import counter_name
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import Candidate, Pooled, ordered_candidates, pooled
+from sgdataplane.model.semantics import Candidate, Pooled, order_candidates, pool
 from sgdataplane.model.state import (
     CloudState,
     Eni,
@@ -126,7 +126,7 @@ class ClaimMemo:
 
         A candidate that can't differ from the earlier state's is the same object as there.
         """
-        found = list(ordered_candidates(state, eni, direction, options, self._of_group))
+        found = list(order_candidates(state, eni, direction, options, self._of_group))
         for place in [place for place, candidate in enumerate(found) if candidate.rule is None]:
             found[place] = self._of_no_rule(found[place])
         return found
@@ -149,7 +149,7 @@ class ClaimMemo:
         if known is None or known[0] is not group:
             kept = {} if known is None else _reuse_rules(*known, group)
             rules = [rule for rule in group.rules if rule.direction is direction]
-            made = [_same(kept.get(rule.security_group_rule_id), rule) or pooled(group, rule) for rule in rules]
+            made = [_same(kept.get(rule.security_group_rule_id), rule) or pool(group, rule) for rule in rules]
             known = group, sorted(made, key=itemgetter(0))
         self.found_groups[key] = known
         return known[1]

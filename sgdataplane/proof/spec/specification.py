@@ -113,12 +113,12 @@ class Namespace:
     def timeouts(self) -> dict[str, ConnectionTracking]:
         """The idle timeouts of each ENI's sessions, by interface."""
         scale = self.wanted.time_scale
-        return {ifname: eni.connection_tracking.scaled(scale) for ifname, eni in self.enis.items()}
+        return {ifname: eni.connection_tracking.scale(scale) for ifname, eni in self.enis.items()}
 
     @property
     def unset_timeouts(self) -> ConnectionTracking:
         """The idle timeouts of the namespace's own sessions."""
-        return ConnectionTracking().scaled(self.wanted.time_scale)
+        return ConnectionTracking().scale(self.wanted.time_scale)
 
     def link(self, hook: Direction, family: Family, ifname: str) -> EniAtHook | None:
         """Return the ENI at that interface and hook; None if the interface carries no ENI."""
@@ -246,4 +246,4 @@ class _Done:
 
 def in_words(decision: Decision) -> str:
     """Return a decision and its reason in words."""
-    return f"{decision.verdict.value}: {words.ranked(decision)}"
+    return f"{decision.verdict.value}: {words.cite_decision(decision)}"

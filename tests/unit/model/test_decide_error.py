@@ -6,7 +6,7 @@ import pytest
 
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import decide, decide_error, later_candidates, ordered_candidates
+from sgdataplane.model.semantics import decide, decide_error, later_candidates, order_candidates
 from sgdataplane.model.state import CloudState, GroupRef
 from sgdataplane.net.packet import IcmpError
 from sgdataplane.net.values import Address, Direction, Prefix, Verdict
@@ -86,7 +86,7 @@ def test_decisions_name_the_direction_whose_rules_decided(state: CloudState) -> 
         OUT, Verdict.DROP, "spoofed"
     )
     shared = make_state([make_group("sg-a", inner=Verdict.ACCEPT)], [make_eni("eni-a", OWN, "sg-a")])
-    inner = [found.decision for found in ordered_candidates(shared, shared.eni["eni-a"], IN)]
+    inner = [found.decision for found in order_candidates(shared, shared.eni["eni-a"], IN)]
     assert [found.direction for found in inner] == [IN, IN]
 
 
@@ -98,7 +98,7 @@ def test_at_one_priority_rules_on_groups_are_named_first() -> None:
     )
     for order in (rules, rules[::-1]):
         group = make_group("sg-a", order, inner=Verdict.DROP)
-        found = ordered_candidates(make_state([group], [*state.eni.values()]), state.eni["eni-a"], IN)
+        found = order_candidates(make_state([group], [*state.eni.values()]), state.eni["eni-a"], IN)
         assert [isinstance(each.rule.remote, GroupRef) for each in found if each.rule] == [True, False]
 
 

@@ -26,7 +26,7 @@ def whole(members: Members) -> object:
             },
             members.group_sets(family),
             {number: page.addresses for number, page in members.pages(family).items()},
-            [sorted(members.delegated(group, family)) for group in ("sg-a", "sg-b", "sg-none")],
+            [sorted(members.list_delegated(group, family)) for group in ("sg-a", "sg-b", "sg-none")],
         )
         for family in Family
     ]
@@ -42,8 +42,8 @@ def test_an_address_is_a_member_of_all_groups_of_whoever_has_it() -> None:
 def test_delegated_prefixes_are_their_groups() -> None:
     block = Prefix.parse("10.9.0.0/28")
     members = Members((eni(1), replace(eni(2, "sg-b"), ipv4_prefixes=(block,))))
-    assert members.delegated("sg-b", Family.IPV4) == ((block.first, block.last),)
-    assert members.delegated("sg-a", Family.IPV4) == () == members.delegated("sg-b", Family.IPV6)
+    assert members.list_delegated("sg-b", Family.IPV4) == ((block.first, block.last),)
+    assert members.list_delegated("sg-a", Family.IPV4) == () == members.list_delegated("sg-b", Family.IPV6)
 
 
 def test_index_that_follows_another_is_the_one_made_from_nothing() -> None:

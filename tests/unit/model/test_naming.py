@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.errors import StateFileError
-from sgdataplane.model.naming import MAX_GUESSED, Named, listed, look_up
+from sgdataplane.model.naming import MAX_GUESSED, Named, list_ids, look_up
 
 THINGS = {"eni-a": ("i-a", "web"), "eni-b": ("i-b", "batch"), "eni-c": ("i-c", "batch"), "eni-d": ("", ""), "web": ()}
 
@@ -43,4 +43,4 @@ def test_one_eni_is_meant_or_it_is_refused_in_characters_that_do_nothing() -> No
 
 
 def test_of_many_ids_the_first_are_listed() -> None:
-    assert listed(tuple(map(str, range(12)))) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+    assert list_ids(tuple(map(str, range(12)))) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

@@ -7,7 +7,7 @@ import pytest
 from sgdataplane.contract import counters
 from sgdataplane.model.decision import FENCE, Decision
 from sgdataplane.model.semantics import CLAUSES
-from sgdataplane.model.words import CAUSES, DETAILS, because, name, ranked, sentence
+from sgdataplane.model.words import CAUSES, DETAILS, because, cite_decision, name, sentence
 from sgdataplane.net.values import Direction, Verdict
 from tests.support.inputs.builders import make_packet
 
@@ -62,7 +62,7 @@ def test_details_are_of_clauses() -> None:
     ids=lambda value: value.cause if isinstance(value, Decision) else "",
 )
 def test_words(decision: Decision, words: tuple[str, ...]) -> None:
-    assert (name(decision), ranked(decision), because(decision), sentence(decision)) == words
+    assert (name(decision), cite_decision(decision), because(decision), sentence(decision)) == words
 
 
 def test_a_packet_says_more() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.model.options import DEFAULTS
-from sgdataplane.model.semantics import ordered_candidates
+from sgdataplane.model.semantics import order_candidates
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Count, Range, goto
@@ -44,7 +44,7 @@ def test_candidates_are_those_of_decide_whatever_was_remembered() -> None:
     memo, eni = ClaimMemo(), targets(_state())[0]
     for state in (_state(), _turned(_state()), _state()):
         for direction in Direction:
-            expected = list(ordered_candidates(state, eni, direction, OPTIONS))
+            expected = list(order_candidates(state, eni, direction, OPTIONS))
             found = memo.candidates(state, eni, direction, OPTIONS)
             assert [c.decision for c in found] == [c.decision for c in expected]
             assert [c.rule for c in found] == [c.rule for c in expected]
