@@ -198,7 +198,7 @@ def near_misses(state: CloudState, packet: Packet, decision: Decision, options: 
             continue
         missed = missed_alone(state, group, rule, packet)
         if missed is not None and can_speak_of(state, rule, packet.family):
-            asked, found = missed.asked(state, rule), missed.found(packet)
+            asked, found = missed.asked(state, rule), missed.describe_value(packet)
             yield NearMiss(candidate.decision, missed, asked, found, is_stronger)
 
 

@@ -100,7 +100,7 @@ class Dimension:
         """Return all its numbers."""
         return ((0, self.domain.last(family)),)
 
-    def found(self, packet: Packet) -> str:
+    def describe_value(self, packet: Packet) -> str:
         """Return the packet's value, in words."""
         value = self.of_packet(packet)
         return "none" if value is None else self.domain.short((value, value), packet.family)

@@ -19,10 +19,10 @@ def of_mode(profile: Profile, eni: Eni) -> Profile:
     """Return the profile as the ENI's mode has it."""
     if not eni.is_audited:
         return profile
-    return replace(profile, ingress=_audited(profile.ingress), egress=_audited(profile.egress))
+    return replace(profile, ingress=_audit(profile.ingress), egress=_audit(profile.egress))
 
 
-def _audited(permissions: Iterable[Permission]) -> tuple[Permission, ...]:
+def _audit(permissions: Iterable[Permission]) -> tuple[Permission, ...]:
     return tuple(
         replace(p, decision=Decision.audit(p.decision)) if p.decision.verdict is Verdict.DROP else p
         for p in permissions

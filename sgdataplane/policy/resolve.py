@@ -176,7 +176,7 @@ def resolve(
     enis = []
     for eni_id, ifname in interfaces.items():
         eni = state.eni[eni_id]
-        key = (_sorted(eni.security_group_ids), eni.nic_type)
+        key = (_sort_ids(eni.security_group_ids), eni.nic_type)
         if key not in profiles:
             place[key], profiles[key] = len(profiles), memo.profile(eni, options)
         enis.append(memo.eni_policy(eni, ifname, place[key]))
@@ -191,7 +191,7 @@ def _eni_policy(eni: Eni, ifname: str, profile: int) -> EniPolicy:
 
 
 @lru_cache(maxsize=1 << 12)
-def _sorted(group_ids: tuple[str, ...]) -> tuple[str, ...]:
+def _sort_ids(group_ids: tuple[str, ...]) -> tuple[str, ...]:
     """Return the ids sorted, always as the same object for the same ids."""
     return tuple(sorted(group_ids))
 
@@ -280,7 +280,7 @@ class PolicyMemo:
 
     def profile(self, eni: Eni, options: Options) -> Profile:
         """Return the policy of an ENI's set of groups."""
-        key = _sorted(eni.security_group_ids), eni.nic_type
+        key = _sort_ids(eni.security_group_ids), eni.nic_type
         groups = tuple([self._state.group[group_id] for group_id in key[0]])
         vpc = self._state.vpc.get(eni.vpc_id)  # the stand-in for an ENI that the state lacks is in no VPC
         basis = (groups, vpc, self._state.port_lists, self.vpc_of, options)
@@ -288,11 +288,11 @@ class PolicyMemo:
         if known is not None and known[0] == basis:
             self.groups.update((group_id, self._known.groups[group_id]) for group_id in key[0])
         else:
-            known = basis, self.resolved(eni, groups, options)
+            known = basis, self.resolve(eni, groups, options)
         self.profiles[key] = known
         return known[1]
 
-    def resolved(self, eni: Eni, groups: Sequence[SecurityGroup], options: Options) -> Profile:
+    def resolve(self, eni: Eni, groups: Sequence[SecurityGroup], options: Options) -> Profile:
         """Return the rules of all groups, pooled and ordered, in both directions (semantics.md, section 3)."""
         usable = [
             entry[2]
@@ -300,7 +300,7 @@ class PolicyMemo:
             if is_on_interface(self._state, eni, entry[1])
         ]
 
-        def ordered(direction: Direction) -> tuple[Permission, ...]:
+        def order(direction: Direction) -> tuple[Permission, ...]:
             custom = [permission for permission in usable if permission.decision.direction is direction]
             inner = list(inner_permissions(groups, eni, direction))
             is_custom_first = direction is Direction.EGRESS and options.inner_accept_egress == "custom_first"
@@ -308,7 +308,7 @@ class PolicyMemo:
             return (*(custom + inner if is_custom_first else inner + custom), last)
 
         ids = tuple([group.security_group_id for group in groups])
-        return Profile(ids, eni.nic_type, ordered(Direction.INGRESS), ordered(Direction.EGRESS))
+        return Profile(ids, eni.nic_type, order(Direction.INGRESS), order(Direction.EGRESS))
 
     def _rules(self, group: SecurityGroup) -> Iterator[RuleEntry]:
         """Yield the group's rules that can match anything.
@@ -332,7 +332,7 @@ def resolve_profile(state: CloudState, eni: Eni, options: Options, *, with_unkno
     With `with_unknown`, rules count, too, whose remote is a group that the state lacks.
     """
     groups = [state.group[group_id] for group_id in sorted(eni.security_group_ids)]
-    return PolicyMemo(_state=state, _with_unknown=with_unknown).resolved(eni, groups, options)
+    return PolicyMemo(_state=state, _with_unknown=with_unknown).resolve(eni, groups, options)
 
 
 def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, *, with_unknown: bool) -> bool:
