@@ -41,7 +41,7 @@ def audit_part(policy: HostPolicy, site: Site, ranks: Ranks) -> Part | None:
         return None
     refusals = {decision: rank for decision, rank in ranks.items() if decision.verdict is Verdict.DROP}
     leaves = {rank: audit_leaf(decision) for decision, rank in refusals.items()}
-    counted = _counted(audited, policy.profiles, refusals)
+    counted = _find_counters(audited, policy.profiles, refusals)
     chains = [_chain(site, hook) for hook in Direction]
     maps = [_interfaces(hook, audited) for hook in Direction]
     maps.append(
@@ -54,7 +54,7 @@ def audit_part(policy: HostPolicy, site: Site, ranks: Ranks) -> Part | None:
     return Part.of(chains, maps, [*counters, *map(Counter, counted.values())])
 
 
-def _counted(
+def _find_counters(
     audited: Sequence[EniPolicy], profiles: Sequence[Profile], refusals: Ranks
 ) -> Mapping[tuple[int, str], str]:
     """Return the counter of each refusal at each of these ENIs, by rank and interface."""

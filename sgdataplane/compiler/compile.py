@@ -22,8 +22,8 @@ from sgdataplane.compiler.eni import (
     EniInterface,
     ends_chain,
     eni_chain,
-    passing_errors,
-    shared_chains,
+    make_errors_chain,
+    make_shared_chains,
 )
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.parts import Joined, Part, Rules, by_name
@@ -67,12 +67,12 @@ class Surroundings:
 
 
 @lru_cache(maxsize=4)
-def _shared_part(around: Surroundings) -> Part:
+def _compile_shared_part(around: Surroundings) -> Part:
     """Compile the fixed chains that name no address of an ENI. Tables with equal ones share them as objects."""
     site = SITES[around.placement]
     slots = site.marks.slots(around.ifnames)
     chains = [skeleton.midstream_chain(site)]
-    maps = [skeleton.adopting(), *verdicts.mark_maps(slots)]
+    maps = [skeleton.make_adoption_map(), *verdicts.mark_maps(slots)]
     arriving = ACCEPT
     if around.uplinks:
         of_uplinks, here = skeleton.uplink_chains(around.private)
@@ -84,9 +84,9 @@ def _shared_part(around: Surroundings) -> Part:
         # Uplinks first: all packets to and from elsewhere come this way, and each name takes a packet 25 ns.
         passing = {ifname: uplink for ifname in around.uplinks if not ifname.endswith("*")}
         passing |= dict.fromkeys((LOOPBACK, *around.internal), ACCEPT) | dict.fromkeys(around.uplinks, uplink)
-        shared = shared_chains(around.placement, hook, around.options)
+        shared = make_shared_chains(around.placement, hook, around.options)
         chains += skeleton.gate_chain(site, hook), skeleton.entry_chain(site, hook, timeouts, passing)
-        chains += shared.link, shared.checks, passing_errors(around.placement, hook), *shared.foreign
+        chains += shared.link, shared.checks, make_errors_chain(around.placement, hook), *shared.foreign
         chains += [chain for chain in shared.far if chain.name in around.needed]
         if site.placement.is_outside:
             chains.append(limit_chain(site, hook, around.options.sessions_per_eni))
@@ -99,7 +99,7 @@ def _shared_part(around: Surroundings) -> Part:
         chains.append(verdicts.refuse_chain(hook))
         maps.append(verdicts.drops_map(hook, around.ifnames))
     counters = [Counter(eni_counter(side, ifname)) for side in Direction for ifname in around.ifnames]
-    return Part.of(chains, maps, [*counters, *skeleton.fixed_counters()])
+    return Part.of(chains, maps, [*counters, *skeleton.list_fixed_counters()])
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _eni_part(placement: Placement, link: EniInterface, options: Options) -> Eni
     ends = ends_chain(site, link)
     of_hook = {Direction.EGRESS: ends}
     opening = {hook: eni_chain(site, hook, link, options, of_hook.get(hook)) for hook in Direction}
-    far = shared_chains(placement, Direction.EGRESS, options).far
+    far = make_shared_chains(placement, Direction.EGRESS, options).far
     optional = verdicts.cause_names().union(chain.name for chain in far)
     return EniPart(link.ifname, opening, ends, optional)
 
@@ -166,7 +166,7 @@ def compile_policy(
         parts = _parts(policy, options, memo)
         digest = names.digest(" ".join([part.digest for part in parts]), 32)
         memo.joined = Joined.of(parts, memo.joined)
-        return _stamped(memo.joined.table, SITES[policy.placement], Stamp(epoch, digest, secret=secret))
+        return _stamp_table(memo.joined.table, SITES[policy.placement], Stamp(epoch, digest, secret=secret))
 
 
 def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]:
@@ -176,11 +176,13 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
     of_enis = policy.enis, policy.placement, policy.internal, policy.uplinks, policy.idle
     basis = of_enis, options, rules.numbers
     if memo.fixed is None or memo.fixed[0] != basis:
-        memo.fixed = basis, tuple(_fixed_parts(policy, options, rules.numbers))
-    return rules.part, *memo.fixed[1], *_audits(policy, site, memo)
+        memo.fixed = basis, tuple(_compile_fixed_parts(policy, options, rules.numbers))
+    return rules.part, *memo.fixed[1], *_compile_audits(policy, site, memo)
 
 
-def _fixed_parts(policy: HostPolicy, options: Options, numbers: Sequence[dict[Direction, int]]) -> Iterator[Part]:
+def _compile_fixed_parts(
+    policy: HostPolicy, options: Options, numbers: Sequence[dict[Direction, int]]
+) -> Iterator[Part]:
     """Yield all parts except that of profiles. `numbers` are those of the sides of each profile."""
     idle = IdleTimeouts.of(policy)
     links = [
@@ -206,7 +208,7 @@ def _fixed_parts(policy: HostPolicy, options: Options, numbers: Sequence[dict[Di
         idle.elsewhere(),
         frozenset[str]().union(*(entry.needed for entry in own)),
     )
-    yield _shared_part(around)
+    yield _compile_shared_part(around)
     yield from (entry.part for entry in own)
     yield _dispatch_part(own)
     yield Part.of(idle.chains.values(), idle.maps.values(), (), idle.objects)
@@ -225,7 +227,7 @@ def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:
     return memo.rules
 
 
-def _audits(policy: HostPolicy, site: Site, memo: Memo) -> tuple[Part, ...]:
+def _compile_audits(policy: HostPolicy, site: Site, memo: Memo) -> tuple[Part, ...]:
     """Return the part for ENIs in audit mode, if there are any."""
     assert memo.order is not None
     basis = policy.enis, policy.profiles, site, memo.order
@@ -246,10 +248,10 @@ def with_stamp(table: Table, stamp: Stamp) -> Table:
     Base chains, chains that write marks, sets of sessions and the stamp are other ones then. The digest stays: it is of
     everything else, so that it is equal for equal policies.
     """
-    return _stamped(table, _site_of(table), replace(stamp, digest=stamp_of(table).digest, generation=None))
+    return _stamp_table(table, _site_of(table), replace(stamp, digest=stamp_of(table).digest, generation=None))
 
 
-def _stamped(table: Table, site: Site, stamp: Stamp) -> Table:
+def _stamp_table(table: Table, site: Site, stamp: Stamp) -> Table:
     """Return the table with all that names the epoch or the secret, and with the stamp."""
     last = site.marks.last_epoch
     if not all(1 <= epoch <= last for epoch in stamp.every_epoch):
@@ -260,7 +262,7 @@ def _stamped(table: Table, site: Site, stamp: Stamp) -> Table:
     has_audited = name_audited_enis_map(Direction.INGRESS) in table.map
     moving = _epoch_chains(site.placement, ById(marks), stamp.secret, first, has_audited)
     sets = verdicts.session_sets(marks)
-    own = {entry.name: entry for entry in (skeleton.applied(stamp), *sets)}
+    own = {entry.name: entry for entry in (skeleton.make_stamp_map(stamp), *sets)}
     maps = [entry for entry in table.maps if entry.name not in own]
     return replace(
         table,
@@ -313,7 +315,7 @@ def _epoch_chains(
 
 def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Table:
     """Return the table with open adoption windows for these interfaces. Its digest stays the same."""
-    opened = skeleton.adopting(ifnames, milliseconds)
+    opened = skeleton.make_adoption_map(ifnames, milliseconds)
     return replace(table, maps=tuple(opened if entry.name == opened.name else entry for entry in table.maps))
 
 

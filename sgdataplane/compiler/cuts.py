@@ -69,7 +69,7 @@ class Cutting:
     """The largest growth that each cut was allowed."""
 
 
-def cutting(boxes: Sequence[RuleBox], family: Family, look_ups: int, before: Cutting | None) -> Cutting:
+def build_cutting(boxes: Sequence[RuleBox], family: Family, look_ups: int, before: Cutting | None) -> Cutting:
     """Return the diagram of all boxes, with at most `look_ups` look-ups on a path.
 
     It takes over nodes of an earlier diagram where the boxes are the same objects. The result is the same as without
@@ -88,10 +88,10 @@ def _cut(boxes: Boxes, look_ups: int) -> Cutting:
     most = most_cells(len(boxes.boxes))
     for growth in GROWTHS:
         try:
-            return _Cutter(boxes, growth, _Room(most)).everything(look_ups)
+            return _Cutter(boxes, growth, _Room(most)).make_diagram(look_ups)
         except TooManyCellsError:
             continue
-    return _Cutter(boxes, NO_CUTS, _Room(0)).everything(look_ups)
+    return _Cutter(boxes, NO_CUTS, _Room(0)).make_diagram(look_ups)
 
 
 def _recut(boxes: Sequence[RuleBox], before: Cutting, move: Renumbering) -> Cutting | None:
@@ -106,7 +106,7 @@ def _recut(boxes: Sequence[RuleBox], before: Cutting, move: Renumbering) -> Cutt
     cutter = _Cutter(Boxes(boxes, before.boxes.family, before.boxes), GROWTHS[0], _Room(most, before.taken))
     cutter.take_over(before, move)
     try:
-        return cutter.everything(before.look_ups)
+        return cutter.make_diagram(before.look_ups)
     except TooManyCellsError:
         return None
 
@@ -147,7 +147,7 @@ class _Region:
     open: tuple[int, ...]
     """For each dimension, the boxes that don't cover all of its interval."""
 
-    def undecided(self, but: Dim = -1) -> int:
+    def select_undecided(self, but: Dim = -1) -> int:
         """Return the boxes that don't cover all of the region, in the other dimensions."""
         found = 0
         for dim, some in enumerate(self.open):
@@ -213,15 +213,15 @@ class _Cutter:
             if not m & gone
         }
 
-    def everything(self, look_ups: int) -> Cutting:
+    def make_diagram(self, look_ups: int) -> Cutting:
         """Make the diagram.
 
         Raises:
             TooManyCellsError: There are too many cells; with less growth there are fewer.
         """
         every = (1 << len(self.boxes.boxes)) - 1
-        opens = tuple(self.boxes.bounded(dim, every) for dim in DIMS)
-        subset = up_to(every, ~_Region(self.boxes.whole, every, opens).undecided())
+        opens = tuple(self.boxes.select_bounded(dim, every) for dim in DIMS)
+        subset = up_to(every, ~_Region(self.boxes.whole, every, opens).select_undecided())
         is_many = subset & (subset - 1)
         opens = tuple([some & subset for some in opens])
         node = self._node(self.boxes.whole, subset, opens, look_ups) if is_many else self._leaf(subset)
@@ -237,7 +237,7 @@ class _Cutter:
         key = (subset, asked, look_ups)
         found = self._memo.get(key)
         if found is None:
-            found = self._memo[key] = self.made(_Region(intervals, subset, tuple(opens)), look_ups)
+            found = self._memo[key] = self.make_node(_Region(intervals, subset, tuple(opens)), look_ups)
         return found
 
     def _part(self, region: _Region, dim: Dim, piece: _Piece, look_ups: int) -> Node:
@@ -253,7 +253,7 @@ class _Cutter:
         """Return the leaf of a single box."""
         return self.boxes.leaf(subset.bit_length() - 1)
 
-    def made(self, region: _Region, look_ups: int) -> Node:
+    def make_node(self, region: _Region, look_ups: int) -> Node:
         """Make the node of a region."""
         if len(self.boxes.boxes) > max(LONG, SPARSE * region.subset.bit_count()):
             return self._apart(region, look_ups)
@@ -261,7 +261,7 @@ class _Cutter:
             return self._by_protocol(region, look_ups)
         steps = self._steps_of(region)
         if look_ups > 0 and steps > MAX_STEPS:
-            found = _chosen([self._cut(region, dim, self.growth * steps) for dim in DIMS if region.open[dim]])
+            found = _choose_cut([self._cut(region, dim, self.growth * steps) for dim in DIMS if region.open[dim]])
             if found.steps <= WORTHWHILE * steps:
                 return self._parts(region, found.dim, found.pieces(), look_ups - 1)
         self._take(steps)
@@ -283,7 +283,7 @@ class _Cutter:
         boxes = Boxes([self.boxes.boxes[index] for index in numbers], self.boxes.family)
         opens = tuple([sum(1 << numbers[index] for index in bits(some)) for some in region.open])
         apart = _Region(region.intervals, (1 << len(numbers)) - 1, opens)
-        return _Cutter(boxes, self.growth, self.room).made(apart, look_ups)
+        return _Cutter(boxes, self.growth, self.room).make_node(apart, look_ups)
 
     def _conditions(self, region: _Region, index: int) -> list[tuple[Dim, Intervals]]:
         """Return the conditions of a box that aren't known to hold in the region."""
@@ -300,17 +300,17 @@ class _Cutter:
         return self._parts(region, BY_PROTOCOL, pieces, look_ups - (len(pieces) > MANY_PROTOCOLS))
 
     def _pieces(self, region: _Region, dim: Dim) -> list[_Piece]:
-        return _pieces(self.boxes.pieces(dim, region.subset, region.intervals[dim]), ~region.undecided(dim))
+        return _pieces(self.boxes.pieces(dim, region.subset, region.intervals[dim]), ~region.select_undecided(dim))
 
     def _cut(self, region: _Region, dim: Dim, limit: float) -> _Cut:
         """Return the finest cut of a dimension whose pieces, with the boxes in them, aren't more than `limit`."""
-        found, elsewhere = self.boxes.pieces(dim, region.subset, region.intervals[dim]), ~region.undecided(dim)
+        found, elsewhere = self.boxes.pieces(dim, region.subset, region.intervals[dim]), ~region.select_undecided(dim)
         lefts = [up_to(some, some & elsewhere) for _, some in found]
         if len(lefts) == 1 or _size(lefts) <= limit:
             return _Cut.of(dim, partial(_pieces, found, elsewhere), list(map(int.bit_count, lefts)))
         pieces, most = _pieces(found, elsewhere), MAX_STEPS
         while len(pieces) > 1 and _size([piece.left for piece in pieces]) > limit:
-            pieces = _joined(pieces, elsewhere, most)
+            pieces = _join_neighbours(pieces, elsewhere, most)
             most *= 2
         return _Cut.of(dim, lambda: pieces, [piece.steps for piece in pieces])
 
@@ -336,7 +336,7 @@ class _Cutter:
         return self._shared[key]
 
 
-def _chosen(cuts: Sequence[_Cut]) -> _Cut:
+def _choose_cut(cuts: Sequence[_Cut]) -> _Cut:
     """Return the first cut that is about as good as the best.
 
     Several dimensions may tell rules apart equally well. If a hair decided among them, one rule more would change the
@@ -362,7 +362,7 @@ def _size(lefts: Sequence[int]) -> int:
     return len(lefts) + sum(map(int.bit_count, set(lefts)))
 
 
-def _joined(pieces: Sequence[_Piece], elsewhere: int, most: int) -> list[_Piece]:
+def _join_neighbours(pieces: Sequence[_Piece], elsewhere: int, most: int) -> list[_Piece]:
     """Join neighbours wherever the joined piece has at most `most` steps.
 
     `elsewhere` has the boxes that cover all of the region in all other dimensions.

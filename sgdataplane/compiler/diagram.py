@@ -163,7 +163,7 @@ class Boxes:
                 if len(covered) > 1:
                     self.scattered |= bit
 
-    def bounded(self, dim: Dim, subset: int) -> int:
+    def select_bounded(self, dim: Dim, subset: int) -> int:
         """Return the boxes of a subset that don't cover all of a dimension."""
         return subset & self.bounds[dim]
 
@@ -192,7 +192,7 @@ class Boxes:
     def pieces(self, dim: Dim, subset: int, within: Interval) -> list[tuple[Interval, int]]:
         """Return the pieces of an interval, cut where a box begins or ends, each with the boxes that cover it."""
         first, last = within
-        bounded = self.bounded(dim, subset)
+        bounded = self.select_bounded(dim, subset)
         always, turns = subset & ~bounded, {first: 0}
         for index in bits(bounded):
             bit = 1 << index

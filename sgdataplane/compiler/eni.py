@@ -34,9 +34,9 @@ from sgdataplane.compiler.skeleton import (
     accept,
     content_chain,
     drop,
-    merged,
+    make_shared_rule,
+    merge_prefixes,
     parts,
-    shared_rule,
     text_chain,
     text_rule,
 )
@@ -114,36 +114,38 @@ class SharedChains:
 
 
 @lru_cache(maxsize=16)
-def shared_chains(placement: Placement, hook: Direction, options: Options) -> SharedChains:
+def make_shared_chains(placement: Placement, hook: Direction, options: Options) -> SharedChains:
     """Return the chains at a hook that need no address of the ENI.
 
     They are the same objects in all tables of a placement.
     """
     at = SITES[placement], hook
     if hook is Direction.INGRESS:
-        link = [_discovery(*at, shape, shape.sources) for shape in always.DISCOVERY[hook]]
+        link = [_accept_discovery(*at, shape, shape.sources) for shape in always.DISCOVERY[hook]]
         link += [_dhcp(*at, family, options, None) for family in Family]
         checks = []
     else:
-        link = [_discovery(*at, shape, always.UNNUMBERED) for shape in always.DISCOVERY[hook]]
+        link = [_accept_discovery(*at, shape, always.UNNUMBERED) for shape in always.DISCOVERY[hook]]
         link += [_dhcp(*at, family, options, always.DHCP_UNNUMBERED[family]) for family in Family]
-        checks = [_discovery(*at, shape, None) for shape in always.DISCOVERY[hook] if shape.sources is None]
+        checks = [_accept_discovery(*at, shape, None) for shape in always.DISCOVERY[hook] if shape.sources is None]
         checks += [_dhcp(*at, family, options, None) for family in Family]
     return SharedChains(
         content_chain(f"{hook.value}-link", tuple(link)),
-        content_chain(f"{hook.value}-checks", (*checks, *_refused(hook))),
+        content_chain(f"{hook.value}-checks", (*checks, *_make_refusals(hook))),
         (_foreign(hook),) if hook is Direction.INGRESS else (),
-        (content_chain("egress-far", (_far_discovery(_routed(options)),)),) if hook is Direction.EGRESS else (),
+        (content_chain("egress-far", (_far_discovery(_list_routed_prefixes(options)),)),)
+        if hook is Direction.EGRESS
+        else (),
     )
 
 
-def _routed(options: Options) -> tuple[Prefix, ...]:
+def _list_routed_prefixes(options: Options) -> tuple[Prefix, ...]:
     """Return what can be on a link without subnets."""
     return always.on_link((), options, Placement.HOST)
 
 
 @lru_cache(maxsize=4)
-def passing_errors(placement: Placement, hook: Direction) -> Chain:
+def make_errors_chain(placement: Placement, hook: Direction) -> Chain:
     """Return the chain that accepts ICMP errors about a session that the packet's ENI accepts now.
 
     Other `related` packets, which a conntrack helper of others expects, return to be judged like any opening packet.
@@ -159,11 +161,11 @@ def _foreign(hook: Direction) -> Chain:
 
     Few packets come here, so most are spared a search among ranges.
     """
-    shared = (Match(DESTINATION[family], merged(always.SHARED[family])) for family in Family)
+    shared = (Match(DESTINATION[family], merge_prefixes(always.SHARED[family])) for family in Family)
     return content_chain(f"{hook.value}-foreign", (*(rule(match, RETURN) for match in shared), drop(hook, "foreign")))
 
 
-def _refused(hook: Direction) -> Iterator[Rule]:
+def _make_refusals(hook: Direction) -> Iterator[Rule]:
     """Yield the rules for packets that no rule of a user may be asked about.
 
     An ICMP error is judged like its session, whose entry it carries. Other ICMP that is `related`, such as a redirect,
@@ -182,12 +184,14 @@ def _refused(hook: Direction) -> Iterator[Rule]:
     yield drop(hook, "icmp-error-refused", is_related)
 
 
-def _discovery(site: Site, hook: Direction, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Rule:
+def _accept_discovery(
+    site: Site, hook: Direction, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None
+) -> Rule:
     """Return a rule that accepts IPv6 neighbour discovery and MLD from these sources (None: any).
 
     The shape is one of `always.is_discovery`.
     """
-    source = [] if sources is None else [Match(Field.IP6_SADDR, merged(sources))]
+    source = [] if sources is None else [Match(Field.IP6_SADDR, merge_prefixes(sources))]
     return accept(site, hook, "always", _icmpv6(shape.types), is_value(Field.IP6_HOPLIMIT, shape.hop_limit), *source)
 
 
@@ -239,33 +243,35 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options,
 
     At egress, `ends` is the chain that checks what ICMP errors are about.
     """
-    shared = shared_chains(site.placement, hook, options)
+    shared = make_shared_chains(site.placement, hook, options)
     rules = [
         *((_on_link(link, shared, options), *_claims(link)) if hook is Direction.EGRESS else ()),
-        shared_rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
+        make_shared_rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
         *(_sender(hook, link.sources) if hook is Direction.EGRESS else _receiver(hook, link, shared.foreign[0])),
-        shared_rule(jump(shared.checks.name)),
-        *([shared_rule(is_value(Field.CT_STATE, CtState.RELATED), jump(ends.name))] if ends else []),
+        make_shared_rule(jump(shared.checks.name)),
+        *([make_shared_rule(is_value(Field.CT_STATE, CtState.RELATED), jump(ends.name))] if ends else []),
         *((entry, rule_text(entry)) for entry in link.timeouts[hook]),
         *_midstream(hook, options),
         *(_metadata(site, hook, prefix) for prefix in options.metadata),
-        shared_rule(is_value(Field.CT_DIRECTION, CtDirection.REPLY), SetPriority(link.numbers[hook.other]), RETURN),
-        shared_rule(SetPriority(link.numbers[hook])),
+        make_shared_rule(
+            is_value(Field.CT_DIRECTION, CtDirection.REPLY), SetPriority(link.numbers[hook.other]), RETURN
+        ),
+        make_shared_rule(SetPriority(link.numbers[hook])),
     ]
     return text_chain(names.identifier(f"eni-{hook.value}", link.ifname), rules)
 
 
 def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> SaidRule:
     """Return the rule that drops discovery which would leave the ENI's link."""
-    if link.on_link == _routed(options):
-        return shared_rule(is_value(Field.L4PROTO, ICMPV6), jump(shared.far[0].name))
+    if link.on_link == _list_routed_prefixes(options):
+        return make_shared_rule(is_value(Field.L4PROTO, ICMPV6), jump(shared.far[0].name))
     far = _far_discovery(link.on_link)
     return far, rule_text(far)
 
 
 def _far_discovery(on_link: tuple[Prefix, ...]) -> Rule:
     """Return a rule that drops discovery that routers would forward, past all rules (`always.is_far_discovery`)."""
-    is_far = _none_of(Field.IP6_DADDR, merged(on_link))
+    is_far = _none_of(Field.IP6_DADDR, merge_prefixes(on_link))
     return drop(Direction.EGRESS, "far-discovery", _icmpv6(always.DISCOVERY_TYPES), *is_far)
 
 
@@ -277,14 +283,14 @@ def _claims(link: EniInterface) -> Iterator[SaidRule]:
     ENI's own addresses, link-local ones included, as for ARP.
     """
     own = [prefix for prefix in (*link.sources, *link.link_sources) if prefix.family is Family.IPV6]
-    is_other = _none_of(Field.ND_TARGET, merged(own))
-    yield _dropped(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
-    is_probe = Match(Field.IP6_SADDR, merged((always.UNSPECIFIED,)))
-    yield _dropped(Direction.EGRESS, "neighbour-claim", _icmpv6((always.SOLICIT,)), is_probe, *is_other)
+    is_other = _none_of(Field.ND_TARGET, merge_prefixes(own))
+    yield _make_drop_rule(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
+    is_probe = Match(Field.IP6_SADDR, merge_prefixes((always.UNSPECIFIED,)))
+    yield _make_drop_rule(Direction.EGRESS, "neighbour-claim", _icmpv6((always.SOLICIT,)), is_probe, *is_other)
     links = always.LINK_LOCAL
-    is_of_a_link = Match(Field.IP6_SADDR, merged((links,)))
-    of_a_link = merged(prefix for prefix in own if prefix.first <= links.last and links.first <= prefix.last)
-    yield _dropped(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, of_a_link))
+    is_of_a_link = Match(Field.IP6_SADDR, merge_prefixes((links,)))
+    of_a_link = merge_prefixes(prefix for prefix in own if prefix.first <= links.last and links.first <= prefix.last)
+    yield _make_drop_rule(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, of_a_link))
 
 
 def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
@@ -300,33 +306,33 @@ def ends_chain(site: Site, link: EniInterface) -> Chain:
     A session has its end here if its packets in the error's direction come from the ENI. So the packet that the error
     quotes was sent to the ENI, and no other workload has seen it. One rule drops: an old kernel walks each way there.
     """
-    rules = [shared_rule(*NO_ERROR, RETURN)]
+    rules = [make_shared_rule(*NO_ERROR, RETURN)]
     for way, family in product(CtDirection, Family):
         side = Direction.EGRESS if way is CtDirection.ORIGINAL else Direction.INGRESS
         is_another = _none_of(site.field(LOCAL, side, family), _of_family(link.sources, family))
         if is_another:
             rules.append(text_rule(is_value(Field.CT_DIRECTION, way), *is_another, SetPriority(OTHERS_END)))
     refused = goto(drop_name(Direction.EGRESS, "icmp-error-refused"))
-    passing = goto(passing_errors(site.placement, Direction.EGRESS).name)
-    rules.append(shared_rule(is_value(Field.PACKET_PRIORITY, OTHERS_END), refused))
-    rules.append(shared_rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), passing))
+    passing = goto(make_errors_chain(site.placement, Direction.EGRESS).name)
+    rules.append(make_shared_rule(is_value(Field.PACKET_PRIORITY, OTHERS_END), refused))
+    rules.append(make_shared_rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), passing))
     return text_chain(names.identifier(f"ends-{Direction.EGRESS.value}", link.ifname), rules)
 
 
 def _sender(hook: Direction, sources: tuple[Prefix, ...]) -> Iterator[SaidRule]:
     """Yield rules that check the source, as `semantics.is_spoofed` does."""
-    return (_dropped(hook, "spoofed", *_is_none_of(SOURCE[family], sources, family)) for family in Family)
+    return (_make_drop_rule(hook, "spoofed", *_is_none_of(SOURCE[family], sources, family)) for family in Family)
 
 
 def _receiver(hook: Direction, link: EniInterface, foreign: Chain) -> Iterator[SaidRule]:
     """Yield rules that check both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
     for family in Family:
         own = _of_family(link.own, family)
-        yield from (_dropped(hook, "spoofed", Match(SOURCE[family], part)) for part in parts(own))
+        yield from (_make_drop_rule(hook, "spoofed", Match(SOURCE[family], part)) for part in parts(own))
         yield text_rule(*_is_none_of(DESTINATION[family], link.sources, family), jump(foreign.name))
 
 
-def _dropped(hook: Direction, cause: str, *conditions: Statement) -> SaidRule:
+def _make_drop_rule(hook: Direction, cause: str, *conditions: Statement) -> SaidRule:
     return text_rule(*conditions, goto(drop_name(hook, cause)))
 
 
@@ -336,7 +342,7 @@ def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> tup
 
 
 def _of_family(prefixes: Iterable[Prefix], family: Family) -> tuple[Range, ...]:
-    return merged(prefix for prefix in prefixes if prefix.family is family)
+    return merge_prefixes(prefix for prefix in prefixes if prefix.family is family)
 
 
 def _midstream(hook: Direction, options: Options) -> Iterator[SaidRule]:
@@ -347,7 +353,7 @@ def _midstream(hook: Direction, options: Options) -> Iterator[SaidRule]:
         not_syn = Match(Field.TCP_FLAGS, (Range.of(TCP_SYN),), negate=True, mask=flags)
         opens_nothing = (is_value(Field.CT_STATE, CtState.NEW, CtState.RELATED), is_value(Field.L4PROTO, TCP), not_syn)
         is_egress = hook is Direction.EGRESS
-        yield shared_rule(*opens_nothing, jump(MIDSTREAM) if is_egress else goto(drop_name(hook, "midstream")))
+        yield make_shared_rule(*opens_nothing, jump(MIDSTREAM) if is_egress else goto(drop_name(hook, "midstream")))
 
 
 def _metadata(site: Site, hook: Direction, prefix: Prefix) -> SaidRule:
@@ -356,7 +362,7 @@ def _metadata(site: Site, hook: Direction, prefix: Prefix) -> SaidRule:
     That address is always reachable.
     """
     ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
-    return shared_rule(
+    return make_shared_rule(
         Match(site.far(Direction.EGRESS, prefix.family), (prefix_range(prefix),)),
         is_value(Field.CT_DIRECTION, ct_direction),
         Count(name_fixed_counter(hook, "always")),

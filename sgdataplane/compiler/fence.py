@@ -45,15 +45,15 @@ from sgdataplane.compiler.fragments import (
 )
 from sgdataplane.compiler.skeleton import (
     SaidRule,
-    applied,
     content_chain,
-    merged,
+    make_shared_rule,
+    make_stamp_map,
+    merge_prefixes,
     parts,
-    shared_rule,
     text_chain,
     text_rule,
 )
-from sgdataplane.compiler.verdicts import logged
+from sgdataplane.compiler.verdicts import log_counted
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import FENCE_CAUSES, fence_counter, name_fenced_counter
 from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, Hook, KeyType
@@ -147,7 +147,7 @@ def compile_fence(
     private = tuple(prefix for eni in enis.values() for prefix in eni.private_prefixes)
     found = [_part(ifname, eni, options, placement) for ifname, eni in enis.items()]
     found += [_uplink(ifname, private) for ifname in uplinks]
-    bases = [_marked(base, secret) for part in found for base in part.bases]
+    bases = [_mark_chain(base, secret) for part in found for base in part.bases]
     common = (*_common(options, placement), *_drop_chains(placement))
     chains = [*bases, *(chain for part in found for chain in part.chains), *common]
     counters = map(Counter, sorted([*map(fence_counter, FENCE_CAUSES), *map(name_fenced_counter, (*enis, *uplinks))]))
@@ -155,7 +155,7 @@ def compile_fence(
     return Table(
         TABLE,
         tuple(sorted(chains, key=lambda chain: chain.name)),
-        (applied(Stamp(EPOCH, digest, secret=secret)), _counted((*enis, *uplinks))),
+        (make_stamp_map(Stamp(EPOCH, digest, secret=secret)), _map_drop_counters((*enis, *uplinks))),
         tuple(counters),
         family=NETDEV,
     )
@@ -191,8 +191,8 @@ def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> Fenc
         content = _content(ifname, (*_limits(eni, fragments), *_from_instance(eni, common.special)), eni, common)
         arriving = _base("ingress", ifname, (other_mac, *_usual(eni)), content)
         return FencePart.of((arriving, _exit(ifname)), fragments, content)
-    content = _content(ifname, _asking_dhcp(eni, common.special), eni, common)
-    return FencePart.of((_base("egress", ifname, (other_mac, *_approved()), content),), content)
+    content = _content(ifname, _lead_to_dhcp(eni, common.special), eni, common)
+    return FencePart.of((_base("egress", ifname, (other_mac, *_pass_approved()), content),), content)
 
 
 @lru_cache(maxsize=MAX_UPLINKS)
@@ -209,7 +209,7 @@ def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
         (kinds[IPV6], is_value(Field.ICMPV6_TYPE, SOLICITATION)),
     )
     rules = (
-        *_spoofed(private, kinds),
+        *_drop_spoofed(private, kinds),
         *(rule(kinds[kind], *WHOLE[family], ACCEPT) for kind, family in TYPES.items()),
         *parts_rules(fragments, {kind: (found,) for kind, found in kinds.items()}),
         *(_drop("discovery-limit", *question, QUESTIONS_ELSEWHERE) for question in questions),
@@ -230,22 +230,22 @@ def _exit(ifname: str) -> Chain:
     return Chain(names.identifier("egress", ifname), rules, Hook("egress", FENCE_PRIORITY, ifname))
 
 
-def _spoofed(private: Iterable[Prefix], kinds: Mapping[int, Match]) -> Iterator[Rule]:
+def _drop_spoofed(private: Iterable[Prefix], kinds: Mapping[int, Match]) -> Iterator[Rule]:
     """Yield rules that drop packets whose source is an ENI's on this host."""
     for kind, family in TYPES.items():
         own = [prefix for prefix in private if prefix.family is family]
         if own:
-            yield _drop("spoofed", kinds[kind], Match(SOURCE[family], merged(own)))
+            yield _drop("spoofed", kinds[kind], Match(SOURCE[family], merge_prefixes(own)))
 
 
-def _marked(base: Chain, secret: int) -> Chain:
+def _mark_chain(base: Chain, secret: int) -> Chain:
     """Return the base chain of an ENI with this mark in place of the placeholder."""
     known: dict[Statement, Statement] = {IS_MARKED: is_value(Field.PACKET_MARK, secret)}
     rules = (rule(*(known.get(statement, statement) for statement in each.statements)) for each in base.rules)
     return replace(base, rules=tuple(rules))
 
 
-def _approved() -> Iterator[Rule]:
+def _pass_approved() -> Iterator[Rule]:
     """Yield the rules for approved packets. Nearly all packets pass here, so they ask for as little as possible.
 
     They have no set without a name, since this chain changes in place (skeleton.py). They ask for the type, since a
@@ -269,9 +269,9 @@ def _limits(eni: Eni, fragments: Chain) -> Iterator[SaidRule]:
     for conditions, asker, family in asking:
         blocks = _blocks(_own(eni, family))
         if blocks:
-            of_block = Match(asker, merged(blocks))
+            of_block = Match(asker, merge_prefixes(blocks))
             yield text_rule(*conditions, of_block, QUESTIONS_OF_BLOCKS, goto(drop_name("discovery-limit")))
-        yield shared_rule(*conditions, QUESTIONS, goto(drop_name("discovery-limit")))
+        yield make_shared_rule(*conditions, QUESTIONS, goto(drop_name("discovery-limit")))
 
 
 def _far(options: Options) -> Rule:
@@ -280,7 +280,7 @@ def _far(options: Options) -> Rule:
     It is the same link for all ENIs of a router.
     """
     on_link = always.on_link((), options, Placement.HOST)
-    is_far = Match(DESTINATION[Family.IPV6], merged(on_link), negate=True)
+    is_far = Match(DESTINATION[Family.IPV6], merge_prefixes(on_link), negate=True)
     return _drop("discovery", *_of_type(IPV6), is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES), is_far)
 
 
@@ -289,10 +289,10 @@ def _from_instance(eni: Eni, far: Chain) -> Iterator[SaidRule]:
 
     The policy judges them later.
     """
-    yield shared_rule(*_of_type(IPV6), is_value(Field.L4PROTO, ICMPV6), jump(far.name))
+    yield make_shared_rule(*_of_type(IPV6), is_value(Field.L4PROTO, ICMPV6), jump(far.name))
     for kind, family in TYPES.items():
         for sources in _sources(eni, family):
-            for part in parts(merged(sources)):
+            for part in parts(merge_prefixes(sources)):
                 yield text_rule(*_of_type(kind), Match(SOURCE[family], part), ACCEPT)
 
 
@@ -325,7 +325,7 @@ def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chai
 
 def _content(ifname: str, passing: Iterable[SaidRule], eni: Eni, common: CommonChains) -> Chain:
     """Return the chain of one interface. `passing` are the rules that let IP packets pass."""
-    rules = (*passing, *_arp(eni, common.arp), shared_rule(goto(common.rest.name)))
+    rules = (*passing, *_arp(eni, common.arp), make_shared_rule(goto(common.rest.name)))
     return text_chain(names.identifier("fence", ifname), rules)
 
 
@@ -345,9 +345,9 @@ def _own(eni: Eni, family: Family) -> tuple[Prefix, ...]:
     return tuple(prefix for prefix in eni.own_prefixes if prefix.family is family)
 
 
-def _asking_dhcp(eni: Eni, dhcp: Chain) -> Iterator[SaidRule]:
+def _lead_to_dhcp(eni: Eni, dhcp: Chain) -> Iterator[SaidRule]:
     """Yield rules that lead packets with a source that DHCP clients use to the chain for DHCP."""
-    sources = merged((*_own(eni, Family.IPV4), always.DHCP_UNNUMBERED[Family.IPV4]))
+    sources = merge_prefixes((*_own(eni, Family.IPV4), always.DHCP_UNNUMBERED[Family.IPV4]))
     return (text_rule(*_of_type(IPV4), Match(SOURCE[Family.IPV4], part), jump(dhcp.name)) for part in parts(sources))
 
 
@@ -379,12 +379,12 @@ def _arp(eni: Eni, other: Chain) -> Iterator[SaidRule]:
     A request from 0.0.0.0 is a probe: a host that is about to take the address which the probe asks for gives it up
     (RFC 5227, 2.1.1), so that must be an own address.
     """
-    yield shared_rule(*_of_type(ARP), jump(other.name))
+    yield make_shared_rule(*_of_type(ARP), jump(other.name))
     yield text_rule(
         *_of_type(ARP), Match(Field.ARP_SENDER_MAC, (Range.of(_mac(eni)),), negate=True), goto(drop_name("arp-claim"))
     )
-    is_probe = Match(Field.ARP_SENDER_IP, merged((UNNUMBERED,)))
-    for own in parts(merged(_own(eni, Family.IPV4))):
+    is_probe = Match(Field.ARP_SENDER_IP, merge_prefixes((UNNUMBERED,)))
+    for own in parts(merge_prefixes(_own(eni, Family.IPV4))):
         yield text_rule(*_of_type(ARP), Match(Field.ARP_SENDER_IP, own), ACCEPT)
         yield text_rule(*_of_type(ARP), is_probe, Match(Field.ARP_TARGET_IP, own), ACCEPT)
 
@@ -433,10 +433,10 @@ def _drop_chains(placement: Placement) -> tuple[Chain, ...]:
 
 def _drop_chain(cause: str, by_interface: MapCount) -> Chain:
     counter = fence_counter(cause)
-    return Chain(drop_name(cause), (rule(Count(counter), logged(counter)), rule(by_interface), rule(DROP)))
+    return Chain(drop_name(cause), (rule(Count(counter), log_counted(counter)), rule(by_interface), rule(DROP)))
 
 
-def _counted(ifnames: Iterable[str]) -> Map:
+def _map_drop_counters(ifnames: Iterable[str]) -> Map:
     """Return the map from an interface to the counter of all frames that are dropped there."""
     counters = tuple((ifname, Count(name_fenced_counter(ifname))) for ifname in sorted(ifnames))
     return Map(DROPS, KeyType.IFNAME, counters, holds=KeyType.COUNTER)

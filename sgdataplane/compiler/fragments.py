@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sgdataplane.compiler.skeleton import shared_rule, text_chain
+from sgdataplane.compiler.skeleton import make_shared_rule, text_chain
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field
 from sgdataplane.nft.ir import Chain, Exceeds, Match, Range, Rule, Statement, goto, is_value, jump, rule
@@ -32,7 +32,7 @@ def fragments_chain(ifname: str, *limits: Exceeds) -> Chain:
     Incomplete datagrams take memory that all ENIs of a router share, and it holds only a few thousand fragments. They
     take it before any policy is asked, for as long as the rest may be late.
     """
-    rules = (shared_rule(limit, goto(drop_name("fragments"))) for limit in limits)
+    rules = (make_shared_rule(limit, goto(drop_name("fragments"))) for limit in limits)
     return text_chain(names.identifier("fragments", ifname), rules)
 
 

@@ -62,7 +62,7 @@ class GroupSets:
         known = members.group_sets(Family.IPV4) | members.group_sets(Family.IPV6)
         if before is not None and before.known == known and before.spoken == spoken:
             return before
-        numbers = _numbered(group_set for group_set in known if not spoken.isdisjoint(group_set))
+        numbers = _number_group_sets(group_set for group_set in known if not spoken.isdisjoint(group_set))
         of_group: dict[str, list[int]] = {group_id: [] for group_id in spoken}
         for group_set, number in numbers.items():
             for group_id in group_set:
@@ -70,7 +70,7 @@ class GroupSets:
                     of_group[group_id].append(number)
         return cls(known, spoken, numbers, of_group)
 
-    def ranked(self, ranking: Ranking) -> tuple[tuple[int, int], ...]:
+    def rank(self, ranking: Ranking) -> tuple[tuple[int, int], ...]:
         """Return the group sets that a map ranks, by number, with their ranks."""
         found: dict[int, int] = {}
         for group_id, rank in reversed(ranking.strengths):
@@ -87,7 +87,7 @@ class GroupSets:
 NO_GROUP_SETS = GroupSets(frozenset(), frozenset(), {}, {})
 
 
-def _numbered(group_sets: Iterable[GroupSet]) -> dict[GroupSet, int]:
+def _number_group_sets(group_sets: Iterable[GroupSet]) -> dict[GroupSet, int]:
     """Give each group set a number that follows from its groups' names, or the next free one."""
     found: dict[GroupSet, int] = {}
     taken: set[int] = set()
@@ -143,4 +143,4 @@ def _page(elements: Sequence[tuple[int, int]]) -> MapPage | None:
 
 def ranks_map(ranking: Ranking, group_sets: GroupSets) -> Map:
     """Return a map from group sets to ranks."""
-    return Map(ranking.name, KeyType.CLASSID, group_sets.ranked(ranking), holds=KeyType.CLASSID)
+    return Map(ranking.name, KeyType.CLASSID, group_sets.rank(ranking), holds=KeyType.CLASSID)

@@ -22,7 +22,7 @@ from sgdataplane.compiler.cuts import MANY_PROTOCOLS
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Branch, Dim, Leaf, Node, Steps
 from sgdataplane.compiler.recent import Recent
 from sgdataplane.compiler.skeleton import SaidRule, content_chain
-from sgdataplane.compiler.verdicts import logged
+from sgdataplane.compiler.verdicts import log_counted
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import counter_name, name_audited_counter
 from sgdataplane.contract.fields import Field
@@ -129,7 +129,7 @@ class Lowering:
     shared: AllSides
     """What all sides have made in this compile."""
     before: NamedChains = field(default_factory=dict)
-    """The chains of the same side in an earlier compile; after needed(), its own, for a later compile.
+    """The chains of the same side in an earlier compile; after collect_needed(), its own, for a later compile.
 
     If a chain is taken over, so are all below it.
     """
@@ -163,9 +163,9 @@ class Lowering:
 
     def rules(self, name: str) -> tuple[Rule, ...]:
         """Return the rules of a chain that is kept or was taken over."""
-        return self._found(name).chain.rules
+        return self._find(name).chain.rules
 
-    def _found(self, name: str) -> NamedChain:
+    def _find(self, name: str) -> NamedChain:
         return self.chains.get(name) or self.before[name]
 
     def content(self, key: Hashable, prefix: str, rules: Callable[[], tuple[Rule, ...]]) -> str:
@@ -173,37 +173,37 @@ class Lowering:
 
         Equal keys stand for equal rules, so an earlier compile may have made the chain.
         """
-        return self._known(key, lambda: NamedChain(content_chain(prefix, rules())))
+        return self._memoize(key, lambda: NamedChain(content_chain(prefix, rules())))
 
     def steps(self, asked: Sequence[tuple[Asked, RuleEnd]]) -> str:
         """Keep the chain that asks for conditions one after the other, and return its name."""
         steps = [self.shared.step(conditions, end) for conditions, end in asked]
         texts = tuple([text for _, text in steps])
 
-        def made() -> NamedChain:
+        def make() -> NamedChain:
             chain = content_chain("steps", tuple([made for made, _ in steps]), texts)
             return NamedChain(chain, tuple([end.counter for _, end in asked if end.counter is not None]))
 
-        return self._known(texts, made)
+        return self._memoize(texts, make)
 
     def end(self, end: RuleEnd) -> str:
         """Keep the chain that carries a decision by addresses out, and return its name."""
-        return self._known((end.decision, end.beaten_by, end.statements), lambda: _end(end))
+        return self._memoize((end.decision, end.beaten_by, end.statements), lambda: _end(end))
 
-    def _known(self, key: Hashable, make: Callable[[], NamedChain]) -> str:
+    def _memoize(self, key: Hashable, make: Callable[[], NamedChain]) -> str:
         named = self.memo.get(key, lambda: self.shared.chains.get(key) or make())
         self.shared.chains[key] = named
         return self._keep(named)
 
     def look_up(self, asked: Field, prefix: str, targets: Targets) -> str:
         """Keep the chain that leads to the target of the interval which holds the field, and return its name."""
-        return self._chosen(asked, prefix, targets, _by_map)
+        return self._keep_chooser(asked, prefix, targets, _by_map)
 
     def one_by_one(self, asked: Field, prefix: str, targets: Targets) -> str:
         """Keep the same chain, where the intervals are asked one by one, and return its name."""
-        return self._chosen(asked, prefix, targets, _by_rules)
+        return self._keep_chooser(asked, prefix, targets, _by_rules)
 
-    def _chosen(self, asked: Field, prefix: str, targets: Targets, by: Chooser) -> str:
+    def _keep_chooser(self, asked: Field, prefix: str, targets: Targets, by: Chooser) -> str:
         """Keep the chain that chooses among targets, and return its name.
 
         If all targets are one chain, which happens as different nodes may become equal chains, it is that chain.
@@ -217,7 +217,7 @@ class Lowering:
 
         If they are many or can't change in place, or if the chain is an end, return one rule that goes to the chain.
         """
-        named = self._found(name)
+        named = self._find(name)
         rules = named.chain.rules
         is_fixed = any(has_nameless_set(entry) for entry in rules) or name.startswith((LEAF, RANKED))
         if is_fixed or len(rules) > MANY_PROTOCOLS:
@@ -225,7 +225,7 @@ class Lowering:
         self._inlined[name] = named
         return rules
 
-    def needed(self, roots: Iterable[str]) -> dict[str, NamedChain]:
+    def collect_needed(self, roots: Iterable[str]) -> dict[str, NamedChain]:
         """Return all chains to which anything leads from the roots on."""
         every, found, waiting = {**self.before, **self.chains}, dict[str, NamedChain](), list(roots)
         while waiting:
@@ -258,7 +258,7 @@ class Lowering:
         It counts by the decision's name, logs what is refused, notes the verdict in the packet's priority, and returns
         to the base chain.
         """
-        return self._known((LEAF, decision), lambda: _leaf(decision))
+        return self._memoize((LEAF, decision), lambda: _leaf(decision))
 
 
 LEAF, RANKED = "leaf", "rank."
@@ -267,7 +267,7 @@ Chooser = Callable[[Field, Targets], tuple[Rule, ...]]
 
 def counter_of(decision: Decision) -> Counter:
     """Return the counter of a decision, with a comment for people."""
-    return Counter(counter_name(decision), names.comment(_counted(decision)))
+    return Counter(counter_name(decision), names.comment(_describe_counter(decision)))
 
 
 def _leaf(decision: Decision) -> NamedChain:
@@ -277,7 +277,7 @@ def _leaf(decision: Decision) -> NamedChain:
     if decision.verdict is Fate.ACCEPT:
         rules = [with_text(rule(Count(counter.name), decided))]
     else:
-        rules = [with_text(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
+        rules = [with_text(rule(Count(counter.name), log_counted(counter.name))), _alone(decided)]
     return NamedChain(_of_decision(LEAF, decision, rules), (counter,))
 
 
@@ -286,9 +286,9 @@ def audit_leaf(decision: Decision) -> NamedChain:
 
     It counts and logs under another name, and notes that the packet is accepted.
     """
-    counter = Counter(name_audited_counter(decision), names.comment(f"audited {_counted(decision)}"))
+    counter = Counter(name_audited_counter(decision), names.comment(f"audited {_describe_counter(decision)}"))
     decided = SetPriority(CODES[decision.direction, Fate.ACCEPT])
-    rules = [with_text(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
+    rules = [with_text(rule(Count(counter.name), log_counted(counter.name))), _alone(decided)]
     return NamedChain(_of_decision("audit", decision, rules), (counter,))
 
 
@@ -382,17 +382,17 @@ def prefix_of(dim: Dim) -> str:
 
 def _by_rules(asked: Field, targets: Targets) -> tuple[Rule, ...]:
     """Return rules that ask for all intervals but those of the most frequent target, one by one."""
-    entries, rest = _parted(targets)
+    entries, rest = _part_targets(targets)
     return (*(rule(Match(asked, (item,)), goto(target)) for item, target in entries), rule(goto(rest)))
 
 
 def _by_map(asked: Field, targets: Targets) -> tuple[Rule, ...]:
     """Return a map for all but the most frequent target, and a rule that leads to that one."""
-    entries, rest = _parted(targets)
+    entries, rest = _part_targets(targets)
     return rule(VerdictMap(asked, tuple((item, goto(target)) for item, target in entries))), rule(goto(rest))
 
 
-def _parted(targets: Targets) -> tuple[list[tuple[Range, str]], str]:
+def _part_targets(targets: Targets) -> tuple[list[tuple[Range, str]], str]:
     """Return the intervals that don't lead to the most frequent target, and that target, which gets the rest."""
     counts: dict[str, int] = {}
     for _, target in targets:
@@ -411,7 +411,7 @@ def describe(decision: Decision) -> str:
     return f"{decision.cause}{subject} {decision.direction.value} {decision.verdict.value}"
 
 
-def _counted(decision: Decision) -> str:
+def _describe_counter(decision: Decision) -> str:
     """Return a counter's comment.
 
     It says no more than the name does: nft can't change the comment of a counter that stays.

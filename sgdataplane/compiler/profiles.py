@@ -81,7 +81,7 @@ class Profiles:
         side = Side(profile_name(profile), self.site, direction, *basis, self._group_sets, lowering, before)
         root = side.root(names.comment(f"groups {', '.join(profile.security_group_ids)}"))
         winners = side.winners()
-        needed = lowering.needed([root, *winners.values()])
+        needed = lowering.collect_needed([root, *winners.values()])
         counters = lowering.counters()
         side.evict_unused(keeps_diagrams=len(permissions) >= FEWEST and len(self.policy.profiles) <= MAX_PROFILES)
         chains = {name: named.chain for name, named in needed.items()}
@@ -102,7 +102,7 @@ class Profiles:
         sides = tuple(self.memo.sides.values())
         number = numbers_of(side.root for side in sides)
         if before is None or not are_same(sides, before.sides):
-            fixed = self._joined(sides, number, before)
+            fixed = self._join_sides(sides, number, before)
         else:
             fixed = before.fixed
         members = list(self._members())
@@ -118,7 +118,7 @@ class Profiles:
             self.memo.maps[family] = found
             yield found.map(family)
 
-    def _joined(self, sides: Sequence[CompiledSide], number: Mapping[str, int], before: Rules | None) -> Part:
+    def _join_sides(self, sides: Sequence[CompiledSide], number: Mapping[str, int], before: Rules | None) -> Part:
         """Return the chains, counters and maps of all sides.
 
         `number` has the numbers of their first chains. The sides of `before` were joined before, without a clash.

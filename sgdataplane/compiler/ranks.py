@@ -67,7 +67,7 @@ class Strength:
         """The ranks of inner accept, if it comes before all rules."""
         return _above(FIRST + 1) if self.inner == FIRST else ()
 
-    def beaten_by(self, decision: Decision) -> tuple[Range, ...]:
+    def find_stronger(self, decision: Decision) -> tuple[Range, ...]:
         """Return the ranks that are stronger than a permission which matches a packet by an address.
 
         A permission on a group does so by prefixes that are delegated to its members.

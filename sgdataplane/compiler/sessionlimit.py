@@ -60,7 +60,7 @@ def sample_of(limit: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=8)
-def opening_rule(side: Direction) -> Rule:
+def make_opening_rule(side: Direction) -> Rule:
     """Return the rule that leads packets that may open a session to the chain."""
     return rule(is_value(Field.CT_STATE, CtState.NEW), jump(limit_name(side)))
 

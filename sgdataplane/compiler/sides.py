@@ -26,7 +26,7 @@ from functools import cache, cached_property, lru_cache
 from itertools import product
 from typing import Protocol
 
-from sgdataplane.compiler.cuts import MAX_STEPS, Cutting, cutting
+from sgdataplane.compiler.cuts import MAX_STEPS, Cutting, build_cutting
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
 from sgdataplane.compiler.group_sets import NO_GROUP_SETS, GroupSets, Ranking, Strengths
 from sgdataplane.compiler.lower import DiagramChains, Lowering, RuleEnd, with_text
@@ -205,19 +205,19 @@ class Side:
         if self.on_groups:
             yield rule(IS_MEMBER, jump(self._inner("groups", self._by_kind(self._groups))))
         if self.inner:
-            yield rule(IS_UNRANKED, MapPriority(Field.PACKET_PRIORITY, self.needed(Ranking(self.inner))))
+            yield rule(IS_UNRANKED, MapPriority(Field.PACKET_PRIORITY, self.request_rank_map(Ranking(self.inner))))
 
     def _first_rules(self) -> Iterator[Rule]:
         """Yield a rule by which no address is looked up where inner accept decides."""
         if self.inner:
             yield _gives_way(self.strength.first)[0]
 
-    def needed(self, ranking: Ranking) -> str:
+    def request_rank_map(self, ranking: Ranking) -> str:
         """Note that a map of ranks is needed, and return its name."""
         self.ranks[ranking] = None
         return ranking.name
 
-    def _named(self, kind: PacketKind, name_of: NameOf, rules: tuple[Rule, ...]) -> str:
+    def _keep_named(self, kind: PacketKind, name_of: NameOf, rules: tuple[Rule, ...]) -> str:
         """Keep a chain with a stable name, and return it.
 
         Behind AH it is the same chain as otherwise, if it would have the same rules.
@@ -239,11 +239,11 @@ class Side:
         boxes = [self._box(kind, p) for p in self.permissions] if known is None else self._reuse_boxes(kind, known)
         look_ups = LOOK_UPS_WITH_GROUPS if self.strength.ranks else LOOK_UPS
         asked = [box for box in boxes if box is not None]
-        found = cutting(asked, kind.family, look_ups, None if known is None else known.cutting)
+        found = build_cutting(asked, kind.family, look_ups, None if known is None else known.cutting)
         names = known.chains.names if known is not None and self._has_same_ends else {}
         chains = DiagramChains(self.lowering, self._fields(kind.family), self._end, names)
         self.diagrams[kind] = KindDiagram(boxes, found, chains)
-        return self._named(kind, address_name, self.lowering.inline(chains.chain(found.node)))
+        return self._keep_named(kind, address_name, self.lowering.inline(chains.chain(found.node)))
 
     def _fields(self, family: Family) -> list[Field]:
         return [self.site.field(dimension, self.side, family) for dimension in ASKED]
@@ -273,7 +273,7 @@ class Side:
     def _make_end(self, decision: Decision) -> RuleEnd:
         """Return how a decision by addresses is carried out, given that one on a group may be stronger."""
         strength = self.strength
-        return self.lowering.shared.end(decision, strength.beaten_by(decision), strength.of_refusal(decision))
+        return self.lowering.shared.end(decision, strength.find_stronger(decision), strength.of_refusal(decision))
 
     # groups
 
@@ -297,7 +297,7 @@ class Side:
             self.groups[kind] = self.before.groups[kind]
         else:
             found = _GroupChains(self, kind.family, list(self._group_boxes(kind))).chain()
-            self.groups[kind] = self._named(kind, groups_name, self.lowering.inline(found))
+            self.groups[kind] = self._keep_named(kind, groups_name, self.lowering.inline(found))
         return self.groups[kind]
 
     # what an earlier compile made
@@ -389,17 +389,17 @@ class _GroupChains:
 
     def _class(self, subset: int) -> str:
         """Make the chain for packets that have the protocol and the port that all of these permissions ask for."""
-        if any(self._boxes.bounded(dim, subset) for dim in FURTHER):
+        if any(self._boxes.select_bounded(dim, subset) for dim in FURTHER):
             return self._steps(subset)
         found: dict[str, int] = {}
         for index in bits(subset):
             found.setdefault(self._of[index].group_id, self._of[index].rank)
-        return self._ranked(tuple(found.items()))
+        return self._look_up_rank(tuple(found.items()))
 
-    def _ranked(self, strengths: Strengths) -> str:
+    def _look_up_rank(self, strengths: Strengths) -> str:
         if not strengths:
             return self._keep_chain("rank", (rule(RETURN),))
-        name = self._side.needed(Ranking(strengths, self._others))
+        name = self._side.request_rank_map(Ranking(strengths, self._others))
         return self._keep_chain("rank", (rule(MapPriority(Field.PACKET_PRIORITY, name)),))
 
     def _steps(self, subset: int) -> str:

@@ -67,7 +67,7 @@ OF_ERRORS = (ICMP, ICMPV6)
 NO_ERROR = tuple(Match(Field.L4PROTO, (Range.of(protocol),), negate=True) for protocol in OF_ERRORS)
 
 
-def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
+def merge_prefixes(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
     """Return the ranges of prefixes of one family, without those that lie inside another one."""
     found: list[Range] = []
     for prefix in sorted(prefixes, key=lambda p: (p.first, p.length)):
@@ -177,7 +177,7 @@ def _from_here(asked: Field, private: Iterable[Prefix]) -> Iterator[tuple[Statem
     """Yield statements that return if an address is one of these."""
     family = Family.IPV6 if asked.key_type is KeyType.IPV6 else Family.IPV4
     yield (VerdictMap(asked, name=here_name(family)),)
-    blocks = merged(p for p in private if p.family is family and p.first != p.last)
+    blocks = merge_prefixes(p for p in private if p.family is family and p.first != p.last)
     if blocks:
         yield Match(asked, blocks), RETURN
 
@@ -188,7 +188,7 @@ def midstream_chain(site: Site) -> Chain:
     return Chain(MIDSTREAM, (adopted, drop(Direction.EGRESS, "midstream")))
 
 
-def adopting(ifnames: Iterable[str] = (), milliseconds: int = DEFAULT_WINDOW_MS) -> Map:
+def make_adoption_map(ifnames: Iterable[str] = (), milliseconds: int = DEFAULT_WINDOW_MS) -> Map:
     """Return the map of interfaces whose adoption window is to be opened, for so many milliseconds.
 
     Only the kernel knows which windows are open.
@@ -207,12 +207,12 @@ def by_interface(name: str, chains: Mapping[str, Chain]) -> Map:
     return Map(name, KeyType.IFNAME, tuple((ifname, goto(chain.name)) for ifname, chain in sorted(chains.items())))
 
 
-def applied(stamp: Stamp) -> Map:
+def make_stamp_map(stamp: Stamp) -> Map:
     """Return the stamp as a map."""
     return Map(STAMP_MAP, KeyType.MARK, stamp.elements, holds=KeyType.MARK)
 
 
-def fixed_counters() -> tuple[Counter, ...]:
+def list_fixed_counters() -> tuple[Counter, ...]:
     """Return the counters of packets that pass or are dropped before any rule is asked."""
     return tuple(Counter(name_fixed_counter(hook, cause)) for hook in Direction for cause in CAUSES)
 
@@ -238,7 +238,7 @@ def text_rule(*statements: Statement) -> SaidRule:
 
 
 @lru_cache(maxsize=1 << 10)
-def shared_rule(*statements: Statement) -> SaidRule:
+def make_shared_rule(*statements: Statement) -> SaidRule:
     """Return a rule that many chains have, with its text.
 
     It is one object, so that it is made into text and netlink bytes only once.

@@ -96,9 +96,12 @@ class IdleTimeouts:
 
     def rules(self, ifname: str) -> dict[Direction, tuple[Rule, ...]]:
         """Return the rules at each hook for the ENI on that interface."""
-        return {hook: (self.leaving if self.site.is_leaving(hook) else self.arriving)(ifname) for hook in Direction}
+        return {
+            hook: (self.make_leaving_rules if self.site.is_leaving(hook) else self.make_arriving_rules)(ifname)
+            for hook in Direction
+        }
 
-    def arriving(self, ifname: str) -> tuple[Rule, ...]:
+    def make_arriving_rules(self, ifname: str) -> tuple[Rule, ...]:
         """Return the rules for packets that come by this interface."""
         if self.site.delivery is not None:
             return ()
@@ -106,9 +109,11 @@ class IdleTimeouts:
         own = [(timed, found) for timed, found in limits if found != timed.limits(self.unset)]
         return tuple(entry for timed, found in own for entry in self._set(timed, found))
 
-    def leaving(self, ifname: str) -> tuple[Rule, ...]:
+    def make_leaving_rules(self, ifname: str) -> tuple[Rule, ...]:
         """Return the rules for packets that leave by this interface: the same for all ENIs with the same timeouts."""
-        return tuple(entry for timed in TIMED for entry in self._leaving(timed, timed.limits(self.own[ifname])))
+        return tuple(
+            entry for timed in TIMED for entry in self._make_leaving_rules(timed, timed.limits(self.own[ifname]))
+        )
 
     def elsewhere(self) -> tuple[Rule, ...]:
         """Return the rules for packets that leave by no ENI's interface.
@@ -117,7 +122,7 @@ class IdleTimeouts:
         """
         if self.site.delivery is None:
             return ()
-        rules = tuple(entry for timed in TIMED for entry in self._leaving(timed, None))
+        rules = tuple(entry for timed in TIMED for entry in self._make_leaving_rules(timed, None))
         if not rules:
             return ()
         chain = self._keep_chain(content_chain(f"{PREFIX}elsewhere", rules))
@@ -126,14 +131,14 @@ class IdleTimeouts:
         self._keep_chain(Chain(DELIVERED, (opening, rule(ACCEPT)), self.site.delivery))
         return (opening,)
 
-    def _leaving(self, timed: Timed, limits: Limits | None) -> tuple[Rule, ...]:
+    def _make_leaving_rules(self, timed: Timed, limits: Limits | None) -> tuple[Rule, ...]:
         """Return the rules for packets to an ENI with these limits, or to none (None)."""
         place = (timed.name, limits)
         if place not in self._rules:
-            self._rules[place] = tuple(self._meeting(timed, limits))
+            self._rules[place] = tuple(self._make_meeting_rules(timed, limits))
         return self._rules[place]
 
-    def _meeting(self, timed: Timed, limits: Limits | None) -> Iterator[Rule]:
+    def _make_meeting_rules(self, timed: Timed, limits: Limits | None) -> Iterator[Rule]:
         """Yield the rules for packets to an ENI with these limits, whichever interface they came by."""
         others = {ifname: timed.limits(tracking) for ifname, tracking in self.own.items()}
         unset = timed.limits(self.unset)

@@ -35,8 +35,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 
-from sgdataplane.compiler.eni import passing_errors
-from sgdataplane.compiler.sessionlimit import opening_rule
+from sgdataplane.compiler.eni import make_errors_chain
+from sgdataplane.compiler.sessionlimit import make_opening_rule
 from sgdataplane.compiler.skeleton import NO_ERROR, OF_ERRORS, drop
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, INJECTED, LOG_GROUP, PASSING, eni_counter, name_fixed_counter
@@ -133,7 +133,7 @@ def epoch_chains(
     """
     approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
     if site.origin is not None:
-        yield Chain(SENT, tuple(_sent(secret)), site.origin)
+        yield Chain(SENT, tuple(_pass_sent(secret)), site.origin)
     for hook in Direction:
         end = approve if site.is_leaving(hook) else (ACCEPT,)
         if site.is_leaving(hook):
@@ -141,24 +141,24 @@ def epoch_chains(
         sessions = list(_sessions(site, hook, marks))
         own = [rule(*known, IS_OWN, IS_NO_AH, *end) for known in sessions]
         behind_ah = [rule(*IS_AH_OVER_IPV4, *known, IS_OWN, *end) for known in sessions]  # asked in few packets only
-        yield _related(site, hook, sessions)
-        before = [*_passing(first[hook], hook, end), *own, *behind_ah, _to_related(hook)]
+        yield _note_related(site, hook, sessions)
+        before = [*_pass_at_once(first[hook], hook, end), *own, *behind_ah, _to_related(hook)]
         yield _base(site, hook, before, has_audited=has_audited)
     for side in Direction:
         for hook in Direction:
             yield _accept(site, hook, side, marks[side], approve if site.is_leaving(hook) else (ACCEPT,))
         if not is_few(marks[side]):
-            yield from (_marking(side, ifname, mark) for ifname, mark in marks[side].items())
+            yield from (_make_marking_chain(side, ifname, mark) for ifname, mark in marks[side].items())
 
 
-def _passing(first: Iterable[Rule], hook: Direction, end: Statements) -> Iterator[Rule]:
+def _pass_at_once(first: Iterable[Rule], hook: Direction, end: Statements) -> Iterator[Rule]:
     """Yield the rules. One that leads to the hook's pass chain does here at once what that chain does."""
     for one in first:
         is_passing = one.statements[-1] == goto(pass_name(hook))
         yield rule(*one.statements[:-1], *end) if is_passing else one
 
 
-def _sent(secret: int) -> Iterator[Rule]:
+def _pass_sent(secret: int) -> Iterator[Rule]:
     """Yield the rules for packets that pass the output hook.
 
     What the router itself sends has a socket of the router's; the kernel has some for ICMP, discovery and the like. A
@@ -177,14 +177,14 @@ def _to_related(hook: Direction) -> Rule:
     return rule(IS_RELATED, jump(name_related_chain(hook)))
 
 
-def _related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Chain:
+def _note_related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Chain:
     """Return the chain that notes in the priority which ICMP errors are about these sessions.
 
     At ingress one rule leads them to the chain that passes them: an old kernel walks each way there at each commit. At
     egress the ENI's own chains do so, after they have checked where the errors come from.
     """
     noted = (rule(*known, SetPriority(ACCEPTED)) for known in sessions)
-    passing = rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), goto(passing_errors(site.placement, hook).name))
+    passing = rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), goto(make_errors_chain(site.placement, hook).name))
     return Chain(name_related_chain(hook), (*BEFORE_RELATED, *noted, *([passing] if hook is Direction.INGRESS else ())))
 
 
@@ -228,11 +228,15 @@ def _base(site: Site, hook: Direction, rules: Sequence[Rule], *, has_audited: bo
     After these rules come the ENI's checks, the rules of users, and what they have decided. Whatever returns without a
     verdict is refused.
     """
-    return Chain(hook.value, (*rules, *_judging(hook, site.interface(hook) if has_audited else None)), site.hooks[hook])
+    return Chain(
+        hook.value,
+        (*rules, *_make_judging_rules(hook, site.interface(hook) if has_audited else None)),
+        site.hooks[hook],
+    )
 
 
 @cache
-def _judging(hook: Direction, audited: Field | None) -> tuple[Rule, ...]:
+def _make_judging_rules(hook: Direction, audited: Field | None) -> tuple[Rule, ...]:
     """Return the rules that ask for a verdict and carry it out.
 
     `audited` is the field by which ENIs in audit mode are told, if there are any. There, ranks of refusals lead to
@@ -263,18 +267,18 @@ def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, in
         usual, rules = [rule(IS_TCP, *one) for one in marked], [*(rule(*one) for one in marked), DROPPED]
     else:
         usual, rules = [], [rule(VerdictMap(asked, name=marks_name(side))), rule(*end)]
-    limited = [opening_rule(side)] if site.placement.is_outside and hook is side else []
-    return Chain(accept_name(hook, side), (UNSET, *limited, *usual, *_unmarked(end), *rules))
+    limited = [make_opening_rule(side)] if site.placement.is_outside and hook is side else []
+    return Chain(accept_name(hook, side), (UNSET, *limited, *usual, *_accept_unmarked(end), *rules))
 
 
 @lru_cache(maxsize=64)
-def _unmarked(end: Statements) -> tuple[Rule, ...]:
+def _accept_unmarked(end: Statements) -> tuple[Rule, ...]:
     """Return rules that accept packets which must not mark their session."""
     return tuple(rule(*them, *end) for them in (IS_BEHIND_AH, *ARE_ERRORS))
 
 
 @lru_cache(maxsize=1 << 13)
-def _marking(side: Direction, ifname: str, mark: int) -> Chain:
+def _make_marking_chain(side: Direction, ifname: str, mark: int) -> Chain:
     """Return the chain that writes one ENI's mark.
 
     It is the same object for the same mark: only those of other epochs are compared and written.
@@ -307,7 +311,7 @@ def _epoch_name(side: Direction, ifname: str) -> str:
 LOGGED_A_SECOND = 100  # so many packets at most, for each rule that refuses, and for each other cause
 
 
-def logged(counter: str) -> Log:
+def log_counted(counter: str) -> Log:
     """Return a statement that logs packets which this counter has just counted."""
     return Log(counter, LOG_GROUP, LOGGED_A_SECOND)
 
@@ -319,8 +323,8 @@ def cause_chains(site: Site, hook: Direction) -> Iterator[Chain]:
     """Yield a chain for each cause that drops packets before any rule is asked."""
     for cause in DROPPING:
         name = name_fixed_counter(hook, cause)
-        first = rule(Count(name), logged(name))
-        yield Chain(drop_name(hook, cause), (first, _counted(hook, site.interface(hook)), rule(DROP)))
+        first = rule(Count(name), log_counted(name))
+        yield Chain(drop_name(hook, cause), (first, _count_drop(hook, site.interface(hook)), rule(DROP)))
 
 
 @lru_cache(maxsize=1)
@@ -342,7 +346,7 @@ def refuse_chain(side: Direction) -> Chain:
     kinds = ((is_other,), are_no_errors)
     families = ((is_value(Field.NFPROTO, Nfproto.IPV4),), (is_value(Field.NFPROTO, Nfproto.IPV6), IS_NO_AH))
     unmarked = [rule(*family, *kind, unmark) for family in families for kind in kinds]
-    counted = [_counted(side, asked) for asked in (Field.OIFNAME, Field.IIFNAME)]
+    counted = [_count_drop(side, asked) for asked in (Field.OIFNAME, Field.IIFNAME)]
     return Chain(refuse_name(side), (*unmarked, *counted, rule(DROP)))
 
 
@@ -352,7 +356,7 @@ def drops_map(side: Direction, ifnames: Iterable[str]) -> Map:
     return Map(_drops_name(side), KeyType.IFNAME, elements, holds=KeyType.COUNTER)
 
 
-def _counted(side: Direction, asked: Field) -> Rule:
+def _count_drop(side: Direction, asked: Field) -> Rule:
     """Return a rule that counts and drops a packet if its interface carries an ENI."""
     return rule(MapCount(asked, _drops_name(side)), DROP)
 

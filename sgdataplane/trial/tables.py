@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.analyse.rows import PLACES
-from sgdataplane.compiler.cuts import MANY_PROTOCOLS, cutting
+from sgdataplane.compiler.cuts import MANY_PROTOCOLS, build_cutting
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Branch, Leaf, Node, RuleBox, Steps
 from sgdataplane.compiler.skeleton import content_chain
 from sgdataplane.contract import names
@@ -162,7 +162,7 @@ class _Chains:
         """Return the first chain of the diagram that finds the line of a packet."""
         boxes = [RuleBox(_numbered(hook, number), _intervals(line)) for number, line in enumerate(lines)]
         boxes.append(RuleBox(Decision(hook, Verdict.ACCEPT, NO_LINE), (None,) * len(ASKED)))
-        node = cutting(boxes, family, LOOK_UPS, None).node
+        node = build_cutting(boxes, family, LOOK_UPS, None).node
         ends = {box.decision: self._line(line) for box, line in zip(boxes, lines, strict=False)}
         return _Diagram(self, [_field(each, hook, family) for each in ASKED], ends).chain(node)
 

@@ -47,7 +47,7 @@ def boxes_of(*boxes: RuleBox) -> Boxes:
 
 def build(*boxes: RuleBox, look_ups: int = LOOK_UPS) -> Node:
     made = boxes_of(*boxes)
-    return cuts.cutting(made.boxes, made.family, look_ups, None).node
+    return cuts.build_cutting(made.boxes, made.family, look_ups, None).node
 
 
 def nodes(node: Node) -> Iterator[Node]:
@@ -286,15 +286,15 @@ def test_diagram_is_the_same_whatever_was_cut_before(
     last = RuleBox(DEFAULT, EVERYTHING)
     before: cuts.Cutting | None = None
     for _ in range(changes):
-        found = cuts.cutting([*boxes, last], Family.IPV4, LOOK_UPS, before)
-        assert shape(found.node) == shape(cuts.cutting([*boxes, last], Family.IPV4, LOOK_UPS, None).node)
+        found = cuts.build_cutting([*boxes, last], Family.IPV4, LOOK_UPS, before)
+        assert shape(found.node) == shape(cuts.build_cutting([*boxes, last], Family.IPV4, LOOK_UPS, None).node)
         before, boxes = found, changed(boxes, made, chosen)
 
 
 def test_node_is_kept_where_no_box_changes() -> None:
     boxes = [*around(400), RuleBox(DEFAULT, EVERYTHING)]
-    first = cuts.cutting(boxes, Family.IPV4, LOOK_UPS, None)
-    second = cuts.cutting([*boxes[:200], *boxes[201:]], Family.IPV4, LOOK_UPS, first)
+    first = cuts.build_cutting(boxes, Family.IPV4, LOOK_UPS, None)
+    second = cuts.build_cutting([*boxes[:200], *boxes[201:]], Family.IPV4, LOOK_UPS, first)
     kept, every = set(map(id, nodes(first.node))), list(nodes(second.node))
     assert 0 < sum(id(node) not in kept for node in every) < len(every) / 10
     assert second.node is not first.node

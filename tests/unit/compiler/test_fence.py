@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy, with_epoch
 from sgdataplane.compiler.fence import PLACEHOLDER, compile_fence
-from sgdataplane.compiler.skeleton import applied
+from sgdataplane.compiler.skeleton import make_stamp_map
 from sgdataplane.contract.counters import FENCE_CAUSES
 from sgdataplane.contract.fields import CtDirection, CtState, Field, Hook
 from sgdataplane.contract.stamp import Stamp
@@ -262,7 +262,7 @@ def test_secret_moves_like_the_epoch_and_changes_no_digest() -> None:
     assert stamp_of(first).digest == stamp_of(second).digest == stamp_of(policy(0)).digest
     assert with_epoch(first, 3, PLACEHOLDER) == second
     assert f"{SECRET:#010x}" not in render_table(policy(0))
-    assert policy(0).map["applied"] == applied(Stamp(3, stamp_of(first).digest))
+    assert policy(0).map["applied"] == make_stamp_map(Stamp(3, stamp_of(first).digest))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from sgdataplane.compiler.skeleton import applied
+from sgdataplane.compiler.skeleton import make_stamp_map
 from sgdataplane.contract.stamp import STAMP_MAP, Stamp
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import snapshot
@@ -18,7 +18,7 @@ from tests.support.models.kernel_contract import LEAF, TABLE
 
 DIGEST = "deadbeef0000000000000001ffffffff"
 NO_SOCKET = cast(Nfnetlink, None)  # of a reading that asks nothing
-STAMPED = applied(Stamp(1, DIGEST))
+STAMPED = make_stamp_map(Stamp(1, DIGEST))
 
 
 @pytest.mark.parametrize(
