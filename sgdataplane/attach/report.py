@@ -46,7 +46,7 @@ def contain_error(error: Exception) -> Told:
 def aged(error: Told, last: NamespaceReport | None) -> Ageing | None:
     """Return what is still known of the last apply, after one that failed."""
     known = None if last is None else last.ageing
-    return epochs.aged(known, error.stamp) if isinstance(error, MarksError) else known
+    return epochs.get_ageing(known, error.stamp) if isinstance(error, MarksError) else known
 
 
 SUPERSEDED = "and its rules stay in force, beside those of the namespace that its name leads to now"

@@ -13,7 +13,7 @@ from sgdataplane.contract.stamp import Stamp
 from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.epochs import Clear, Epochs, NextEpoch, Slots
 from sgdataplane.enforce.proven import Proven
-from sgdataplane.enforce.run import fitted
+from sgdataplane.enforce.run import fit_to_kernel
 from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
@@ -101,7 +101,7 @@ def plan_apply(
     settings, digest = request.settings, request.proven.summary.digest
     newcomers = _newcomers(inventory, request.proven.desired)
     adopting = newcomers if settings.adoption_window else ()
-    after = chosen.stamped(Stamp(chosen.epoch, digest, inventory.generation, secret))
+    after = chosen.make_stamp(Stamp(chosen.epoch, digest, inventory.generation, secret))
     if inventory.stamp == after and not settings.resync:
         steps = Plan()  # nothing to do; interfaces that the table knows aren't adopted again
     else:
@@ -109,8 +109,8 @@ def plan_apply(
         if adopting:
             wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
         held = _table_in_kernel(chosen.stamp, request)
-        known = None if held is None else fitted(kernel, held)
-        steps = plan(known, inventory, fitted(kernel, wanted), may_miss=kernel.may_miss())
+        known = None if held is None else fit_to_kernel(kernel, held)
+        steps = plan(known, inventory, fit_to_kernel(kernel, wanted), may_miss=kernel.may_miss())
     return ApplyPlan(inventory, chosen, newcomers, adopting, steps)
 
 

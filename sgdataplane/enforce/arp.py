@@ -20,7 +20,7 @@ from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 MAX_OBJECTS = 10  # objects of a kind: there is one chain
 
 
-def marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Settings) -> Plan:
+def plan_marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Settings) -> Plan:
     """Return the plan that puts the table in force in one commit, or that removes it if `secret` is 0.
 
     The plan is empty if the policy's stamp vouches for the table. `inventory` is what the kernel holds of the policy's
@@ -33,10 +33,10 @@ def marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Setting
     if not secret:
         return Plan((removal(there, TABLE, ARP),)) if there.exists else Plan()
     table = compile_arp(secret)
-    return Plan((replace(NOTHING, switch=Transaction.of(table, written(table, is_there=there.exists))),))
+    return Plan((replace(NOTHING, switch=Transaction.of(table, replace_table(table, is_there=there.exists))),))
 
 
-def written(table: Table, *, is_there: bool) -> list[Operation]:
+def replace_table(table: Table, *, is_there: bool) -> list[Operation]:
     """Return the operations that put the whole table in the place of the one that is there."""
     verbs = (Verb.DELETE, Verb.ADD) if is_there else (Verb.ADD,)
     operations = [Operation(verb, Kind.TABLE, table) for verb in verbs]

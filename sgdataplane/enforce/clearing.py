@@ -55,7 +55,7 @@ class Clearing:
             KernelError: The kernel refuses.
         """
         while self.passes < MAX_PASSES:
-            found = self._begun()
+            found = self._begin_pass()
             if found is None:
                 return
             self.passes += 1
@@ -73,7 +73,7 @@ class Clearing:
             pass
         return self.is_clear
 
-    def _begun(self) -> MarkPass | None:
+    def _begin_pass(self) -> MarkPass | None:
         """Begin the next pass, and return it; None if there is no namespace any more."""
         with self.place() as place:
             if place is None:

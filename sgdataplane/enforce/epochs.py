@@ -39,7 +39,7 @@ class NextEpoch:
     of_enis: Mapping[int, int] | None = None  # the epoch at each slot; None: the one that comes, at all of them
     is_lenient: bool = False  # whether sessions may carry it that it refuses, since a change kept them
 
-    def stamped(self, stamp: Stamp) -> Stamp:
+    def make_stamp(self, stamp: Stamp) -> Stamp:
         """Return the stamp of what comes. `stamp` has what else it says."""
         found = replace(stamp, epoch=self.epoch, is_unsettled=self.is_unsettled, is_lenient=self.is_lenient)
         return found if self.of_enis is None else found.with_epochs(self.of_enis)
@@ -184,7 +184,7 @@ class Ageing:
         return replace(self, since=previous.since) if is_same or old == new else self
 
 
-def aged(known: Ageing | None, stamp: object) -> Ageing | None:
+def get_ageing(known: Ageing | None, stamp: object) -> Ageing | None:
     """Return what is known of the last apply, if that stamp is in force."""
     if (known is not None and known.stamp == stamp) or not isinstance(stamp, Stamp):
         return known

@@ -20,9 +20,9 @@ from sgdataplane.compiler.fence import compile_fence
 from sgdataplane.compiler.verdicts import HAS_SOCKET
 from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import ARP, NETDEV, TABLE
-from sgdataplane.enforce.arp import marking
+from sgdataplane.enforce.arp import plan_marking
 from sgdataplane.enforce.desired import Desired, Settings
-from sgdataplane.enforce.run import fitted
+from sgdataplane.enforce.run import fit_to_kernel
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import Eni
@@ -61,7 +61,7 @@ class Fence:
         return not self.ifnames or (stamp is not None and stamp.secret == self.secret)
 
 
-def wanted_fence(
+def build_wanted_fence(
     kernel: Kernel, inventory: Inventory, desired: Desired, settings: Settings, previous: Desired | None = None
 ) -> Fence:
     """Return the fence for the interfaces that exist or that the fence has already.
@@ -80,19 +80,19 @@ def wanted_fence(
     if not ifnames or not settings.fence:
         gone = Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
         secret = known if settings.fence else 0
-        return Fence((), secret, None, gone, _marking(kernel, inventory, desired, secret, settings), there.exists)
+        return Fence((), secret, None, gone, _plan_marking(kernel, inventory, desired, secret, settings), there.exists)
     secret = known or 1 + secrets.randbelow(0xFFFFFFFF)
     table = fence_of(desired, ifnames, secret, _uplinks(fenceable - {*ifnames}, desired))
     is_certain = inventory.is_untouched and there.generation == inventory.generation and not settings.resync
     steps = _way_to(kernel, there, table, previous, is_certain=is_certain)
     if not there.exists:
         _check_support(kernel, fence_of(desired, ifnames[:1], secret), there, desired.placement)
-    arp = _marking(kernel, inventory, desired, secret, settings)
+    arp = _plan_marking(kernel, inventory, desired, secret, settings)
     return Fence(tuple(sorted(ifnames)), secret, table, steps, arp, there.exists)
 
 
-def _marking(kernel: Kernel, inventory: Inventory, desired: Desired, secret: int, settings: Settings) -> Plan:
-    return marking(kernel, inventory, secret, settings) if desired.placement.is_outside else Plan()
+def _plan_marking(kernel: Kernel, inventory: Inventory, desired: Desired, secret: int, settings: Settings) -> Plan:
+    return plan_marking(kernel, inventory, secret, settings) if desired.placement.is_outside else Plan()
 
 
 def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None, present: frozenset[str]) -> Inventory:
@@ -115,11 +115,11 @@ def fence_of(desired: Desired, ifnames: Collection[str], secret: int, uplinks: C
     """Return the table that fences these interfaces and uplinks. `secret` is the mark of packets that may pass."""
     owners = {ifname: desired.state.eni[eni] for eni, ifname in desired.interfaces.items()}
     enis = tuple([(ifname, ById(owners[ifname])) for ifname in ifnames])
-    return _compiled(enis, desired.options, secret, desired.placement, tuple(uplinks))
+    return _compile_fence(enis, desired.options, secret, desired.placement, tuple(uplinks))
 
 
 @lru_cache(maxsize=8)
-def _compiled(
+def _compile_fence(
     enis: tuple[tuple[str, ById[Eni]], ...],
     options: Options,
     secret: int,
@@ -156,11 +156,11 @@ def _check_support(kernel: Kernel, table: Table, there: Inventory, placement: Pl
     Raises:
         UnsupportedError: It can't; the error names what is missing.
     """
-    (change,) = plan(None, there, fitted(kernel, table)).changes
+    (change,) = plan(None, there, fit_to_kernel(kernel, table)).changes
     what, needs = "the netdev egress hook, which fences an instance,", NEEDS_EGRESS
     if placement.is_outside:
         what, needs = "the netdev ingress and egress hooks, which fence a router,", NEEDS_BOTH
-    with _needing(what, needs):
+    with _name_missing(what, needs):
         whole = replace(change.stage, operations=change.stage.operations + change.switch.operations)
         kernel.check(whole, f"fence of {placement.value} placement")
     if placement.is_outside:
@@ -177,13 +177,13 @@ def _check_marking(kernel: Kernel) -> None:
         probe = Table(f"{TABLE}-probe", family=family)
         kinds: tuple[tuple[Kind, Table | Chain], ...] = ((Kind.TABLE, probe), (Kind.CHAIN, PROBE))
         kinds += () if family == ARP else ((Kind.RULES, PROBE),)
-        with _needing("the fence of a router", needs):
+        with _name_missing("the fence of a router", needs):
             operations = (Operation(Verb.ADD, kind, subject) for kind, subject in kinds)
             kernel.check(Transaction.of(probe, operations), f"marks by {family}")
 
 
 @contextmanager
-def _needing(what: str, needs: str) -> Iterator[None]:
+def _name_missing(what: str, needs: str) -> Iterator[None]:
     """Name what is missing if the kernel doesn't support what the block does."""
     try:
         yield
@@ -202,8 +202,8 @@ def _way_to(kernel: Kernel, there: Inventory, table: Table, previous: Desired | 
             return Plan()
         held = None if previous is None else _fence_in_kernel(there, previous)
     if held is None:
-        return plan(None, there, fitted(kernel, table))
-    return plan(fitted(kernel, held), _vouched(there), fitted(kernel, table), may_miss=kernel.may_miss())
+        return plan(None, there, fit_to_kernel(kernel, table))
+    return plan(fit_to_kernel(kernel, held), _vouch(there), fit_to_kernel(kernel, table), may_miss=kernel.may_miss())
 
 
 def _devices(there: Inventory) -> frozenset[str]:
@@ -221,7 +221,7 @@ def _fence_in_kernel(there: Inventory, previous: Desired) -> Table | None:
     return held if _is_fence_there(there, held) else None
 
 
-def _vouched(there: Inventory) -> Inventory:
+def _vouch(there: Inventory) -> Inventory:
     """Return the fence's inventory once the policy's stamp vouches for it."""
     stamp = there.stamp
     return there if stamp is None else replace(there, stamp=replace(stamp, generation=there.generation))

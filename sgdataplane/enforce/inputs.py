@@ -45,11 +45,11 @@ class Inputs:
         """Return the digest of a group, its members, and what its rules name."""
         if group_id not in self._groups:
             group = self.state.group[group_id]
-            named = [self._named_by(rule) for rule in group.rules]
+            named = [self._digest_named(rule) for rule in group.rules]
             self._groups[group_id] = _digest(self._of(group), self._members(group_id), named)
         return self._groups[group_id]
 
-    def _named_by(self, rule: SecurityGroupRule) -> object:
+    def _digest_named(self, rule: SecurityGroupRule) -> object:
         """Return the digests of what a rule names, which need not be there."""
         ports = self._of(self.state.port_list.get(rule.port_list_id))
         match rule.remote:

@@ -59,7 +59,7 @@ class Build:
         self._make, self._summary = make, summary
 
     @classmethod
-    def done(cls, made: Made) -> Build:
+    def wrap(cls, made: Made) -> Build:
         """Return a build that is done."""
         build = cls(lambda: made)
         build.made = made
@@ -161,7 +161,7 @@ def build(
     with no_collection():
         made = _prove(desired, settings, previous, similar or previous)
     taken = time.monotonic() - started
-    return Proven(desired, settings.time_scale, settings.prove, Build.done(made), taken)
+    return Proven(desired, settings.time_scale, settings.prove, Build.wrap(made), taken)
 
 
 def _prove(desired: Desired, settings: Settings, previous: Proven | None, similar: Proven | None) -> Made:
@@ -169,7 +169,7 @@ def _prove(desired: Desired, settings: Settings, previous: Proven | None, simila
     memo = Memo() if like is None else like.memo.next()
     policy = _policy(desired, settings.time_scale, None if like is None else like.resolved)
     table = compile_policy(policy, desired.options, FIRST_EPOCH, memo=memo)
-    proof = _proof(desired, settings, table, (previous, similar)) if settings.prove else None
+    proof = _prove_table(desired, settings, table, (previous, similar)) if settings.prove else None
     visits = Visits.of(table, None if like is None else like.visits)
     return Made(table, visits, proof, memo, policy.memo)
 
@@ -208,10 +208,10 @@ class Cache:
         if known is None and previous is None and settings.prove:
             known = self._find_summary(desired, settings.time_scale)
         if known is None:
-            return self._built(desired, settings, previous)
+            return self._build(desired, settings, previous)
         # A table that isn't built yet isn't waited for: it would wait for the one before it, and so on.
         before = previous if previous is not None and previous.build.is_done else None
-        later = Build(lambda: self._built_again(desired, settings, before, known), known)
+        later = Build(lambda: self._rebuild(desired, settings, before, known), known)
         return Proven(desired, settings.time_scale, settings.prove, later)
 
     def _find_summary(self, desired: Desired, time_scale: float) -> TableSummary | None:
@@ -223,8 +223,8 @@ class Cache:
             self._inputs = Inputs(desired.state, self._inputs)
         return self._inputs.digest(desired, time_scale)
 
-    def _built_again(self, desired: Desired, settings: Settings, previous: Proven | None, known: TableSummary) -> Made:
-        made = self._built(desired, settings, previous).made
+    def _rebuild(self, desired: Desired, settings: Settings, previous: Proven | None, known: TableSummary) -> Made:
+        made = self._build(desired, settings, previous).made
         if stamp_of(made.table).digest != known.digest:
             self.known = {}
             raise RuntimeError("another process of this program made another table of the same policy")
@@ -242,7 +242,7 @@ class Cache:
         self._digests = found
         return {digest: build.summary for build, digest in found.items()}
 
-    def _built(self, desired: Desired, settings: Settings, previous: Proven | None) -> Proven:
+    def _build(self, desired: Desired, settings: Settings, previous: Proven | None) -> Proven:
         groups = _groups(desired)
         similar = self._by_groups.get(groups) or previous or self._last
         made = build(desired, settings, previous, similar)
@@ -260,17 +260,19 @@ class Cache:
 
 def _policy(desired: Desired, time_scale: float, before: PolicyMemo | None) -> HostPolicy:
     policy = resolve(desired.state, desired.interfaces, desired.options, before=before)
-    enis = tuple([_scaled(eni, time_scale) for eni in policy.enis])
+    enis = tuple([_scale_timeouts(eni, time_scale) for eni in policy.enis])
     idle = policy.idle.scale(time_scale)
     return replace(policy, enis=enis, placement=desired.placement, uplinks=desired.uplinks, idle=idle)
 
 
-def _scaled(eni: EniPolicy, time_scale: float) -> EniPolicy:
+def _scale_timeouts(eni: EniPolicy, time_scale: float) -> EniPolicy:
     scaled = eni.connection_tracking.scale(time_scale)
     return eni if scaled == eni.connection_tracking else replace(eni, connection_tracking=scaled)
 
 
-def _proof(desired: Desired, settings: Settings, table: Table, known: tuple[Proven | None, Proven | None]) -> Proof:
+def _prove_table(
+    desired: Desired, settings: Settings, table: Table, known: tuple[Proven | None, Proven | None]
+) -> Proof:
     """Prove that a table does what the state says.
 
     `known` is what was built for the same namespace, and for a similar one.

@@ -99,7 +99,7 @@ def _run_round(kernel: Kernel, first: Change, second: Change, counted: dict[str,
     The last values of removed counters are added to `counted`.
     """
     staged: list[Transaction] = []
-    with _undone(kernel, staged):
+    with _undo_if_refused(kernel, staged):
         for parts in kernel.run_each(_stages(first, second)):
             staged += parts
         if is_live:
@@ -110,7 +110,7 @@ def _run_round(kernel: Kernel, first: Change, second: Change, counted: dict[str,
 
 
 @contextmanager
-def _undone(kernel: Kernel, staged: Sequence[Transaction]) -> Iterator[None]:
+def _undo_if_refused(kernel: Kernel, staged: Sequence[Transaction]) -> Iterator[None]:
     """Take away what is staged if the kernel refuses something in the block.
 
     What is staged has no effect; if it stays, the next apply removes it.
@@ -153,7 +153,7 @@ def _sweep_apart(kernel: Kernel, change: Change, other: Change) -> str:
         kernel.run(change.sweep)
     except KernelError as error:
         refusal = error.detail
-    with _undone(kernel, [other.stage]):
+    with _undo_if_refused(kernel, [other.stage]):
         kernel.run(other.switch)
     if refusal:
         kernel.run(restamp(NEVER))
@@ -166,7 +166,7 @@ LIMITS = tuple(limit_name(side) for side in Direction)
 PROBE = Chain("probe", (rule(Log("probe", LOG_GROUP, 1)),))
 
 
-def fitted(kernel: Kernel, table: Table) -> Table:
+def fit_to_kernel(kernel: Kernel, table: Table) -> Table:
     """Return the table as this kernel can have it: without logs or limits of sessions that it can't have.
 
     The digest stays that of the whole table, which is the policy's. A kernel that learns to log or to count (by a

@@ -164,11 +164,11 @@ def end_refused(
     if found and is_asked:
         kernel.settle()  # a packet that the previous rules accepted may still be on its way to `flow add`
         with netns.inside(namespace):
-            end_tracked(_refused(desired, stamp))
+            end_tracked(_make_refusal_test(desired, stamp))
     return found
 
 
-def _refused(desired: Desired, stamp: Stamp | None) -> Callable[[Tracked], bool]:
+def _make_refusal_test(desired: Desired, stamp: Stamp | None) -> Callable[[Tracked], bool]:
     owners = Owners(desired.state, desired.interfaces, stamp, desired.site)
     decider = Decider(desired.state, desired.options)
 

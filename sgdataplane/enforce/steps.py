@@ -17,7 +17,7 @@ from sgdataplane.contract.tables import ARP, NETDEV, TABLE, TRIALS
 from sgdataplane.enforce.apply_plan import ApplyPlan, ApplyRequest, next_epoch, plan_apply, slots_of
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import UNKNOWN, Ageing, Clearance, Epochs
-from sgdataplane.enforce.fence import Fence, wanted_fence
+from sgdataplane.enforce.fence import Fence, build_wanted_fence
 from sgdataplane.enforce.hold import is_light, pace_of, weigh
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import NOTHING, Ran, commits_of, run
@@ -124,7 +124,7 @@ def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> Ap
     started = time.monotonic()
     desired, settings = request.proven.desired, request.settings
     inventory = _look(kernel, request)
-    fence = wanted_fence(kernel, inventory, desired, settings, _last_enforced(request, inventory))
+    fence = build_wanted_fence(kernel, inventory, desired, settings, _last_enforced(request, inventory))
     slots = slots_of(inventory, request)
     hoped = next_epoch(inventory, request, slots, lambda *_: True)
     apply_plan = plan_apply(kernel, inventory, request, fence.secret, hoped)
@@ -139,9 +139,9 @@ def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> Ap
     late = _late(desired, apply_plan)
     shortened = sessions.shorten(_longest(desired, late, settings)) if late else 0
     ran, generation = _run(kernel, apply_plan, fence)
-    stamp = chosen.stamped(Stamp(chosen.epoch, request.proven.summary.digest, generation, fence.secret))
+    stamp = chosen.make_stamp(Stamp(chosen.epoch, request.proven.summary.digest, generation, fence.secret))
     return replace(
-        _counted(apply_plan.epoch, [apply_plan.steps, fence.steps, fence.arp], ran, settings),
+        _make_apply_report(apply_plan.epoch, [apply_plan.steps, fence.steps, fence.arp], ran, settings),
         seconds=time.monotonic() - started,
         adopting=apply_plan.adopting,
         adoption_window=settings.adoption_window if apply_plan.adopting else 0.0,
@@ -178,8 +178,8 @@ def _run(kernel: Kernel, apply_plan: ApplyPlan, fence: Fence) -> tuple[Ran, int 
         beside = earlier + commits_of(*in_order(steps)) - commits_of(steps)
         steps = with_commits_beside(steps, beside)
     elif (fence.steps.changes or earlier) and inventory.is_untouched:
-        commits = earlier + commits_of(*in_order(_renewal(0)))
-        steps = _renewal(next_generation(inventory.generation, commits))
+        commits = earlier + commits_of(*in_order(_plan_renewal(0)))
+        steps = _plan_renewal(next_generation(inventory.generation, commits))
     run(kernel, fence.arp, is_live=False)
     ran = run(kernel, *in_order(steps), is_live=inventory.exists or fence.is_live)
     found = inventory.stamp.generation if inventory.stamp is not None else None
@@ -194,7 +194,7 @@ def _generation_of(steps: Plan) -> int | None:
     return int(found[-1]) if found and isinstance(found[-1], int) else None
 
 
-def _renewal(generation: int) -> Plan:
+def _plan_renewal(generation: int) -> Plan:
     """Return a plan that only renews the policy's stamp."""
     return Plan((replace(NOTHING, switch=restamp(generation)),))
 
@@ -216,7 +216,7 @@ def _last_enforced(request: ApplyRequest, inventory: Inventory) -> Desired | Non
     return request.proven.desired if request.previous is None and inventory.is_derived else request.before
 
 
-def _counted(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) -> ApplyReport:
+def _make_apply_report(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) -> ApplyReport:
     """Return the report's numbers: operations of all plans, the policy's first, and the outcome of that one."""
     changes = [change for steps in plans for change in steps.changes]
     return ApplyReport(
@@ -269,7 +269,7 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
         if pace_of(kernel).remembers:
             return
         inventory = _look(kernel, request)
-        fence = wanted_fence(kernel, inventory, proven.desired, settings, request.before)
+        fence = build_wanted_fence(kernel, inventory, proven.desired, settings, request.before)
         hoped = next_epoch(inventory, request, slots_of(inventory, request), lambda *_: True)
         weigh(kernel, plan_apply(kernel, inventory, request, fence.secret, hoped), request, fence)
 

@@ -18,7 +18,7 @@ from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
 from sgdataplane.contract.tables import ARP
 from sgdataplane.enforce import Desired
-from sgdataplane.enforce.arp import written
+from sgdataplane.enforce.arp import replace_table
 from sgdataplane.enforce.run import NOTHING, run
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
@@ -70,7 +70,7 @@ def both(make_lab_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> I
 def send(namespace: str, table: Table) -> None:
     with NetlinkKernel(namespace) as kernel:
         if table.family == ARP:  # it has no stamp of its own
-            written_whole = Transaction.of(table, written(table, is_there=False))
+            written_whole = Transaction.of(table, replace_table(table, is_there=False))
             run(kernel, Plan((replace(NOTHING, switch=written_whole),)), is_live=False)
             return
         there = kernel.inventory(table.name, table.family)

@@ -28,7 +28,7 @@ class Changes:
         digest = f"{int(self.stamp.digest, 16) + 1:032x}"
         inventory = Inventory(generation, exists=True, stamp=self.stamp)
         chosen = self.epochs.next(inventory, digest, on_change, lambda *_: True, Slots(SLOTS, frozenset(narrowed)))
-        self.stamp = chosen.stamped(Stamp(chosen.epoch, digest, 7))
+        self.stamp = chosen.make_stamp(Stamp(chosen.epoch, digest, 7))
         assert Stamp.of(dict(self.stamp.elements)) == self.stamp
         return self.stamp.epochs(SLOTS)
 
@@ -85,7 +85,7 @@ def test_all_move_once_another_has_changed_the_rules(site: Site) -> None:
     chosen = changes.epochs.next(
         Inventory(8, exists=True, stamp=stamp), "1" * 32, "revoke", lambda *_: True, Slots(SLOTS, SLOTS)
     )
-    assert chosen.stamped(stamp).epochs(SLOTS) == dict.fromkeys(SLOTS, 3)
+    assert chosen.make_stamp(stamp).epochs(SLOTS) == dict.fromkeys(SLOTS, 3)
 
 
 def test_sessions_that_a_change_kept_are_judged_at_the_next_that_keeps_none() -> None:

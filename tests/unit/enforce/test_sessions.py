@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.contract.sites import HOST, INSTANCE
 from sgdataplane.contract.stamp import Stamp
 from sgdataplane.enforce import Desired
-from sgdataplane.enforce.sessions import _refused
+from sgdataplane.enforce.sessions import _make_refusal_test
 from sgdataplane.host.conntrack import Tracked
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import GRE, ICMP, TCP, UDP, Direction
@@ -57,12 +57,12 @@ REFUSED = f"{OUTSIDE}/40000 10.0.0.1/23"
     ],
 )
 def test_in_a_router_all_that_is_refused_goes(entry: Tracked, goes: bool) -> None:
-    assert _refused(IN_ROUTER, STAMP)(entry) == goes
+    assert _make_refusal_test(IN_ROUTER, STAMP)(entry) == goes
 
 
 @pytest.mark.parametrize("is_carried", [False, True])
 def test_in_an_instance_only_what_is_carried_already_goes(is_carried: bool) -> None:
-    is_refused = _refused(IN_INSTANCE, STAMP)
+    is_refused = _make_refusal_test(IN_INSTANCE, STAMP)
     assert is_refused(replace(tracked(REFUSED), is_carried=is_carried)) == is_carried
     assert not is_refused(replace(tracked(f"{OUTSIDE}/40000 10.0.0.1/22", protocol=TCP), is_carried=True))
     mark = INSTANCE.marks.encode_acceptance(IN, EPOCH, 1)
