@@ -48,7 +48,7 @@ from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.enforce.run import run
 from sgdataplane.host import netns
 from sgdataplane.model.options import Placement
-from sgdataplane.nft.delta import Plan, plan, removal
+from sgdataplane.nft.delta import Plan, plan, plan_removal
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import NetlinkKernel
 from tests.support.inputs.builders import make_eni, make_group, make_state
@@ -211,7 +211,7 @@ def _remove(namespace: str) -> None:
     with NetlinkKernel(namespace) as kernel:
         there = kernel.inventory(TABLE)
         if there.exists:
-            run(kernel, Plan((removal(there, TABLE, "inet"),)), is_live=True)
+            run(kernel, Plan((plan_removal(there, TABLE, "inet"),)), is_live=True)
 
 
 def desired(enis: int) -> Desired:

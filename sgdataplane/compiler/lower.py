@@ -46,7 +46,7 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
-from sgdataplane.nft.order import joined
+from sgdataplane.nft.order import join_neighbours
 from sgdataplane.nft.text import rule_text
 
 Targets = Sequence[tuple[Interval, str]]  # the chain for each interval of a field; they are sorted and cover all values
@@ -398,7 +398,7 @@ def _part_targets(targets: Targets) -> tuple[list[tuple[Range, str]], str]:
     for _, target in targets:
         counts[target] = counts.get(target, 0) + 1
     rest = max(counts, key=lambda target: (counts[target], target))
-    entries = joined((Range(*interval), target) for interval, target in targets)
+    entries = join_neighbours((Range(*interval), target) for interval, target in targets)
     return [(item, target) for item, target in entries if target != rest], rest
 
 

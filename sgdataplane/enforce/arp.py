@@ -11,7 +11,7 @@ from sgdataplane.compiler.arp import compile_arp
 from sgdataplane.contract.tables import ARP, TABLE
 from sgdataplane.enforce.desired import Settings
 from sgdataplane.enforce.run import NOTHING
-from sgdataplane.nft.delta import Plan, removal
+from sgdataplane.nft.delta import Plan, plan_removal
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.snapshot import Inventory
@@ -31,7 +31,7 @@ def plan_marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Se
         return Plan()
     there = kernel.inventory(TABLE, ARP, MAX_OBJECTS)
     if not secret:
-        return Plan((removal(there, TABLE, ARP),)) if there.exists else Plan()
+        return Plan((plan_removal(there, TABLE, ARP),)) if there.exists else Plan()
     table = compile_arp(secret)
     return Plan((replace(NOTHING, switch=Transaction.of(table, replace_table(table, is_there=there.exists))),))
 

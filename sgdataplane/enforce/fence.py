@@ -28,7 +28,7 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import IFNAME
 from sgdataplane.nft.changes import ById
-from sgdataplane.nft.delta import Plan, plan, removal
+from sgdataplane.nft.delta import Plan, plan, plan_removal
 from sgdataplane.nft.ir import ACCEPT, Chain, Table, rule
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 from sgdataplane.nft.outline import stamp_of
@@ -78,7 +78,7 @@ def build_wanted_fence(
     fenceable = present | _devices(there)
     ifnames = tuple(ifname for _, ifname in sorted(desired.interfaces.items()) if ifname in fenceable)
     if not ifnames or not settings.fence:
-        gone = Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
+        gone = Plan((plan_removal(there, TABLE, NETDEV),)) if there.exists else Plan()
         secret = known if settings.fence else 0
         return Fence((), secret, None, gone, _plan_marking(kernel, inventory, desired, secret, settings), there.exists)
     secret = known or 1 + secrets.randbelow(0xFFFFFFFF)
@@ -105,7 +105,7 @@ def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None, prese
         owners = previous.interfaces.values()
         ifnames = [ifname for ifname in owners if ifname in present]
         held = fence_of(previous, ifnames, inventory.stamp.secret, _uplinks(present.difference(owners), previous))
-        found = kernel.vouched(held)
+        found = kernel.read_vouched(held)
         if found is not None:
             return found
     return kernel.inventory(TABLE, NETDEV, MAX_OBJECTS)

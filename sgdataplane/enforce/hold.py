@@ -16,7 +16,7 @@ from sgdataplane.enforce.fence import Fence
 from sgdataplane.errors import HeldError, HostError, KernelError
 from sgdataplane.model.options import Placement
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.validation import NOTHING, REMEMBERING, Pace, Visits, validations
+from sgdataplane.nft.validation import NOTHING, REMEMBERING, Pace, Visits, count_validations
 
 LOGGER = logging.getLogger("sgdataplane.hold")
 USUAL = 3  # a change usually walks a table so many times: stage, switch, base chains that are written anew
@@ -79,7 +79,7 @@ def weigh(kernel: Kernel, apply_plan: ApplyPlan, request: ApplyRequest, fence: F
     pace = pace_of(kernel)
     if pace.is_wide:  # then the fence's commits validate the policy's table, too
         meanwhile = in_force or visits if fence.is_first(apply_plan.inventory.stamp) else visits
-        walked += validations(fence.steps) * meanwhile.every_path
+        walked += count_validations(fence.steps) * meanwhile.every_path
     is_repair = apply_plan.stamp is not None and apply_plan.stamp.digest == request.proven.summary.digest
     is_less = in_force is not None and in_force.every_path > paths
     is_needed = not is_change or is_repair or is_less

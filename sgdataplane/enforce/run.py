@@ -134,7 +134,7 @@ def _sweep(kernel: Kernel, change: Change, counted: dict[str, Counted], other: C
     kernel.settle()
     # only the policy's counters: the fence's are removed only with the whole fence
     has_counted = change.ending and change.sweep.family == "inet"
-    last = kernel.counted(change.sweep.name, change.ending) if has_counted else {}
+    last = kernel.read_counters(change.sweep.name, change.ending) if has_counted else {}
     try:
         kernel.run(change.sweep, other.switch)
     except KernelError as error:

@@ -28,7 +28,7 @@ from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft import commits
-from sgdataplane.nft.delta import Plan, removal, with_commits_beside
+from sgdataplane.nft.delta import Plan, plan_removal, with_commits_beside
 from sgdataplane.nft.ir import Map, Table
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory
@@ -202,7 +202,7 @@ def _plan_renewal(generation: int) -> Plan:
 def _look(kernel: Kernel, request: ApplyRequest) -> Inventory:
     """Return what the kernel holds. It isn't read if it certainly is what was applied last, or what is wanted."""
     for known in () if request.settings.resync else (request.previous, request.proven):
-        found = None if known is None else kernel.trusted(known.outline)
+        found = None if known is None else kernel.read_trusted(known.outline)
         if found:
             return found
     return kernel.inventory(TABLE, most=request.most)
@@ -277,7 +277,7 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
 def is_in_force(namespace: str, proven: Proven) -> bool:
     """Whether the kernel certainly has what is proven, and nobody has committed anything since it was put there."""
     with NetlinkKernel(namespace) as kernel:
-        return kernel.trusted(proven.outline) is not None
+        return kernel.read_trusted(proven.outline) is not None
 
 
 def is_enforced(namespace: str, *, fence: bool) -> bool:
@@ -302,7 +302,7 @@ def remove(namespace: str) -> bool:
         there = {family: kernel.inventory(TABLE, family) for family in (NETDEV, ARP, "inet")}
         found = {family: inventory for family, inventory in there.items() if inventory.exists}
         for family, inventory in found.items():
-            leftover = run(kernel, Plan((removal(inventory, TABLE, family),)), is_live=True).leftover
+            leftover = run(kernel, Plan((plan_removal(inventory, TABLE, family),)), is_live=True).leftover
             if leftover:
                 raise KernelError(leftover)
         for name in kernel.tables(TRIALS):

@@ -96,7 +96,7 @@ class SamplingTable(Transaction):
 
         A packet must not be confirmed yet; it is counted for its interface, if that is an ENI's; and it is logged.
         """
-        is_first = wire.ct(CT_STATUS) + wire.masked(WORD.pack(CONFIRMED), bytes(4)) + wire.compare(bytes(4))
+        is_first = wire.ct(CT_STATUS) + wire.mask_register(WORD.pack(CONFIRMED), bytes(4)) + wire.compare(bytes(4))
         counted = wire.meta(META[self.site.interface(side)]) + wire.refer_by(f"opened.{side.value}")
         logged = wire.log(HISTORY_GROUP, LOGGED_BYTES, names.log_prefix(f"opened.{side.value}"), at_once=True)
         return is_first + counted + wire.limit(self.per_second, self.per_second) + logged

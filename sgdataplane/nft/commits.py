@@ -96,7 +96,7 @@ class CommitReader:
             return
         message = kind & 0xFF
         if message == uapi.NEWGEN:
-            yield from self._ended(number, self._open.pop(number, _Unended()), payload)
+            yield from self._end_commit(number, self._open.pop(number, _Unended()), payload)
         elif message in MEANINGS and payload[0] in uapi.FAMILIES.values():
             entry = self._open.setdefault(number, _Unended())
             entry.unread.append((message, payload))
@@ -104,7 +104,7 @@ class CommitReader:
             if entry.size > MAX_UNREAD:
                 self._count(entry)
 
-    def _ended(self, number: int, entry: _Unended, payload: bytes) -> Iterator[Commit]:
+    def _end_commit(self, number: int, entry: _Unended, payload: bytes) -> Iterator[Commit]:
         """Yield the commit that ends with this message, if it isn't our own and changed the table."""
         found = parse_attributes(payload[GENMSG.size :])
         (process,) = struct.unpack("!I", found[uapi.GEN_PROCESS])

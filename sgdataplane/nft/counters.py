@@ -22,7 +22,7 @@ from sgdataplane.host.netlink import (
 )
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import uapi
-from sgdataplane.nft.snapshot import MAX_OBJECTS, CrowdError, listed, objects, read_own_table
+from sgdataplane.nft.snapshot import MAX_OBJECTS, CrowdError, list_objects, objects, read_own_table
 from sgdataplane.nft.uapi import number_of
 
 COUNTS, LOGS = b"objref\0", b"log\0"  # the names of these expressions
@@ -78,10 +78,10 @@ def _read_counters(netlink: Nfnetlink, table: str, family: str, most: int) -> di
     number = uapi.FAMILIES[family]
     found: dict[str, Counted] = {}
     handle = _table_handle(netlink, table, number)
-    for entry in listed(netlink, uapi.GETOBJ, number, table, most):
+    for entry in list_objects(netlink, uapi.GETOBJ, number, table, most):
         name = recognize(entry[uapi.OBJ_NAME])
         if name is not None and number_of(entry[uapi.OBJ_TYPE]) == uapi.OBJ_COUNTER:
-            found[name] = _counted(entry, handle)
+            found[name] = _decode_counted(entry, handle)
     return found
 
 
@@ -103,9 +103,9 @@ def read_some(
     number = uapi.FAMILIES[family]
     handle = _table_handle(netlink, table, number)
     for name in names:
-        asked = _asked(table) + attribute(uapi.OBJ_NAME, name.encode() + b"\0")
+        asked = _encode_request(table) + attribute(uapi.OBJ_NAME, name.encode() + b"\0")
         with suppress(FileNotFoundError):
-            yield name, _counted(netlink.ask(uapi.kind_of(uapi.GETOBJ), number, asked), handle)
+            yield name, _decode_counted(netlink.ask(uapi.kind_of(uapi.GETOBJ), number, asked), handle)
 
 
 def read_logged(netlink: Nfnetlink, table: str, family: str = "inet") -> frozenset[str]:
@@ -122,11 +122,11 @@ def read_logged(netlink: Nfnetlink, table: str, family: str = "inet") -> frozens
             closing(objects(netlink, uapi.GETRULE, uapi.FAMILIES[family], table)) as found,
         ):
             rules = [data for data, _ in zip(found, range(MAX_OBJECTS), strict=False) if LOGS in data]
-            return frozenset(name for data in rules for name in _logged_by(data))
+            return frozenset(name for data in rules for name in _find_logged_counters(data))
     raise InterruptedError(errno.EINTR, f"rules changed during each of {MAX_ATTEMPTS} readings")
 
 
-def _logged_by(rule: bytes) -> Iterator[str]:
+def _find_logged_counters(rule: bytes) -> Iterator[str]:
     """Yield the counter that a rule logs, if the rule counts with it, too."""
     counted: set[str | None] = set()
     for _, one in list_attributes(parse_attributes(rule).get(uapi.RULE_EXPRESSIONS, b"")):
@@ -138,7 +138,7 @@ def _logged_by(rule: bytes) -> Iterator[str]:
             yield str(name)
 
 
-def _asked(table: str) -> bytes:
+def _encode_request(table: str) -> bytes:
     return attribute(uapi.TABLE_NAME, table.encode() + b"\0") + attribute(
         uapi.OBJ_TYPE, struct.pack("!I", uapi.OBJ_COUNTER)
     )
@@ -149,7 +149,7 @@ def _table_handle(netlink: Nfnetlink, table: str, number: int) -> int:
     return number_of(read_own_table(netlink, table, number).get(uapi.TABLE_HANDLE, b""))
 
 
-def _counted(entry: dict[int, bytes], table: int) -> Counted:
+def _decode_counted(entry: dict[int, bytes], table: int) -> Counted:
     data = parse_attributes(entry[uapi.OBJ_DATA])
     made = f"{table}.{number_of(entry[uapi.OBJ_HANDLE])}"
     return Counted(number_of(data[uapi.COUNTER_PACKETS]), number_of(data[uapi.COUNTER_BYTES]), made)

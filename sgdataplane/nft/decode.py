@@ -61,7 +61,7 @@ class Sets(Protocol):
     def has_name(self, name: str) -> bool:
         """Return whether it is a map or set with a name."""
 
-    def paired(self, name: str) -> KeyType | None:
+    def find_paired(self, name: str) -> KeyType | None:
         """Return the kind of value that is paired with interface names in a set of ours; None if it isn't one."""
 
     def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
@@ -303,7 +303,7 @@ class _RuleReader:
     def _lookup(self, attributes: Attributes) -> None:
         """Read a look-up in a set or map."""
         held, name = self._register_of(attributes, uapi.LOOKUP_SREG), text_of(attributes[uapi.LOOKUP_SET])
-        paired = self.sets.paired(name)
+        paired = self.sets.find_paired(name)
         if paired is not None:
             self._in_set(held, name, paired, attributes)
             return
@@ -339,7 +339,7 @@ class _RuleReader:
     def _dynset(self, attributes: Attributes) -> None:
         """Read an element that packets add. We write those with a count of sessions, and those that expire."""
         name, number = text_of(attributes[uapi.DYNSET_SET]), number_of(attributes[uapi.DYNSET_KEY])
-        held, paired = self.registers.get(number), self.sets.paired(name)
+        held, paired = self.registers.get(number), self.sets.find_paired(name)
         if paired is None or held.mask is None or number_of(attributes[uapi.DYNSET_OP]) != uapi.DYNSET_ADD:
             raise UnreadableError("dynset of a kind that we don't write")
         asked, interface = self._pair(held, number, paired)
@@ -384,7 +384,7 @@ class _RuleReader:
 
     def _count_by(self, number: int, name: str) -> None:
         """Read a count by a map. The reader of the map reports if it holds anything but counters."""
-        held, paired = self.registers.get(number), self.sets.paired(name)
+        held, paired = self.registers.get(number), self.sets.find_paired(name)
         if paired is not None and held.mask is None:
             asked, interface = self._pair(held, number, paired)
             self.statements.append(MapCount(asked, name, interface))

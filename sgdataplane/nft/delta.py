@@ -31,12 +31,12 @@ from dataclasses import dataclass, replace
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, next_generation
 from sgdataplane.nft.changes import changes
-from sgdataplane.nft.detour import copied, detour
+from sgdataplane.nft.detour import copy_table, detour
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, edit
 from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.snapshot import MAX_FOREIGN_OBJECTS, Inventory, MapShape, with_generation, without_policy
-from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb, addition
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb, make_addition
 
 Named = Chain | Map | Counter | Timeout
 Objects = Mapping[tuple[Kind, str], Named]
@@ -83,13 +83,13 @@ def plan(held: Table | None, inventory: Inventory, desired: Table, *, may_miss: 
         return Plan((_first(inventory.generation, desired, Verb.DELETE),))
     is_certain = held is not None and _is_certain(held, inventory)
     if _has_misfits(inventory, desired, held if is_certain and inventory.is_derived else None):
-        return Plan((_replacement(inventory.generation, desired),), is_refill=True)
+        return Plan((_plan_replacement(inventory.generation, desired),), is_refill=True)
     if held is not None and is_certain:
         return Plan(_delta(held, inventory.generation, desired, may_miss=may_miss))
-    copy = without_policy(copied(desired, f".{inventory.generation}"))
+    copy = without_policy(copy_table(desired, f".{inventory.generation}"))
     if _is_crowded(inventory, desired) or _has_misfits(inventory, copy):
-        return Plan((_replacement(inventory.generation, desired),), is_refill=True)
-    return Plan(_refill(inventory, copy, desired), is_refill=True)
+        return Plan((_plan_replacement(inventory.generation, desired),), is_refill=True)
+    return Plan(_plan_full_resync(inventory, copy, desired), is_refill=True)
 
 
 def with_commits_beside(steps: Plan, commits: int) -> Plan:
@@ -124,7 +124,7 @@ def undo(stage: Transaction) -> Transaction:
     new = {entry.name for entry in made if isinstance(entry, Map)}
     elements = (entry for entry in stage.operations if entry.kind is Kind.ELEMENTS)
     early = [e for e in elements if isinstance(e.subject, Map) and e.subject.name not in new and not e.subject.lifetime]
-    return replace(stage, operations=(*(replace(entry, verb=Verb.DELETE) for entry in early), *deletions(made)))
+    return replace(stage, operations=(*(replace(entry, verb=Verb.DELETE) for entry in early), *list_deletions(made)))
 
 
 def _first(generation: int, desired: Table, *verbs: Verb) -> Change:
@@ -135,14 +135,14 @@ def _first(generation: int, desired: Table, *verbs: Verb) -> Change:
     """
     early, late = ([e for e in _objects(desired).values() if _is_live(e) is is_live] for is_live in (False, True))
     opening = [Operation(verb, Kind.TABLE, desired) for verb in (*verbs, Verb.ADD)]
-    stage = Transaction.of(desired, [*opening, *creations(early)])
-    sweep = Transaction.of(desired, _closings(late))
+    stage = Transaction.of(desired, [*opening, *list_creations(early)])
+    sweep = Transaction.of(desired, _close_chains(late))
     stamped = with_generation(desired, _generation_after(generation, stage, sweep))
     live = [entry for entry in _objects(stamped).values() if _is_live(entry)]
-    return Change(stage, Transaction.of(desired, creations(live)), sweep)
+    return Change(stage, Transaction.of(desired, list_creations(live)), sweep)
 
 
-def _replacement(generation: int, desired: Table) -> Change:
+def _plan_replacement(generation: int, desired: Table) -> Change:
     """Plan a new table in place of one that changes can't make ours, or not soon.
 
     Whoever made it so has taken the policy out of force already, or wants to keep us busy. It lets nothing through that
@@ -150,11 +150,11 @@ def _replacement(generation: int, desired: Table) -> Change:
     """
     table = with_generation(desired, next_generation(generation, 2))
     operations = [Operation(verb, Kind.TABLE, table) for verb in (Verb.DELETE, Verb.ADD)]
-    switch = Transaction.of(desired, [*operations, *creations(_objects(table).values())])
-    return Change(Transaction.of(desired, ()), switch, Transaction.of(desired, _closings(table.chains)))
+    switch = Transaction.of(desired, [*operations, *list_creations(_objects(table).values())])
+    return Change(Transaction.of(desired, ()), switch, Transaction.of(desired, _close_chains(table.chains)))
 
 
-def removal(inventory: Inventory, name: str, family: str) -> Change:
+def plan_removal(inventory: Inventory, name: str, family: str) -> Change:
     """Plan to remove the table.
 
     Its base chains accept first, as they are empty for a moment before they are gone.
@@ -176,12 +176,12 @@ def _delta(held: Table, generation: int, desired: Table, *, may_miss: bool) -> t
     return _and_on(_difference(held, generation, between), between, generation, desired)
 
 
-def _refill(inventory: Inventory, copy: Table, desired: Table) -> tuple[Change, ...]:
+def _plan_full_resync(inventory: Inventory, copy: Table, desired: Table) -> tuple[Change, ...]:
     """Plan a full resync: make everything anew, first under other names, since somebody may have changed anything.
 
     Counters stay.
     """
-    return _and_on(_filled(inventory, copy), copy, inventory.generation, desired)
+    return _and_on(_replace_everything(inventory, copy), copy, inventory.generation, desired)
 
 
 def _and_on(first: Change, between: Table, generation: int, desired: Table) -> tuple[Change, Change]:
@@ -201,10 +201,10 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     gone = [entry for found in kinds for name, entry in found.gone.items() if name not in found.come]
     changed = [name for name in maps.come if name in maps.gone and name != STAMP_MAP]
     edits = [edit(held, desired, name) for name in changed]
-    made = creations(entry for entry in new if not _is_live(entry))
+    made = list_creations(entry for entry in new if not _is_live(entry))
     early, late = (_each(Verb.ADD, [e.early for e in edits]), _each(Verb.DELETE, [e.late for e in edits]))
     stage = Transaction.of(desired, [*made, *early, *_away(e.come for e in edits)])
-    sweep = Transaction.of(desired, [*late, *deletions(gone), *_closings(new)])
+    sweep = Transaction.of(desired, [*late, *list_deletions(gone), *_close_chains(new)])
     before = with_generation(held, generation)
     after = with_generation(desired, _generation_after(generation, stage, sweep))
     edits.append(edit(before, after, STAMP_MAP))
@@ -214,7 +214,7 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in turned.values()),
         *_each(Verb.DELETE, [e.gone for e in edits]),
-        *creations(entry for entry in new if _is_live(entry)),
+        *list_creations(entry for entry in new if _is_live(entry)),
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in turned.values()),
         *_each(Verb.ADD, [e.come for e in edits]),
     ]
@@ -236,7 +236,7 @@ def _each(verb: Verb, maps: Iterable[Map]) -> Iterator[Operation]:
     return (Operation(verb, Kind.ELEMENTS, entry) for entry in maps)
 
 
-def _filled(inventory: Inventory, desired: Table) -> Change:
+def _replace_everything(inventory: Inventory, desired: Table) -> Change:
     """Plan to replace everything that is there, whoever made it.
 
     Counters and timeouts stay; base chains and the stamp are filled anew. The sweep takes the rest away. Until then,
@@ -244,24 +244,24 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
     """
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
-    stage = Transaction.of(desired, creations(entry for entry in missing.values() if not _is_live(entry)))
+    stage = Transaction.of(desired, list_creations(entry for entry in missing.values() if not _is_live(entry)))
     pruned = Operation(Verb.PRUNE, Kind.TABLE, desired)
-    sweep = Transaction.of(desired, [pruned, *_closings(desired.chains)])
+    sweep = Transaction.of(desired, [pruned, *_close_chains(desired.chains)])
     filled = _objects(with_generation(desired, _generation_after(inventory.generation, stage, sweep)))
     kept = [filled[key] for key in wanted if key in present]
     chains, maps = [c for c in kept if isinstance(c, Chain)], [m for m in kept if isinstance(m, Map)]
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.FLUSH, Kind.ELEMENTS, entry) for entry in maps),
-        *creations(filled[key] for key in missing if _is_live(filled[key])),
+        *list_creations(filled[key] for key in missing if _is_live(filled[key])),
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in maps),
-        *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in _unexpired(inventory, maps)),
+        *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in _select_unexpired(inventory, maps)),
     ]
     return Change(stage, Transaction.of(desired, switch), sweep, frozenset(inventory.counters - desired.counter.keys()))
 
 
-def _unexpired(inventory: Inventory, maps: Iterable[Map]) -> Iterator[Map]:
+def _select_unexpired(inventory: Inventory, maps: Iterable[Map]) -> Iterator[Map]:
     """Yield what a full resync puts back into maps whose elements expire.
 
     These are the elements, each with the time that it has left.
@@ -365,7 +365,7 @@ def _is_live(entry: Named) -> bool:
 # operations, in an order that nft accepts
 
 
-def creations(entries: Iterable[Named]) -> Iterator[Operation]:
+def list_creations(entries: Iterable[Named]) -> Iterator[Operation]:
     """Yield the operations that add these objects, in an order that nft accepts.
 
     Objects come before what refers to them: elements name chains; rules name chains, maps, counters and timeouts. Maps
@@ -376,19 +376,19 @@ def creations(entries: Iterable[Named]) -> Iterator[Operation]:
     maps = [entry for entry in found if isinstance(entry, Map)]
     chains = [entry for entry in found if isinstance(entry, Chain)]
     others = sorted((entry for entry in found if not isinstance(entry, Map)), key=_rank)
-    yield from (addition(_KINDS[type(entry)], entry) for entry in others)
-    yield from (addition(Kind.RULES, entry) for entry in chains if not entry.ways.maps)
-    yield from (addition(Kind.MAP, entry) for entry in maps)
-    yield from (addition(Kind.RULES, entry) for entry in chains if entry.ways.maps)
-    yield from (addition(Kind.ELEMENTS, entry) for entry in maps)
+    yield from (make_addition(_KINDS[type(entry)], entry) for entry in others)
+    yield from (make_addition(Kind.RULES, entry) for entry in chains if not entry.ways.maps)
+    yield from (make_addition(Kind.MAP, entry) for entry in maps)
+    yield from (make_addition(Kind.RULES, entry) for entry in chains if entry.ways.maps)
+    yield from (make_addition(Kind.ELEMENTS, entry) for entry in maps)
 
 
-def _closings(entries: Iterable[Named]) -> Iterator[Operation]:
+def _close_chains(entries: Iterable[Named]) -> Iterator[Operation]:
     """Yield operations that set the policy of base chains that are new, or that somebody may have opened."""
     return (Operation(Verb.ADD, Kind.POLICY, entry) for entry in entries if _is_base(entry))
 
 
-def deletions(entries: Iterable[Named]) -> Iterator[Operation]:
+def list_deletions(entries: Iterable[Named]) -> Iterator[Operation]:
     """Yield the operations that delete these objects, in an order that nft accepts.
 
     What refers to others goes first: rules, then maps with their elements, then the rest.

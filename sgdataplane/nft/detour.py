@@ -33,7 +33,7 @@ from sgdataplane.nft.ir import (
 )
 
 
-def copied(table: Table, suffix: str) -> Table:
+def copy_table(table: Table, suffix: str) -> Table:
     """Return the same table with other names for all chains but base chains, and for all maps but the kept ones.
 
     References have these names, too. So a switch to it changes the base chains alone.
@@ -42,26 +42,26 @@ def copied(table: Table, suffix: str) -> Table:
     names |= {entry.name: entry.name + suffix for entry in table.maps if not is_kept(entry)}
     return replace(
         table,
-        chains=tuple(_renamed_chain(chain, names) for chain in table.chains),
-        maps=tuple(_renamed_map(entry, names) for entry in table.maps),
+        chains=tuple(_rename_chain(chain, names) for chain in table.chains),
+        maps=tuple(_rename_map(entry, names) for entry in table.maps),
     )
 
 
-def _renamed_chain(chain: Chain, names: Mapping[str, str]) -> Chain:
+def _rename_chain(chain: Chain, names: Mapping[str, str]) -> Chain:
     rules = tuple(
-        Rule(tuple(_renamed(entry, names) for entry in rule.statements), rule.comment) for rule in chain.rules
+        Rule(tuple(_rename_targets(entry, names) for entry in rule.statements), rule.comment) for rule in chain.rules
     )
     return replace(chain, name=names.get(chain.name, chain.name), rules=rules)
 
 
-def _renamed_map(entry: Map, names: Mapping[str, str]) -> Map:
+def _rename_map(entry: Map, names: Mapping[str, str]) -> Map:
     elements = tuple(
         (key, _target(value, names) if isinstance(value, Verdict) else value) for key, value in entry.elements
     )
     return replace(entry, name=names.get(entry.name, entry.name), elements=elements)
 
 
-def _renamed(statement: Statement, names: Mapping[str, str]) -> Statement:
+def _rename_targets(statement: Statement, names: Mapping[str, str]) -> Statement:
     """Return a statement that refers to the new names."""
     match statement:
         case Verdict():
@@ -111,7 +111,8 @@ def detour(held: Table, desired: Table, suffix: str) -> Table:
     others = [replace(_instead(held.map[name], moved[name], rests.get(name)), name=name + suffix) for name in moved]
     names = {name: name + suffix for name in moved}
     chains = tuple(
-        chain if names.keys().isdisjoint(chain.ways.maps) else _asking(chain, names, rests) for chain in desired.chains
+        chain if names.keys().isdisjoint(chain.ways.maps) else _replace_maps(chain, names, rests)
+        for chain in desired.chains
     )
     kept = (held.map[entry.name] if entry.name in moved else _with_late(held, desired, entry) for entry in desired.maps)
     maps = (*kept, *others)
@@ -175,13 +176,13 @@ def _instead(before: Map, after: Map, rest: Verdict | int | None) -> Map:
     """Return the map that is asked instead: with all elements that it will hold, or with those that differ."""
     if rest is None:
         return after
-    kept = pages.missing(after.elements, before.elements)
+    kept = pages.find_missing(after.elements, before.elements)
     known = {key for key, _ in kept}
-    gone = [(key, rest) for key, _ in pages.missing(before.elements, after.elements) if key not in known]
+    gone = [(key, rest) for key, _ in pages.find_missing(before.elements, after.elements) if key not in known]
     return replace(after, elements=(*kept, *gone))
 
 
-def _asking(chain: Chain, names: dict[str, str], rests: Mapping[str, Verdict | int]) -> Chain:
+def _replace_maps(chain: Chain, names: dict[str, str], rests: Mapping[str, Verdict | int]) -> Chain:
     """Return the chain with other maps in its rules.
 
     Where these hold only differences, the old look-up comes after a new look-up that ends the rules, and before a new

@@ -17,7 +17,7 @@ from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.encode import Nameless, key_bytes, map_key_bytes, range_bytes, size_of
 from sgdataplane.nft.ir import Count, Datum, Map, MapKey, Verdict, is_set
 from sgdataplane.nft.layout import LONGEST, Order, order_of_key
-from sgdataplane.nft.order import joined
+from sgdataplane.nft.order import join_neighbours
 from sgdataplane.nft.wire import name, word
 
 INTERVAL_END = word(uapi.ELEMENT_FLAGS, uapi.ELEMENT_INTERVAL_END)
@@ -27,19 +27,21 @@ def map_elements(entry: Map) -> list[bytes]:
     """Return all elements of a named map or set."""
     lasting = attribute(uapi.ELEMENT_TIMEOUT, struct.pack("!Q", entry.lifetime)) if entry.lifetime else b""
     if is_set(entry) and not lasting:
-        return [_listed_key(map_key_bytes(entry.key_type, key)) for key, _ in entry.elements]
-    return _numbers(entry) or [_listed(_map_element(entry, key, value) + lasting) for key, value in entry.elements]
+        return [_list_key(map_key_bytes(entry.key_type, key)) for key, _ in entry.elements]
+    return _numbers(entry) or [
+        _list_element(_map_element(entry, key, value) + lasting) for key, value in entry.elements
+    ]
 
 
-def deleted_element(key_type: KeyType, key: MapKey) -> bytes:
+def delete_element(key_type: KeyType, key: MapKey) -> bytes:
     """Return an element that is to be deleted."""
-    return _listed_key(map_key_bytes(key_type, key))
+    return _list_key(map_key_bytes(key_type, key))
 
 
 def singles(made: Nameless) -> Iterator[bytes]:
     """Yield an element for each value."""
     for span, verdict in made.entries:
-        yield _listed(_element(key_bytes(made.asked, span.first), verdict))
+        yield _list_element(_element(key_bytes(made.asked, span.first), verdict))
 
 
 def spans(made: Nameless) -> Iterator[bytes]:
@@ -48,21 +50,21 @@ def spans(made: Nameless) -> Iterator[bytes]:
     Ranges that touch and have the same verdict are one.
     """
     limit = 1 << 8 * size_of(made.asked)
-    whole = joined(made.entries)
+    whole = join_neighbours(made.entries)
     begins = {span.first for span, _ in whole}
     for span, verdict in whole:
-        yield _listed(_element(range_bytes(made.asked, span.first), verdict))
+        yield _list_element(_element(range_bytes(made.asked, span.first), verdict))
         behind = int(span.last) + 1
         if behind not in begins and behind < limit:
-            yield _listed(_key(range_bytes(made.asked, behind)) + INTERVAL_END)
+            yield _list_element(_key(range_bytes(made.asked, behind)) + INTERVAL_END)
 
 
 def _element(key: bytes, verdict: Verdict | None) -> bytes:
-    return _key(key) + (b"" if verdict is None else _decided(verdict))
+    return _key(key) + (b"" if verdict is None else _encode_verdict(verdict))
 
 
 @lru_cache(maxsize=1 << 14)
-def _decided(verdict: Verdict) -> bytes:
+def _encode_verdict(verdict: Verdict) -> bytes:
     return nested(uapi.ELEMENT_DATA, [wire.verdict(verdict)])
 
 
@@ -84,7 +86,7 @@ def _numbers(entry: Map) -> list[bytes]:
     if entry.holds not in (KeyType.MARK, KeyType.CLASSID) or entry.key_type is KeyType.IFNAME or entry.lifetime:
         return []
     (size, order), (held, held_order) = _form(entry.key_type), _form(entry.holds)
-    one = _listed(_map_element(entry, 0, 0))
+    one = _list_element(_map_element(entry, 0, 0))
     at, behind = 3 * ATTRIBUTE.size, len(one) - held
     before, between = one[:at], one[at + size : behind]
     return [
@@ -99,7 +101,7 @@ def _form(key_type: KeyType) -> tuple[int, Order]:
     return LONGEST[key_type], order_of_key(key_type)
 
 
-def _listed(element: bytes) -> bytes:
+def _list_element(element: bytes) -> bytes:
     return nested(uapi.LIST_ELEMENT, (element,))
 
 
@@ -108,15 +110,15 @@ def _key(data: bytes) -> bytes:
     return before + data + behind
 
 
-def _listed_key(data: bytes) -> bytes:
+def _list_key(data: bytes) -> bytes:
     """Return an element that is only a key."""
-    before, behind = _listed_frame(len(data))
+    before, behind = _list_frame(len(data))
     return before + data + behind
 
 
 @cache
-def _listed_frame(size: int) -> tuple[bytes, bytes]:
-    whole = _listed(_key(bytes(size)))
+def _list_frame(size: int) -> tuple[bytes, bytes]:
+    whole = _list_element(_key(bytes(size)))
     return whole[: 3 * ATTRIBUTE.size], whole[3 * ATTRIBUTE.size + size :]
 
 

@@ -108,12 +108,12 @@ class Encoded:
 def encode_rule(rule: Rule, family: str, numbers: Iterator[int]) -> Encoded:
     """Encode one rule. `numbers` yields unused numbers for its sets without a name."""
     writer = _Writer(family, numbers)
-    for statements in _joined(rule.statements):
+    for statements in _join_matches(rule.statements):
         writer.write(statements)
     return Encoded(b"".join(writer.parts), tuple(writer.sets))
 
 
-def _joined(statements: Sequence[Statement]) -> Iterator[tuple[Statement, ...]]:
+def _join_matches(statements: Sequence[Statement]) -> Iterator[tuple[Statement, ...]]:
     """Yield each statement by itself, but two matches together if their fields lie side by side."""
     left = list(reversed(statements))
     while left:
@@ -211,7 +211,7 @@ class _Writer:
     def _mask(self, condition: Match | InSet | Filling) -> None:
         if condition.mask is not None:
             mask = number_bytes(condition.field, condition.mask)
-            self.parts.append(wire.masked(mask, bytes(len(mask))))
+            self.parts.append(wire.mask_register(mask, bytes(len(mask))))
 
     def _fill(self, filling: Filling) -> None:
         self._load_pair(filling)
@@ -258,7 +258,7 @@ class _Writer:
 
     def _load(self, asked: Field) -> None:
         self._take(asked)
-        self.parts.append(_loaded(asked))
+        self.parts.append(_load_field(asked))
 
     def _take(self, asked: Field) -> None:
         """Add the checks that a field needs, but for those that are known to hold."""
@@ -267,7 +267,7 @@ class _Writer:
         for name, value in taken:
             wanted = (Field.PROTOCOL, IN_FRAMES[name][value]) if is_framed and name in IN_FRAMES else (name, value)
             if self.known.get(wanted[0]) != wanted[1]:
-                self.parts += (_loaded(wanted[0]), wire.compare(key_bytes(*wanted)))
+                self.parts += (_load_field(wanted[0]), wire.compare(key_bytes(*wanted)))
                 self.known[wanted[0]] = wanted[1]
         if asked in OF_ETHERNET and not self.is_ethernet:
             self.parts += (wire.meta(IIFTYPE), wire.compare(ETHERNET.to_bytes(2, order_of(Field.PACKET_MARK))))
@@ -275,7 +275,7 @@ class _Writer:
 
 
 @lru_cache(maxsize=len(Field))
-def _loaded(asked: Field) -> bytes:
+def _load_field(asked: Field) -> bytes:
     if asked is Field.IP6_FRAGMENT:
         return wire.has_header(FRAGMENT)
     if asked in META_KEYS:
@@ -286,7 +286,7 @@ def _loaded(asked: Field) -> bytes:
 def _states(match: Match) -> Iterator[bytes]:
     """Yield a comparison of conntrack states, which are bits: any of them may be set."""
     bits = number_bytes(match.field, sum(int(span.first) for span in match.ranges))
-    yield wire.masked(bits, bytes(len(bits)))
+    yield wire.mask_register(bits, bytes(len(bits)))
     yield wire.compare(bytes(len(bits)), is_other=not match.negate)
 
 
@@ -321,7 +321,7 @@ def _mark_frame(mask: bytes, flipped: bytes) -> tuple[bytes, bytes, bytes]:
 
     Each epoch has another value for each ENI.
     """
-    before, rest = (wire.ct(MARK_KEY) + wire.masked(mask, flipped) + wire.set_ct(MARK_KEY)).split(mask)
+    before, rest = (wire.ct(MARK_KEY) + wire.mask_register(mask, flipped) + wire.set_ct(MARK_KEY)).split(mask)
     between, behind = rest.split(flipped)
     return before, between, behind
 

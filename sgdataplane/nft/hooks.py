@@ -19,7 +19,7 @@ FILTER = "filter"
 
 
 @lru_cache(maxsize=1 << 13)
-def hooked(data: bytes, family: int) -> tuple[str | None, Hook | None] | None:
+def read_hook(data: bytes, family: int) -> tuple[str | None, Hook | None] | None:
     """Return the name and hook of a chain as it is listed; None if it has no hook.
 
     Most chains are listed as before, so results are remembered.

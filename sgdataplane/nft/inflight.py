@@ -51,7 +51,7 @@ def can_switch_at_once(held: Table, desired: Table, *, may_miss: bool) -> bool:
     chains = changes(held.chains, desired.chains)
     kept = ((chains.gone[name], chain) for name, chain in chains.come.items() if name in chains.gone)
     changed = [(before, chain) for before, chain in kept if before.rules != chain.rules]
-    if any(_judgement(before) != _judgement(chain) for before, chain in changed):
+    if any(_strip_mark(before) != _strip_mark(chain) for before, chain in changed):
         return False
     return not any(_maps_behind(table, name) & set(moved) for table in (held, desired) for name in moved)
 
@@ -97,10 +97,13 @@ class Edit:
 def edit(held: Table, desired: Table, name: str) -> Edit:
     """Return how the map of that name, which both tables have, changes."""
     before, after = held.map[name], desired.map[name]
-    come, gone = pages.missing(after.elements, before.elements), pages.missing(before.elements, after.elements)
+    come, gone = (
+        pages.find_missing(after.elements, before.elements),
+        pages.find_missing(before.elements, after.elements),
+    )
     is_by_priority = after.key_type is KeyType.CLASSID
-    early = _unmet(come, gone, held) if is_by_priority else ()
-    late = _unmet(gone, come, desired) if is_by_priority else ()
+    early = _select_unmet(come, gone, held) if is_by_priority else ()
+    late = _select_unmet(gone, come, desired) if is_by_priority else ()
     parts = (early, _besides(gone, late), _besides(come, early), late)
     return Edit(*(replace(after, elements=part) for part in parts))
 
@@ -108,7 +111,7 @@ def edit(held: Table, desired: Table, name: str) -> Edit:
 Some = tuple[tuple[MapKey, Datum], ...]
 
 
-def _unmet(elements: Some, others: Some, table: Table) -> Some:
+def _select_unmet(elements: Some, others: Some, table: Table) -> Some:
     """Return the elements whose keys are priorities that no rule of the table writes.
 
     Elements whose key is among the others' keys are left out.
@@ -135,7 +138,7 @@ def is_moved(held: Table, desired: Table, entry: Map) -> bool:
     return entry.key_type is not KeyType.CLASSID or edit(held, desired, entry.name).is_moving
 
 
-def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
+def _strip_mark(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
     """Return the rules without the conntrack mark.
 
     A packet on its way may meet the old mark, or leave it, without harm.
@@ -187,7 +190,9 @@ class _Ahead:
             return
         self._left.add(chain.name)
         for caller in self.table.chains:
-            if chain.name in caller.ways.chains or any(chain.name in self._led(name) for name in caller.ways.maps):
+            if chain.name in caller.ways.chains or any(
+                chain.name in self._find_targets(name) for name in caller.ways.maps
+            ):
                 self._return(chain.name, caller)
 
     def _return(self, name: str, caller: Chain) -> None:
@@ -206,7 +211,7 @@ class _Ahead:
                 yield part
             elif isinstance(part, VerdictMap):
                 yield from (verdict for _, verdict in part.entries)
-                yield from self._led(part.name).values() if part.name else ()
+                yield from self._find_targets(part.name).values() if part.name else ()
 
     def _next(self, ways: Ways) -> Iterator[str]:
         """Yield the chains that such rules lead to, and note their maps."""
@@ -214,9 +219,9 @@ class _Ahead:
         for name in ways.maps:
             if name not in self.maps:
                 self.maps.add(name)
-                yield from self._led(name)
+                yield from self._find_targets(name)
 
-    def _led(self, name: str) -> Mapping[str, Verdict]:
+    def _find_targets(self, name: str) -> Mapping[str, Verdict]:
         """Return the chains that a map leads to, each with a verdict that does."""
         return _verdicts_of(self.table.map[name])
 

@@ -80,7 +80,7 @@ class PacketOutcome:
     """The packet's priority at the end."""
 
 
-def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
+def add_session_fields(packet: Mapping[Field, Key]) -> dict[Field, Key]:
     """Return the packet with the fields of its session's entry, where nobody translates addresses.
 
     Fields that the packet has already stay. Nothing follows from an ICMP error's own header, since it is about another
@@ -98,7 +98,7 @@ def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
     return {**{name: end for name, end in pairs if end is not None}, **packet}
 
 
-def _framed(packet: dict[Field, Key]) -> dict[Field, Key]:
+def _fill_frame_fields(packet: dict[Field, Key]) -> dict[Field, Key]:
     """Return the packet with those of its fields that have a second name under that name, too."""
     names = ((Field.LINK_SADDR, Field.ETHER_SADDR), (Field.LINK_TYPE, Field.ETHER_TYPE))
     return {**packet, **{second: packet[first] for second, first in names if first in packet}}
@@ -107,14 +107,14 @@ def _framed(packet: dict[Field, Key]) -> dict[Field, Key]:
 def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood: bool | None = None) -> PacketOutcome:
     """Walk a base chain with a packet, and return what became of it.
 
-    The packet lacks all fields that are not in the mapping, except those of its session (`tracked`). `is_flood` says
-    whether so many packets came before it that all limits are exceeded; None if rules must not ask.
+    The packet lacks all fields that are not in the mapping, except those of its session (`add_session_fields`).
+    `is_flood` says whether so many packets came before it that all limits are exceeded; None if rules must not ask.
 
     Raises:
         InternalError: The kernel would refuse the table, or a rule reads a field that such a packet doesn't have.
     """
     given = {Field.PACKET_MARK: 0, Field.PACKET_PRIORITY: 0}  # each packet has these
-    fields = _framed({**given, **tracked(packet)})
+    fields = _fill_frame_fields({**given, **add_session_fields(packet)})
     outcome = PacketOutcome(VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)))
     outcome.packet_mark, outcome.priority = int(fields[Field.PACKET_MARK]), int(fields[Field.PACKET_PRIORITY])
     walk = _Walk(table, fields, outcome, is_flood)
@@ -243,7 +243,7 @@ class _Walk:
 
     def _is_in_set(self, asked: InSet) -> bool:
         """Return whether a named set has the packet's pair; if negated, whether it hasn't."""
-        elements = self.named(asked.name)
+        elements = self.get_elements(asked.name)
         if self.table.map[asked.name].holds is not KeyType.NOTHING:
             raise InternalError(f"{asked.name} is no set")
         value, interface = self._read(asked.field), self._read(asked.interface)
@@ -276,7 +276,7 @@ class _Walk:
         if key is None or ifname is None:
             return None
         self.outcome.lookups += 1
-        return self.named(name).get((int(key), str(ifname)) if interface is not None else key)
+        return self.get_elements(name).get((int(key), str(ifname)) if interface is not None else key)
 
     def _look_up(self, vmap: VerdictMap) -> Verdict | None:
         """Return the verdict that a map has for the packet; None if it has none."""
@@ -294,7 +294,7 @@ class _Walk:
             return None
         return vmap.entries[index][1]
 
-    def named(self, name: str) -> dict[MapKey, Datum]:
+    def get_elements(self, name: str) -> dict[MapKey, Datum]:
         """Return the elements of a named map.
 
         Raises:

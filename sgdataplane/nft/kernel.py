@@ -43,7 +43,7 @@ from sgdataplane.nft.outline import Outline
 from sgdataplane.nft.snapshot import (
     CrowdError,
     Inventory,
-    listed,
+    list_objects,
     read_generation,
     read_inventory,
     read_trusted,
@@ -58,7 +58,7 @@ from sgdataplane.nft.validation import Pace, measure
 Entry = dict[int, bytes]
 
 
-def removals(netlink: Nfnetlink, table: Table) -> list[BatchMessage]:
+def encode_removals(netlink: Nfnetlink, table: Table) -> list[BatchMessage]:
     """Return the messages, for one batch, that delete what the kernel's table has and this one has not.
 
     Others made these objects, and their names may be any bytes. Sets are deleted by the handles that the kernel gave
@@ -108,7 +108,7 @@ def _foreign_objects(
 
     Objects that go with their rule are left out.
     """
-    for entry in listed(netlink, message, uapi.FAMILIES[table.family], table.name):
+    for entry in list_objects(netlink, message, uapi.FAMILIES[table.family], table.name):
         is_bound = number_of(entry.get(uapi.SET_FLAGS, b"")) & uapi.SET_ANONYMOUS if message == uapi.GETSET else 0
         is_bound |= number_of(entry.get(uapi.CHAIN_FLAGS, b"")) & uapi.CHAIN_BINDING if message == uapi.GETCHAIN else 0
         if not is_bound and entry[name].rstrip(b"\0") not in known:
@@ -121,7 +121,7 @@ def _objects(netlink: Nfnetlink, table: Table) -> Iterator[Entry]:
         uapi.OBJ_COUNTER: _bytes(entry.name for entry in table.counters),
         uapi.OBJ_TIMEOUT: _bytes(entry.name for entry in table.timeouts),
     }
-    for entry in listed(netlink, uapi.GETOBJ, uapi.FAMILIES[table.family], table.name):
+    for entry in list_objects(netlink, uapi.GETOBJ, uapi.FAMILIES[table.family], table.name):
         if entry[uapi.OBJ_NAME].rstrip(b"\0") not in known.get(number_of(entry[uapi.OBJ_TYPE]), ()):
             yield entry
 
@@ -154,19 +154,19 @@ class Kernel(Protocol):
         `most` is how many objects of a kind there should be; a table with more is crowded.
         """
 
-    def trusted(self, outline: Outline) -> Inventory | None:
+    def read_trusted(self, outline: Outline) -> Inventory | None:
         """Return the inventory if the kernel certainly has this table, whatever its epoch and secret; else None.
 
         The cost doesn't depend on the table's size.
         """
 
-    def vouched(self, table: Table) -> Inventory | None:
+    def read_vouched(self, table: Table) -> Inventory | None:
         """Return the inventory if the kernel has this table or somebody has changed it; else None.
 
         It is for a table beside one whose stamp vouches for both.
         """
 
-    def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
+    def read_counters(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
         """Return what those of these counters that exist have counted."""
 
     def interfaces(self) -> frozenset[str]:
@@ -193,7 +193,7 @@ class NetlinkKernel:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self._ahead: tuple[Commit, Callable[[], _Batch]] | None = None  # the next commit, which is being encoded
-        with _entered(namespace):
+        with _enter(namespace):
             self._netlink = Nfnetlink()
 
     def close(self) -> None:
@@ -227,7 +227,7 @@ class NetlinkKernel:
         """
         with ThreadPoolExecutor(1, "encoding") as pool:
             for commit, following in zip_longest(commits, commits[1:], fillvalue=()):
-                ahead = _begun(pool, partial(self._encoded, following)) if following else None
+                ahead = _begin_encoding(pool, partial(self._encode, following)) if following else None
                 self.run(*commit)
                 self._ahead = ahead and (following, ahead)
                 yield commit
@@ -258,7 +258,7 @@ class NetlinkKernel:
     ) -> None:
         """Commit the transactions. With a `generation`, fail if anybody has committed since that one."""
         (known, encoded), self._ahead = self._ahead or ((), None), None
-        made = encoded() if encoded is not None and known == tuple(transactions) else self._encoded(transactions)
+        made = encoded() if encoded is not None and known == tuple(transactions) else self._encode(transactions)
         if not made.messages:
             return
         try:
@@ -272,7 +272,7 @@ class NetlinkKernel:
         except OSError as error:
             raise _error_of(error) from error
 
-    def _encoded(self, transactions: Sequence[Transaction]) -> _Batch:
+    def _encode(self, transactions: Sequence[Transaction]) -> _Batch:
         """Return the messages of all transactions, packed."""
         made = _Batch([], [])
         for transaction in transactions:
@@ -288,7 +288,7 @@ class NetlinkKernel:
         """Return the messages that delete what the kernel's table has and the operation's table has not."""
         assert isinstance(operation.subject, Table)
         try:
-            return removals(self._netlink, operation.subject)
+            return encode_removals(self._netlink, operation.subject)
         except CrowdError:
             raise KernelError(f"table {operation.subject.name} has too many objects") from None
         except InterruptedError:
@@ -298,25 +298,25 @@ class NetlinkKernel:
 
     def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:
         """Read the inventory, as Kernel says."""
-        with _mapped():
+        with _map_errors():
             return read_inventory(self._netlink, name, family, most)
 
     def tables(self, prefix: str) -> tuple[str, ...]:
         """Return the names of inet tables that begin with this prefix."""
-        with _mapped():
+        with _map_errors():
             return tables_named(self._netlink, prefix)
 
-    def trusted(self, outline: Outline) -> Inventory | None:
+    def read_trusted(self, outline: Outline) -> Inventory | None:
         """Read the stamp, as Kernel says."""
-        with _mapped():
+        with _map_errors():
             return read_trusted(self._netlink, outline)
 
-    def vouched(self, table: Table) -> Inventory | None:
+    def read_vouched(self, table: Table) -> Inventory | None:
         """Read stamp and base chains, as Kernel says."""
-        with _mapped():
+        with _map_errors():
             return read_vouched(self._netlink, table)
 
-    def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
+    def read_counters(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
         """Read counters, as Kernel says. If the kernel refuses, none are returned."""
         wanted, found = frozenset(counters), dict[str, Counted]()
         with suppress(OSError):
@@ -345,7 +345,7 @@ class NetlinkKernel:
 
     def pace(self) -> Pace:
         """Measure the pace once in a process, in two new namespaces that nobody else sees."""
-        return _measured_pace()
+        return _measure_pace()
 
 
 class _Batch(NamedTuple):
@@ -355,7 +355,7 @@ class _Batch(NamedTuple):
     lines: list[_Line]
 
 
-def _begun(pool: ThreadPoolExecutor, encode: Callable[[], _Batch]) -> Callable[[], _Batch]:
+def _begin_encoding(pool: ThreadPoolExecutor, encode: Callable[[], _Batch]) -> Callable[[], _Batch]:
     """Begin to encode in the pool's thread, if there is memory for one. Return what waits for the result."""
     try:
         return pool.submit(encode).result
@@ -364,7 +364,7 @@ def _begun(pool: ThreadPoolExecutor, encode: Callable[[], _Batch]) -> Callable[[
 
 
 @cache
-def _measured_pace() -> Pace:
+def _measure_pace() -> Pace:
     with ExitStack() as stack:
         deep, flat = stack.enter_context(_elsewhere()), stack.enter_context(_elsewhere())
         return measure(deep, flat)
@@ -377,7 +377,7 @@ def _elsewhere() -> NetlinkKernel:
 
 
 @contextmanager
-def _entered(namespace: str) -> Iterator[None]:
+def _enter(namespace: str) -> Iterator[None]:
     """Run inside of a namespace. Without the rights for that, PrivilegeError says which ones are needed."""
     try:
         with netns.inside(namespace):
@@ -400,7 +400,7 @@ _Line = tuple[Transaction, int]  # a line of a transaction's text, by its number
 
 
 @contextmanager
-def _mapped() -> Iterator[None]:
+def _map_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:

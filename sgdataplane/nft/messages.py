@@ -22,7 +22,7 @@ from sgdataplane.host.netlink import (
 )
 from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import uapi, wire
-from sgdataplane.nft.elements import deleted_element, map_elements, singles, spans
+from sgdataplane.nft.elements import delete_element, map_elements, singles, spans
 from sgdataplane.nft.encode import Nameless, encode_rule, size_of
 from sgdataplane.nft.ir import (
     Chain,
@@ -134,13 +134,13 @@ class Writer:
         """Write the messages that append a chain's rules, rule by rule."""
         rules = _Rules(table.name, table.family, chain)
         is_kept = self._is_keeping and all(map(_is_lasting, chain.rules[:1]))
-        return iter(_rules_of(rules) if is_kept else rules.encoded())
+        return iter(_rules_of(rules) if is_kept else rules.encode())
 
     def add_rule(self, table: Table, chain: str, rule: Rule, more: bytes = b"") -> Messages:
         """Write the messages that append a rule to the chain. `more` are instructions after the rule's own."""
         encoded = encode_rule(rule, table.family, _NUMBERS)
         sets = [message for asked in encoded.sets for message in _nameless(table, asked)]
-        where = _named(table.name) + name(uapi.RULE_CHAIN, chain)
+        where = _encode_name(table.name) + name(uapi.RULE_CHAIN, chain)
         return (*sets, _rule_message(table.family, where + _body(rule, encoded.instructions + more)))
 
     def add_map(self, table: Table, entry: Map) -> Messages:
@@ -157,7 +157,7 @@ class Writer:
         self, table: Table, called: str, key_type: KeyType, keys: Iterable[MapKey]
     ) -> Iterator[Messages]:
         """Write the messages that delete elements by their keys."""
-        parts = [deleted_element(key_type, key) for key in keys]
+        parts = [delete_element(key_type, key) for key in keys]
         return _by_line(uapi.DELSETELEM, table, name(uapi.ELEMENTS_SET, called), parts)
 
     def add_counter(self, table: Table, counter: Counter) -> Messages:
@@ -184,7 +184,7 @@ def _rule_message(family: str, attributes: bytes) -> BatchMessage:
 
 def _body(rule: Rule, instructions: bytes) -> bytes:
     """Return all of the rule's message but which chain it is in."""
-    return nested(uapi.RULE_EXPRESSIONS, (instructions,)) + _noted(uapi.RULE_USERDATA, COMMENT, rule.comment)
+    return nested(uapi.RULE_EXPRESSIONS, (instructions,)) + _encode_note(uapi.RULE_USERDATA, COMMENT, rule.comment)
 
 
 # These are encoded once: namespaces whose ENIs have equal groups have mostly equal chains and counters.
@@ -192,14 +192,14 @@ def _body(rule: Rule, instructions: bytes) -> bytes:
 
 @lru_cache(maxsize=1 << 14)
 def _chain_of(table: str, family: str, called: str, comment: str) -> Messages:
-    parts = name(uapi.CHAIN_NAME, called) + _noted(uapi.CHAIN_USERDATA, COMMENT, comment)
+    parts = name(uapi.CHAIN_NAME, called) + _encode_note(uapi.CHAIN_USERDATA, COMMENT, comment)
     return (_message(uapi.NEWCHAIN, Table(table, family=family), parts, NLM_F_CREATE),)
 
 
 @lru_cache(maxsize=1 << 14)
 def _counter_of(table: str, family: str, counter: Counter) -> Messages:
     data = word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER) + nested(uapi.OBJ_DATA, ())
-    noted = _noted(uapi.OBJ_USERDATA, COMMENT, counter.comment)
+    noted = _encode_note(uapi.OBJ_USERDATA, COMMENT, counter.comment)
     parts = name(uapi.OBJ_NAME, counter.name) + data + noted
     return (_message(uapi.NEWOBJ, Table(table, family=family), parts, NLM_F_CREATE),)
 
@@ -219,16 +219,16 @@ class _Rules:
     def __hash__(self) -> int:
         return hash((self.family, self.chain.name, () if self.chain.texts else self.chain.rules))
 
-    def encoded(self) -> tuple[Messages, ...]:
+    def encode(self) -> tuple[Messages, ...]:
         """Return the messages of each rule."""
         table = Table(self.table, family=self.family)
-        where = _named(self.table) + name(uapi.RULE_CHAIN, self.chain.name)
+        where = _encode_name(self.table) + name(uapi.RULE_CHAIN, self.chain.name)
         return tuple(_BODIES.messages(table, where, entry) for entry in self.chain.rules)
 
 
 @lru_cache(maxsize=1 << 12)
 def _rules_of(rules: _Rules) -> tuple[Messages, ...]:
-    return rules.encoded()
+    return rules.encode()
 
 
 def _is_lasting(rule: Rule) -> bool:
@@ -266,11 +266,11 @@ _BODIES = _Bodies(1 << 14)
 
 
 def _message(kind: int, table: Table, parts: bytes = b"", flags: int = 0) -> BatchMessage:
-    return BatchMessage(uapi.kind_of(kind), uapi.FAMILIES[table.family], _named(table.name) + parts, flags)
+    return BatchMessage(uapi.kind_of(kind), uapi.FAMILIES[table.family], _encode_name(table.name) + parts, flags)
 
 
 @lru_cache(maxsize=64)
-def _named(table: str) -> bytes:
+def _encode_name(table: str) -> bytes:
     return name(uapi.TABLE_NAME, table)
 
 
@@ -281,7 +281,7 @@ def _hook(table: Table, hook: Hook) -> bytes:
     return nested(uapi.CHAIN_HOOK, [where]) + text(uapi.CHAIN_TYPE, "filter")
 
 
-def _noted(kind: int, number: int, comment: str) -> bytes:
+def _encode_note(kind: int, number: int, comment: str) -> bytes:
     return attribute(kind, _note(number, names.comment(comment).encode() + b"\0")) if comment else b""
 
 

@@ -13,7 +13,7 @@ from sgdataplane.nft.ir import Range
 Value = TypeVar("Value")
 
 
-def joined(entries: Iterable[tuple[Range, Value]]) -> list[tuple[Range, Value]]:
+def join_neighbours(entries: Iterable[tuple[Range, Value]]) -> list[tuple[Range, Value]]:
     """Return the entries, with neighbours joined that touch and have the same value.
 
     Names don't touch.

@@ -114,16 +114,16 @@ def digest(elements: Elements[K, V]) -> str:
     return elements.digest if isinstance(elements, Paged) else MapPage(tuple(elements)).digest
 
 
-def missing(elements: Elements[K, V], others: Elements[K, V]) -> tuple[tuple[K, V], ...]:
+def find_missing(elements: Elements[K, V], others: Elements[K, V]) -> tuple[tuple[K, V], ...]:
     """Return the elements that the others don't have, or have with another value."""
     if isinstance(elements, Paged) and isinstance(others, Paged):
         pages = ((page, others.pages.get(number)) for number, page in elements.pages.items())
-        found = [_missing(page, other.by_key if other else {}) for page, other in pages if page is not other]
+        found = [_find_missing(page, other.by_key if other else {}) for page, other in pages if page is not other]
         return tuple(sorted((element for some in found for element in some), key=lambda element: element[0]))
-    return tuple(_missing(MapPage(tuple(elements)), dict(others)))
+    return tuple(_find_missing(MapPage(tuple(elements)), dict(others)))
 
 
-def _missing(page: MapPage[K, V], others: Mapping[K, V]) -> list[tuple[K, V]]:
+def _find_missing(page: MapPage[K, V], others: Mapping[K, V]) -> list[tuple[K, V]]:
     return [
         element
         for element in page.elements

@@ -45,7 +45,7 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.nft.layout import TAKES, Order, UnreadableError, key_of, map_key_of, order_of_key, verdict_of
-from sgdataplane.nft.order import joined
+from sgdataplane.nft.order import join_neighbours
 from sgdataplane.nft.snapshot import Inventory, MapShape, read_generation, read_inventory, shape_of
 from sgdataplane.nft.uapi import number_of
 
@@ -115,7 +115,7 @@ class _TableReader:
         if inventory.has_flags:
             self.odd.append("the table has flags: a dormant one judges nothing")
         counters, timeouts = self._objects()
-        maps = tuple(self._named_maps())
+        maps = tuple(self._read_named_maps())
         return HeldTable(Table(self.name, chains, maps, counters, timeouts, self.family), inventory, tuple(self.odd))
 
     def _objects(self) -> tuple[tuple[Counter, ...], tuple[Timeout, ...]]:
@@ -169,7 +169,7 @@ class _TableReader:
         """Return whether it is a map or set with a name, as Sets says."""
         return name in self.maps
 
-    def paired(self, name: str) -> KeyType | None:
+    def find_paired(self, name: str) -> KeyType | None:
         """Return the kind of value that is paired with interface names, as Sets says."""
         shape = self.maps.get(name)
         is_pairs = shape is not None and shape.holds in (KeyType.NOTHING, KeyType.COUNTER)
@@ -186,7 +186,7 @@ class _TableReader:
         data = ((span, parse_attributes(element[uapi.ELEMENT_DATA])) for span, element in found)
         return tuple((span, _verdict(said)) for span, said in data)
 
-    def _named_maps(self) -> Iterator[Map]:
+    def _read_named_maps(self) -> Iterator[Map]:
         """Yield the named maps, without those of kinds that we never make.
 
         run() reports these as missing where a rule asks them.
@@ -349,8 +349,8 @@ def _explicit(statements: Iterable[Statement]) -> Iterator[Statement]:
 def _plain(statement: Statement) -> Statement:
     """Return a statement with neighbouring ranges joined."""
     if isinstance(statement, Match):
-        together = tuple(span for span, _ in joined((span, None) for span in statement.ranges))
+        together = tuple(span for span, _ in join_neighbours((span, None) for span in statement.ranges))
         return Match(statement.field, together, statement.negate, statement.mask)
     if isinstance(statement, VerdictMap) and not statement.name:
-        return VerdictMap(statement.field, tuple(joined(statement.entries)))
+        return VerdictMap(statement.field, tuple(join_neighbours(statement.entries)))
     return statement

@@ -29,7 +29,7 @@ from sgdataplane.host.netlink import (
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import uapi
 from sgdataplane.nft.changes import Derived
-from sgdataplane.nft.hooks import hook_of, hooked
+from sgdataplane.nft.hooks import hook_of, read_hook
 from sgdataplane.nft.ir import Datum, Map, MapKey, Table
 from sgdataplane.nft.layout import LONGEST
 from sgdataplane.nft.outline import Outline, stamp_of
@@ -179,7 +179,7 @@ def read_trusted(netlink: Nfnetlink, outline: Outline) -> Inventory | None:
     family = uapi.FAMILIES[outline.family]
     try:
         stamp = Stamp.of(_marks(netlink, family, outline.name))
-        left = {name: dict(_left(_elements(netlink, family, outline.name, name))) for name in outline.expiring}
+        left = {name: dict(_read_left(_elements(netlink, family, outline.name, name))) for name in outline.expiring}
     except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or a foreign one
         return None
     if stamp is None or (stamp.digest, stamp.generation) != (outline.digest, generation):
@@ -201,7 +201,7 @@ def read_vouched(netlink: Nfnetlink, table: Table) -> Inventory | None:
         stamp = Stamp.of(_marks(netlink, family, table.name))
         with closing(objects(netlink, uapi.GETCHAIN, family, table.name)) as found:
             chains = list(islice(found, 2 * len(table.chains)))
-        hooks = dict(filter(None, (hooked(chain, family) for chain in chains)))
+        hooks = dict(filter(None, (read_hook(chain, family) for chain in chains)))
     except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or a foreign one
         return None
     is_there = len(chains) < 2 * len(table.chains) and hooks == {
@@ -251,13 +251,13 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
     """
 
     def all_of(kind: int) -> Iterator[dict[int, bytes]]:
-        return listed(netlink, kind, family, name, most)
+        return list_objects(netlink, kind, family, name, most)
 
-    chains, odd_chains = _named(all_of(uapi.GETCHAIN), uapi.CHAIN_NAME)
-    sets, odd_sets = _named(
+    chains, odd_chains = _select_named(all_of(uapi.GETCHAIN), uapi.CHAIN_NAME)
+    sets, odd_sets = _select_named(
         (found for found in all_of(uapi.GETSET) if not _flags(found) & uapi.SET_ANONYMOUS), uapi.SET_NAME
     )
-    others, odd_others = _named(all_of(uapi.GETOBJ), uapi.OBJ_NAME)
+    others, odd_others = _select_named(all_of(uapi.GETOBJ), uapi.OBJ_NAME)
     maps = {known: shape_of(found) for known, found in sets}
     elements = {
         known: list(_elements(netlink, family, name, known, most))
@@ -283,7 +283,7 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
             for element in found
             if (ifname := _ifname(element)) is not None
         ),
-        expiring={known: dict(_left(found)) for known, found in elements.items() if maps[known].expires},
+        expiring={known: dict(_read_left(found)) for known, found in elements.items() if maps[known].expires},
     )
 
 
@@ -325,7 +325,7 @@ def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Genera
                 raise CrowdError
 
 
-def listed(
+def list_objects(
     netlink: Nfnetlink, message: int, family: int, table: str, most: int | None = None
 ) -> Iterator[dict[int, bytes]]:
     """Yield the attributes, parsed, of all objects of a kind in a table.
@@ -341,7 +341,9 @@ def listed(
             yield parse_attributes(data)
 
 
-def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> tuple[list[tuple[str, dict[int, bytes]]], int]:
+def _select_named(
+    found: Iterable[dict[int, bytes]], attribute_of_name: int
+) -> tuple[list[tuple[str, dict[int, bytes]]], int]:
     """Return the objects whose names could be ours, and how many others there are."""
     kept: list[tuple[str, dict[int, bytes]]] = []
     odd = 0
@@ -418,7 +420,7 @@ def _elements(
                     yield element
 
 
-def _left(elements: Iterable[dict[int, bytes]]) -> Iterator[tuple[str, int]]:
+def _read_left(elements: Iterable[dict[int, bytes]]) -> Iterator[tuple[str, int]]:
     """Yield each key with the milliseconds that it has left.
 
     We make no element that stays for ever; such a one has 0.

@@ -62,10 +62,10 @@ _MAP_KEYS = {
 def render_table(table: Table) -> str:
     """Return a file for `nft -f` (nft >= 1.0) that replaces the whole table, whether or not it exists."""
     opening = [add_table(table), delete_table(table)]
-    return "\n".join([*opening, *creation(table)]) + "\n"
+    return "\n".join([*opening, *write_creation(table)]) + "\n"
 
 
-def creation(table: Table) -> Iterator[str]:
+def write_creation(table: Table) -> Iterator[str]:
     """Yield the lines that make the table with everything in it, in an order that nft accepts."""
     yield add_table(table)
     for timeout in table.timeouts:
@@ -139,14 +139,14 @@ def add_map(table: Table, entry: Map) -> str:
     """Return the line that adds a map or set."""
     name, keys = f"{_in(table)} {names.check_name(entry.name)}", _MAP_KEYS[entry.key_type]
     if is_set(entry):
-        return f"add set {name} {{ type {keys};{_filled(entry)} }}"
+        return f"add set {name} {{ type {keys};{_describe_filling(entry)} }}"
     data = _MAP_KEYS[entry.holds] if entry.holds else "verdict"
     flags = " flags timeout;" if entry.lifetime else ""
     more = flags + (f" {_comment(entry.comment)};" if entry.comment else "")
     return f"add map {name} {{ type {keys} : {data};{more} }}"
 
 
-def _filled(entry: Map) -> str:
+def _describe_filling(entry: Map) -> str:
     """Return what the line of a set says if packets fill the set."""
     flags = "dynamic,timeout" if entry.lifetime else "dynamic"
     return f" size {entry.room}; flags {flags};" if entry.room else ""

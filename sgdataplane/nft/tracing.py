@@ -42,7 +42,7 @@ class MarkingTable(Transaction):
     """At most so many packets a second are marked."""
 
     @classmethod
-    def made_of(cls, table: Table, limit: int) -> MarkingTable:
+    def make(cls, table: Table, limit: int) -> MarkingTable:
         """Make the transaction for a table."""
         return cls(table.name, family=table.family, table=table, limit=limit)
 
@@ -56,7 +56,7 @@ class MarkingTable(Transaction):
         for chain in self.table.chains:
             yield writer.add_chain(self.table, chain), operation
             for entry in chain.rules:
-                yield writer.add_rule(self.table, chain.name, entry, marking(self.limit)), operation
+                yield writer.add_rule(self.table, chain.name, entry, encode_marking(self.limit)), operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Event:
     transport: bytes = field(default=b"", repr=False)
 
 
-def marking(limit: int) -> bytes:
+def encode_marking(limit: int) -> bytes:
     """Return the instructions that mark up to `limit` packets a second to be traced."""
     return wire.limit(limit, limit) + wire.constant(b"\1") + wire.set_meta(NFTRACE)
 

@@ -89,14 +89,14 @@ class Operation:
         )
         if not is_known or not isinstance(self.subject, _SUBJECT[self.kind]):
             raise InternalError(f"no such operation: {self}")
-        object.__setattr__(self, "size", self._counted())  # each is asked several times
+        object.__setattr__(self, "size", self._count())  # each is asked several times
 
     @property
     def origin(self) -> str:
         """The user's rule that the operation is made for; "" if none."""
         return self.subject.origin if isinstance(self.subject, Chain) else ""
 
-    def _counted(self) -> int:
+    def _count(self) -> int:
         """Count the objects that the operation adds or takes away."""
         if self.verb in (Verb.FLUSH, Verb.PRUNE):
             return 1
@@ -148,7 +148,7 @@ class Transaction:
         """
         table = Table(self.name, family=self.family)
         for entry in self.operations:
-            for line in _written(text, table, entry):
+            for line in _write(text, table, entry):
                 yield line, entry
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
@@ -160,7 +160,7 @@ class Transaction:
         writer = Writer(is_keeping=not self.is_part)
         for entry in self.operations:
             for messages in (
-                _written(writer, table, entry) if entry.sent is None else _sent(writer, table, entry, where)
+                _write(writer, table, entry) if entry.sent is None else _write_once(writer, table, entry, where)
             ):
                 yield messages, entry
 
@@ -173,7 +173,7 @@ SMALL = 64  # an addition with more rules or elements isn't kept
 _KEPT: dict[tuple[Kind, int], Operation] = {}
 
 
-def addition(kind: Kind, subject: Subject) -> Operation:
+def make_addition(kind: Kind, subject: Subject) -> Operation:
     """Return the operation that adds an object.
 
     Many tables have the same objects. For these it is always the same operation, and from the second time on its
@@ -192,10 +192,10 @@ def addition(kind: Kind, subject: Subject) -> Operation:
     return found
 
 
-def _sent(writer: Writer, table: Table, entry: Operation, where: tuple[str, str]) -> tuple[Messages, ...]:
+def _write_once(writer: Writer, table: Table, entry: Operation, where: tuple[str, str]) -> tuple[Messages, ...]:
     assert entry.sent is not None
     if where not in entry.sent:
-        entry.sent[where] = tuple(_written(writer, table, entry))
+        entry.sent[where] = tuple(_write(writer, table, entry))
     return entry.sent[where]
 
 
@@ -248,13 +248,13 @@ class Language(Protocol[T_co]):
 _WORDS = {Chain: "chain", Map: "map", Counter: "counter", Timeout: "ct timeout"}  # nft's words
 
 
-def _written(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
+def _write(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
     """Write one operation in a language."""
     match entry.verb, entry.kind:
         case _, Kind.POLICY:
             return [say.set_policy(table, entry.subject.name, "drop" if entry.verb is Verb.ADD else "accept")]
         case Verb.ADD, _:
-            return _added(say, table, entry)
+            return _add(say, table, entry)
         case Verb.PRUNE, _:
             return [say.delete_others(table)]
         case Verb.DELETE, Kind.TABLE:
@@ -273,7 +273,7 @@ def _word(subject: Subject) -> str:
     return "set" if isinstance(subject, Map) and is_set(subject) else _WORDS[type(subject)]
 
 
-def _added(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
+def _add(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
     """Write an operation that adds something."""
     match entry.subject:
         case Chain():

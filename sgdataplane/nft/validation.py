@@ -102,7 +102,7 @@ class Visits:
         turned = {name for name in anew if exits[name] != before.exits.get(name)}
         for name in gone:
             del exits[name]
-        return cls(table, exits, of_maps, _counted(exits, before.by_chain, turned | gone))
+        return cls(table, exits, of_maps, _count_visits(exits, before.by_chain, turned | gone))
 
     @cached_property
     def every_path(self) -> int:
@@ -128,7 +128,7 @@ class Visits:
         """
         now, found = held or self, 0
         for change in plan.changes:
-            found += now.every_path * _validated_parts(change.stage) + self.every_path * _is_validated(change.switch)
+            found += now.every_path * _count_validated(change.stage) + self.every_path * _is_validated(change.switch)
             found += sum(self.by_chain.get(name, 0) for name in _chains_with_rules(change.switch))
             now = self
         return found
@@ -137,12 +137,12 @@ class Visits:
 NOTHING = Visits(Table(""), {}, {}, {})
 
 
-def validations(plan: Plan) -> int:
+def count_validations(plan: Plan) -> int:
     """Return how many commits of a plan the kernel validates."""
-    return sum(_validated_parts(change.stage) + _is_validated(change.switch) for change in plan.changes)
+    return sum(_count_validated(change.stage) + _is_validated(change.switch) for change in plan.changes)
 
 
-def _validated_parts(stage: Transaction) -> int:
+def _count_validated(stage: Transaction) -> int:
     return sum(map(_is_validated, stage.parts()))
 
 
@@ -170,13 +170,13 @@ def _exits_of_map(entry: Map, before: Visits) -> Exits:
     if old.elements is entry.elements:
         return known
     if isinstance(old.elements, pages.Paged) and isinstance(entry.elements, pages.Paged):
-        found = _adjusted(known, old.elements, entry.elements)
+        found = _adjust(known, old.elements, entry.elements)
     else:
         found = _exits_of_elements(entry.elements)
     return known if found == known else found
 
 
-def _adjusted(known: Exits, old: Paged, new: Paged) -> Exits:
+def _adjust(known: Exits, old: Paged, new: Paged) -> Exits:
     """Return where the new pages lead, from where the old ones led: only pages that differ are looked into."""
     found = Counter(known)
     for number in old.pages.keys() | new.pages.keys():
@@ -222,7 +222,7 @@ def _exits_of_chain(chain: Chain, of_maps: Mapping[str, Exits]) -> Exits:
     return found
 
 
-def _counted(exits: Mapping[str, Exits], known: Mapping[str, int], turned: AbstractSet[str]) -> Mapping[str, int]:
+def _count_visits(exits: Mapping[str, Exits], known: Mapping[str, int], turned: AbstractSet[str]) -> Mapping[str, int]:
     """Return the visits of all chains.
 
     `known` are those of earlier chains. Chains that turned, or lead to one that did, are counted anew.
@@ -296,12 +296,12 @@ def judge(times: Sequence[Times], visits: int) -> Pace:
 def measure(deep: Committer, flat: Committer) -> Pace:
     """Measure the pace in two empty namespaces; the tables stay there."""
     lattice = lattice_of(LEVELS)
-    deep.run(_created(lattice))
-    deep.run(_created(Table(BESIDE.name, (END, PROBE))))
-    flat.run(_created(Table(DEEP.name, (END, PROBE))))
+    deep.run(_create_table(lattice))
+    deep.run(_create_table(Table(BESIDE.name, (END, PROBE))))
+    flat.run(_create_table(Table(DEEP.name, (END, PROBE))))
     times = []
     for _ in range(ROUNDS):
-        took = (_timed(deep, DEEP), _timed(deep, BESIDE), _timed(flat, DEEP))
+        took = (_time_commit(deep, DEEP), _time_commit(deep, BESIDE), _time_commit(flat, DEEP))
         times.append(Times(*took))
     return judge(times, Visits.of(lattice).every_path)
 
@@ -325,13 +325,13 @@ def _level(number: int) -> Chain:
     return Chain(f"level-{number:02}", (rule(asked), rule(ahead)), hook)
 
 
-def _created(table: Table) -> Transaction:
+def _create_table(table: Table) -> Transaction:
     chains = [Operation(Verb.ADD, Kind.CHAIN, chain) for chain in table.chains]
     rules = [Operation(Verb.ADD, Kind.RULES, chain) for chain in table.chains]
     return Transaction.of(table, [Operation(Verb.ADD, Kind.TABLE, table), *chains, *rules])
 
 
-def _timed(kernel: Committer, table: Table) -> float:
+def _time_commit(kernel: Committer, table: Table) -> float:
     """Return how many seconds a commit takes by the clock.
 
     Some kernels count a thread's processor time in steps of 10 ms, so that isn't used.

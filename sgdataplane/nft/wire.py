@@ -91,7 +91,7 @@ def constant(data: bytes) -> bytes:
 
 
 @_once
-def masked(mask: bytes, flipped: bytes) -> bytes:
+def mask_register(mask: bytes, flipped: bytes) -> bytes:
     """Replace the register by `(register & mask) ^ flipped`."""
     registers = attribute(uapi.BITWISE_SREG, REGISTER), attribute(uapi.BITWISE_DREG, REGISTER)
     parts = _data(uapi.BITWISE_MASK, mask), _data(uapi.BITWISE_XOR, flipped)
@@ -233,7 +233,7 @@ def log(group: int, copied: int, prefix: str = "", *, at_once: bool = False) -> 
     return _expression("log", to, word(uapi.LOG_SNAPLEN, copied), threshold)
 
 
-def untracked() -> bytes:
+def untrack() -> bytes:
     """Keep conntrack from tracking the packet."""
     return _expression("notrack")
 

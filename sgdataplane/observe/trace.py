@@ -177,7 +177,7 @@ class Tracer:
                 self.ifnames = dict(socket.if_nameindex())
             self._tables = [table for table in marking_tables(wanted, site, self._name) if table.chains]
             for table in self._tables:
-                self._kernel.run(MarkingTable.made_of(table, PER_SECOND))
+                self._kernel.run(MarkingTable.make(table, PER_SECOND))
         except BaseException:
             self._kernel.close()
             raise

@@ -26,7 +26,7 @@ from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import ADOPTING, dispatch_name
 from sgdataplane.errors import InternalError
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Protocol
-from sgdataplane.nft.interp import run, tracked
+from sgdataplane.nft.interp import add_session_fields, run
 from sgdataplane.nft.ir import RETURN, Chain, Key, Table, VerdictKind, goto, rule
 from sgdataplane.proof.checks.gate import GateMismatch
 from sgdataplane.proof.checks.kindcheck import ProfileMismatch
@@ -233,7 +233,7 @@ def _about_a_session(fields: dict[Field, Key]) -> dict[Field, Key]:
     if fields.get(Field.CT_STATE) != CtState.RELATED or fields[Field.L4PROTO] not in (ICMP, ICMPV6):
         return fields
     of_udp = {Field.L4PROTO: UDP, Field.TH_SPORT: 1, Field.TH_DPORT: 1}
-    return tracked({**fields, **of_udp}) | fields
+    return add_session_fields({**fields, **of_udp}) | fields
 
 
 def _without_ports(fields: dict[Field, Key]) -> dict[Field, Key]:

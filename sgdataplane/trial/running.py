@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from sgdataplane.enforce.run import can_log, without_logs
 from sgdataplane.errors import KernelError
 from sgdataplane.nft.counters import Counted
-from sgdataplane.nft.delta import creations, deletions
+from sgdataplane.nft.delta import list_creations, list_deletions
 from sgdataplane.nft.ir import Chain, Counter, Map, Table
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory
@@ -53,7 +53,7 @@ def _stage(wanted: Table, held: Inventory) -> Transaction:
     there = {*held.chains, *held.maps, *held.counters}
     new = [entry for entry in _objects(wanted) if entry.name not in there and not _is_base(entry)]
     first = () if held.exists else (Operation(Verb.ADD, Kind.TABLE, wanted),)
-    return Transaction.of(wanted, (*first, *creations(new)))
+    return Transaction.of(wanted, (*first, *list_creations(new)))
 
 
 def _switch(wanted: Table, held: Inventory) -> Transaction:
@@ -77,8 +77,8 @@ def _sweep(kernel: NetlinkKernel, wanted: Table, held: Inventory) -> Mapping[str
     if not gone:
         return {}
     kernel.settle()
-    last = kernel.counted(wanted.name, ending) if ending else {}
-    kernel.run_beside(Transaction.of(wanted, deletions(gone)))
+    last = kernel.read_counters(wanted.name, ending) if ending else {}
+    kernel.run_beside(Transaction.of(wanted, list_deletions(gone)))
     return last
 
 
@@ -117,7 +117,7 @@ def _is_base(entry: Chain | Map | Counter) -> bool:
 
 def read(kernel: NetlinkKernel, table: str, counters: Iterable[str]) -> dict[str, Counted]:
     """Return what these counters have counted; nothing if the table isn't there."""
-    return kernel.counted(table, counters)
+    return kernel.read_counters(table, counters)
 
 
 def remove(kernel: NetlinkKernel, table: str) -> None:

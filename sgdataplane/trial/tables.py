@@ -70,7 +70,7 @@ from sgdataplane.nft.ir import (
     is_value,
     rule,
 )
-from sgdataplane.nft.order import joined
+from sgdataplane.nft.order import join_neighbours
 from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 from sgdataplane.trial.lines import TrialLine, TrialLines
 
@@ -214,7 +214,7 @@ class _Diagram:
         """Yield the rules of a look-up; what leads to no line has no element."""
         asked = self.fields[node.dim]
         named = ((Range(*interval), self.chain(child)) for interval, child in node.segments)
-        targets = [(keys, name) for keys, name in joined(named) if name]
+        targets = [(keys, name) for keys, name in join_neighbours(named) if name]
         if node.dim == BY_PROTOCOL and len(targets) <= MANY_PROTOCOLS:
             yield from (rule(Match(asked, (keys,)), goto(name)) for keys, name in targets)
         else:

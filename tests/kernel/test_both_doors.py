@@ -24,7 +24,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.options import Placement
-from sgdataplane.nft.delta import Plan, plan, removal
+from sgdataplane.nft.delta import Plan, plan, plan_removal
 from sgdataplane.nft.ir import Map, Match, Range, Rule, Table
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.readback import HeldTable, differences, read_table
@@ -81,7 +81,7 @@ def send(namespace: str, table: Table) -> None:
 def delete(namespace: str, table: Table) -> None:
     with NetlinkKernel(namespace) as kernel:
         there = kernel.inventory(table.name, table.family)
-        run(kernel, Plan((removal(there, table.name, table.family),)), is_live=True)
+        run(kernel, Plan((plan_removal(there, table.name, table.family),)), is_live=True)
 
 
 def held_in(namespace: str, table: Table) -> HeldTable:

@@ -137,7 +137,7 @@ def kernel(pair: Pair, kept: Kept) -> Iterator[NetlinkKernel]:
 
 def counted(kernel: NetlinkKernel) -> tuple[int, int]:
     """How many packets found their element, and how many missed it."""
-    found = kernel.counted(NAME, ["found", "missed"])
+    found = kernel.read_counters(NAME, ["found", "missed"])
     return found["found"].packets, found["missed"].packets
 
 

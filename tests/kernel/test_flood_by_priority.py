@@ -106,7 +106,7 @@ class Edits:
 
     @property
     def lost(self) -> int:
-        return self._kernel.counted(NAME, [LOST])[LOST].packets
+        return self._kernel.read_counters(NAME, [LOST])[LOST].packets
 
 
 @pytest.fixture

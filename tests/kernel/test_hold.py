@@ -13,9 +13,9 @@ from sgdataplane.enforce import Desired, Settings, hold, remove
 from sgdataplane.errors import HeldError
 from sgdataplane.host import netns
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.kernel import NetlinkKernel, _measured_pace
+from sgdataplane.nft.kernel import NetlinkKernel, _measure_pace
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
-from sgdataplane.nft.validation import PROBE, REMEMBERING, Pace, _created, lattice_of
+from sgdataplane.nft.validation import PROBE, REMEMBERING, Pace, _create_table, lattice_of
 from tests.support.inputs.builders import make_eni, make_group, make_state
 from tests.support.inputs.building import enforce
 from tests.support.kernel.nft import nft
@@ -154,8 +154,8 @@ def test_real_pace_is_that_of_a_larger_lattice(namespace: str, lab_name: str) ->
     netns.create(beside)
     try:
         with NetlinkKernel(namespace) as deep, NetlinkKernel(beside) as flat:
-            deep.run(_created(large))
-            flat.run(_created(small))
+            deep.run(_create_table(large))
+            flat.run(_create_table(small))
             longer = min(took(deep, large) for _ in range(3)) / min(took(flat, small) for _ in range(3))
             pace = deep.pace()
     finally:
@@ -167,7 +167,7 @@ def test_real_pace_is_that_of_a_larger_lattice(namespace: str, lab_name: str) ->
 def test_measuring_leaves_nothing_and_touches_no_namespace_that_anybody_sees(namespace: str) -> None:
     with NetlinkKernel(namespace) as kernel, netns.inside(namespace):
         before = netns.list_names(), rules(namespace), kernel.inventory("any").generation
-        _measured_pace.cache_clear()
+        _measure_pace.cache_clear()
         first = kernel.pace()
         assert (netns.list_names(), rules(namespace), kernel.inventory("any").generation) == before
         assert kernel.pace() is first, "once a process"

@@ -47,12 +47,12 @@ class Session:
     def exchange(self) -> int:
         """One packet each way; how many of them the rule has counted."""
         with NetlinkKernel(self.pair["policy"]) as kernel:
-            before = kernel.counted(TABLE, [RULE])[RULE].packets
+            before = kernel.read_counters(TABLE, [RULE])[RULE].packets
             self.far.sendto(b"question", (HERE["instance"][0], PORT))
             _, client = self.near.recvfrom(64)
             self.near.sendto(b"answer", client)
             assert self.far.recv(64) == b"answer"
-            return kernel.counted(TABLE, [RULE])[RULE].packets - before
+            return kernel.read_counters(TABLE, [RULE])[RULE].packets - before
 
 
 @pytest.fixture

@@ -301,7 +301,7 @@ LOOKS = tuple(
 )
 OTHERS: dict[str, tuple[Transaction, tuple[str, ...]]] = {
     "trace": (
-        MarkingTable.made_of(Table("t", (Chain("c", (rule(TCP),), Hook("input", 1)),)), 9),
+        MarkingTable.make(Table("t", (Chain("c", (rule(TCP),), Hook("input", 1)),)), 9),
         (
             "add chain inet t c { type filter hook input priority 1; }",
             "add rule inet t c meta l4proto 6 limit rate 9/second burst 9 packets meta nftrace set 1",

@@ -78,12 +78,12 @@ class ReplayTable(LogTable):
         reassembles only tracked packets. It reassembles those that come in only if some rule asks conntrack something.
         """
         is_ours = wire.meta(PRIORITY) + wire.compare(struct.pack("=I", OURS))
-        ours = is_ours + (b"" if self.judges else wire.untracked()) + wire.decide(ACCEPT)
+        ours = is_ours + (b"" if self.judges else wire.untrack()) + wire.decide(ACCEPT)
         to_loopback = Match(Field.OIFNAME, (Range.of("lo"),))
         silence = ((rule(), ours), (rule(to_loopback, ACCEPT), b""), (rule(NEIGHBOURS, ACCEPT), b""), (rule(DROP), b""))
         yield "silence", Hook("output", -450), silence
         if not self.judges:
-            yield "blindness", Hook("prerouting", -300), ((rule(), wire.untracked()),)
+            yield "blindness", Hook("prerouting", -300), ((rule(), wire.untrack()),)
         delivered = rule(_other_than_lo(Field.IIFNAME)), self.log()
         yield "delivered", Hook("input", 200), ((rule(_is(CtState.ESTABLISHED)), b""), delivered)
 

@@ -21,7 +21,7 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import candidates, in_mode
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.nft.interp import tracked
+from sgdataplane.nft.interp import add_session_fields
 from sgdataplane.nft.ir import Count, SetMark, SetPacketMark, Table
 from sgdataplane.proof.spec.axes import holds, is_name
 from sgdataplane.proof.spec.claims import end_chain, expected
@@ -182,12 +182,12 @@ class Namespace:
     def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> PacketFate:
         """Return what must happen to a packet with these fields at a hook.
 
-        interp.tracked() adds the fields of its session. `end` stands for the chain that is to carry out its verdict, if
-        that has been found already. `is_adopting` is for packets while the ENI is being adopted.
+        interp.add_session_fields() adds the fields of its session. `end` stands for the chain that is to carry out its
+        verdict, if that has been found already. `is_adopting` is for packets while the ENI is being adopted.
         """
         family = family_of(fields)
         ifname = str(fields[self.wanted.site.interface(hook)])
-        link, fields = self.link(hook, family, ifname), tracked(fields)
+        link, fields = self.link(hook, family, ifname), add_session_fields(fields)
         done, says = _Done(fields), ""
         if not end:
             clause = _first(self._clauses_for_known(hook, family, ifname, is_adopting), fields)

@@ -100,16 +100,16 @@ class FakeKernel:
     def interfaces(self) -> frozenset[str]:
         return self._interfaces
 
-    def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
+    def read_counters(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
         packets = self._tables["inet", name].packets if ("inet", name) in self._tables else {}
         return {counter: Counted(packets[counter], 0) for counter in counters if counter in packets}
 
-    def trusted(self, outline: Outline) -> Inventory | None:
+    def read_trusted(self, outline: Outline) -> Inventory | None:
         found = self.inventory(outline.name, outline.family)
         is_same = found.stamp is not None and found.stamp.digest == outline.digest
         return found if is_same and found.is_untouched else None
 
-    def vouched(self, table: Table) -> Inventory | None:
+    def read_vouched(self, table: Table) -> Inventory | None:
         found = self.inventory(table.name, table.family)
         is_same = found.stamp is not None and found.stamp.digest == stamp_of(table).digest
         hooks = {name: hook for name, hook in found.chains.items() if hook is not None}

@@ -198,9 +198,9 @@ class KernelContract:
         assert loaded.inventory(NAME) == before
 
     def test_counters_that_are_there_say_what_they_have_counted(self, loaded: Kernel) -> None:
-        found = loaded.counted(NAME, ["none", COUNTER.name, "none"])
+        found = loaded.read_counters(NAME, ["none", COUNTER.name, "none"])
         assert {name: (counted.packets, counted.bytes) for name, counted in found.items()} == {COUNTER.name: (0, 0)}
-        assert loaded.counted("none", [COUNTER.name]) == {}
+        assert loaded.read_counters("none", [COUNTER.name]) == {}
 
     def test_deleted_table_is_gone(self, loaded: Kernel) -> None:
         loaded.run(transaction((Verb.DELETE, Kind.TABLE, TABLE)))

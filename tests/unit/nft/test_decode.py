@@ -26,7 +26,7 @@ class Named:
     def has_name(self, name: str) -> bool:
         return bool(name)
 
-    def paired(self, name: str) -> KeyType | None:
+    def find_paired(self, name: str) -> KeyType | None:
         return {"own": KeyType.IPV4, "slots": KeyType.MARK, "own6": KeyType.IPV6}.get(name)
 
     def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
@@ -80,7 +80,7 @@ def test_a_map_with_a_name_is_asked_by_the_bytes_as_they_are() -> None:
     [
         pytest.param((LOAD, SET), id="its-own"),
         pytest.param((wire.constant(b"\1\0\0\0"), SWAP, SET), id="swapped"),
-        pytest.param((LOAD, wire.masked(b"\1\0\0\0", b"\0\0\0\0"), SET), id="masked"),
+        pytest.param((LOAD, wire.mask_register(b"\1\0\0\0", b"\0\0\0\0"), SET), id="masked"),
     ],
 )
 def test_a_priority_made_of_something_else_is_not_read(parts: tuple[bytes, ...]) -> None:
@@ -93,8 +93,8 @@ def test_a_priority_made_of_something_else_is_not_read(parts: tuple[bytes, ...])
         pytest.param((wire.meta(NFPROTO), SWAP), id="of-one-byte"),
         pytest.param((LOAD, SWAP, SWAP), id="twice"),
         pytest.param((LOAD, wire.in_order(2)), id="of-half-of-it"),
-        pytest.param((LOAD, wire.masked(b"\1\0\0\0", b"\0\0\0\0"), SWAP), id="after-a-mask"),
-        pytest.param((LOAD, SWAP, wire.masked(b"\1\0\0\0", b"\0\0\0\0")), id="before-a-mask"),
+        pytest.param((LOAD, wire.mask_register(b"\1\0\0\0", b"\0\0\0\0"), SWAP), id="after-a-mask"),
+        pytest.param((LOAD, SWAP, wire.mask_register(b"\1\0\0\0", b"\0\0\0\0")), id="before-a-mask"),
         pytest.param((LOAD, wire.within(bytes(4), b"\0\0\0\1")), id="missing-before-a-range"),
     ],
 )
@@ -109,7 +109,7 @@ V4, V6 = (Match(Field.NFPROTO, (Range.of(family),)) for family in (2, 10))
 
 
 def test_pairs_are_read_from_two_registers() -> None:
-    masked = wire.masked((0x7FF).to_bytes(4, sys.byteorder), bytes(4))
+    masked = wire.mask_register((0x7FF).to_bytes(4, sys.byteorder), bytes(4))
     slots = InSet(Field.CT_MARK, Field.IIFNAME, "slots", mask=0x7FF)
     own, own6 = (
         InSet(field, Field.IIFNAME, name, True) for field, name in ((Field.IP_SADDR, "own"), (Field.IP6_SADDR, "own6"))
@@ -126,7 +126,9 @@ def test_pairs_are_read_from_two_registers() -> None:
         pytest.param((NAME, MARK, wire.is_in("own")), id="another-field"),
         pytest.param((MARK, NAME_FAR, wire.is_in("slots")), id="the-name-is-elsewhere"),
         pytest.param((NAME, wire.meta(7), MARK, wire.is_in("slots")), id="the-name-was-written-over"),
-        pytest.param((MARK, NAME, wire.masked(bytes(4), bytes([1, 0, 0, 0])), wire.is_in("slots")), id="flipped"),
+        pytest.param(
+            (MARK, NAME, wire.mask_register(bytes(4), bytes([1, 0, 0, 0])), wire.is_in("slots")), id="flipped"
+        ),
         pytest.param((MARK, wire.in_order(4), NAME, wire.is_in("slots")), id="in-another-order"),
     ],
 )

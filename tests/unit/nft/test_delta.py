@@ -10,7 +10,7 @@ import pytest
 
 from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.errors import KernelError
-from sgdataplane.nft.delta import Plan, plan, removal, undo
+from sgdataplane.nft.delta import Plan, plan, plan_removal, undo
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
@@ -90,7 +90,7 @@ def test_first_load_takes_effect_with_its_base_chains_at_once() -> None:
 
 def test_removed_table_drops_nothing_while_it_goes() -> None:
     kernel = loaded()
-    change = removal(kernel.inventory(NAME), NAME, "inet")
+    change = plan_removal(kernel.inventory(NAME), NAME, "inet")
     kernel.run(change.switch)
     assert kernel.dropping(NAME) == frozenset()
     kernel.run(change.sweep)

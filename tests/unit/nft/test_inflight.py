@@ -7,7 +7,7 @@ import pytest
 
 from sgdataplane.contract.fields import Field, Hook, KeyType, Nfproto
 from sgdataplane.errors import InternalError
-from sgdataplane.nft.detour import copied, detour
+from sgdataplane.nft.detour import copy_table, detour
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, edit
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import (
@@ -119,7 +119,7 @@ def test_chain_with_a_nameless_set_never_changes_in_place(statements: tuple[Matc
 
 
 def test_copy_shares_only_base_chains_and_the_stamp() -> None:
-    before, copy = table(), copied(table(), ".9")
+    before, copy = table(), copy_table(table(), ".9")
     assert set(before.chain) & set(copy.chain) == {"ingress"}
     assert set(before.map) & set(copy.map) == {"applied"}
     assert copy.chain["ingress"].rules[0] == rule(VerdictMap(Field.IIFNAME, name="enis.9"))
@@ -322,6 +322,6 @@ def test_maps_by_priority_hold_the_elements_of_both_tables_on_the_way() -> None:
 
 
 def test_a_copy_asks_copied_maps_for_priorities() -> None:
-    copy = copied(GROUP_SETS, ".9")
+    copy = copy_table(GROUP_SETS, ".9")
     assert copy.chain["ingress"].ways.maps == ("members.9", "members6.9", "ranks.9", "winners.9")
     assert copy.elements_of("ranks.9") == {K1: R1}

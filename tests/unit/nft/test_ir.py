@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.nft.ir import Range
-from sgdataplane.nft.order import joined
+from sgdataplane.nft.order import join_neighbours
 
 Entries = list[tuple[Range, str]]
 
@@ -22,4 +22,4 @@ Entries = list[tuple[Range, str]]
     ids=["none", "all touch", "another value", "a gap", "names"],
 )
 def test_joined(entries: Entries, wanted: Entries | None) -> None:
-    assert joined(entries) == (entries if wanted is None else wanted)
+    assert join_neighbours(entries) == (entries if wanted is None else wanted)

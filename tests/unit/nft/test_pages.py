@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgdataplane.nft.ir import Elements, MapPage, Paged, goto
-from sgdataplane.nft.pages import missing, values
+from sgdataplane.nft.pages import find_missing, values
 
 A, B = goto("a"), goto("b")
 ELEMENTS = tuple((key, A if key % 3 else B) for key in range(20))
@@ -34,9 +34,9 @@ def test_differences_are_those_of_plain_elements() -> None:
     before = paged(ELEMENTS)
     changed = (*ELEMENTS[2:7], (7, B), *ELEMENTS[8:], (40, A))
     for after in (paged(changed), paged(changed, before)):
-        assert missing(after, before) == missing(changed, ELEMENTS) == ((7, B), (40, A))
-        assert missing(before, after) == missing(ELEMENTS, changed) == (ELEMENTS[0], ELEMENTS[1], (7, A))
-        assert missing(after, after) == ()
+        assert find_missing(after, before) == find_missing(changed, ELEMENTS) == ((7, B), (40, A))
+        assert find_missing(before, after) == find_missing(ELEMENTS, changed) == (ELEMENTS[0], ELEMENTS[1], (7, A))
+        assert find_missing(after, after) == ()
 
 
 def test_digest_follows_from_the_elements_alone() -> None:

@@ -7,7 +7,7 @@ import pytest
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Counter, Map, Table, goto, rule
-from sgdataplane.nft.transaction import PART, Kind, Operation, Subject, Transaction, Verb, addition
+from sgdataplane.nft.transaction import PART, Kind, Operation, Subject, Transaction, Verb, make_addition
 from tests.support.models.kernel_contract import CREATION, TABLE
 
 CHAIN = Chain("c", (rule(ACCEPT), rule(DROP)), origin="sg-a sgr-1 ingress")
@@ -34,7 +34,7 @@ def test_what_tables_share_is_the_same_message_for_all_and_one_for_each_family()
     counter = Counter("shared")
 
     def sent(family: str) -> list[object]:
-        added = Transaction("t", (addition(Kind.COUNTER, counter),), family)
+        added = Transaction("t", (make_addition(Kind.COUNTER, counter),), family)
         return [message for messages, _ in added.requests() for message in messages]
 
     assert sent("inet") == sent("inet")

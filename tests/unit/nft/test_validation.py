@@ -36,10 +36,10 @@ from sgdataplane.nft.validation import (
     Pace,
     Times,
     Visits,
+    count_validations,
     judge,
     lattice_of,
     measure,
-    validations,
 )
 from tests.support.models.oldkernel import OldKernel
 
@@ -199,8 +199,8 @@ NO_OPERATION = Transaction("t")
     ids=["rule", "element", "element to nowhere", "number", "element gone", "rules gone", "chain", "chain gone"],
 )
 def test_commit_is_validated_if_it_adds_a_rule_or_an_element_with_a_target(change: Transaction, count: int) -> None:
-    assert validations(Plan((Change(change, NO_OPERATION, change),))) == count
-    assert validations(Plan((Change(change, change, change),) * 2)) == 4 * count
+    assert count_validations(Plan((Change(change, NO_OPERATION, change),))) == count
+    assert count_validations(Plan((Change(change, change, change),) * 2)) == 4 * count
 
 
 def test_plan_takes_each_validated_commit_and_what_rules_lead_to_that_are_written_anew() -> None:
@@ -220,7 +220,7 @@ def test_each_part_of_a_stage_is_a_commit_that_is_validated(monkeypatch: pytest.
     monkeypatch.setattr("sgdataplane.nft.transaction.PART", 1)
     stage = Transaction("t", (*ADDED.operations, Operation(Verb.ADD, Kind.CHAIN, END), *ADDED.operations))
     steps = Plan((Change(stage, NO_OPERATION, NO_OPERATION),))
-    assert validations(steps) == 2
+    assert count_validations(steps) == 2
     held = Visits.of(Table("t", levels(3, 2)))
     assert NOTHING.of_plan(steps, held) == 2 * held.every_path
 

@@ -12,7 +12,7 @@ from sgdataplane.model.decision import RULE
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft import text
-from sgdataplane.nft.tracing import Event, MarkingTable, marking
+from sgdataplane.nft.tracing import Event, MarkingTable, encode_marking
 from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import decisions
 from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, counter_in, marking_tables
@@ -188,5 +188,5 @@ def test_packets_are_marked_just_before_the_policy_and_the_fence(where: Placemen
         f"add rule netdev {OWN} fence0 {conditions}",
     ]
     for table in (policy, fence):
-        *_, (messages, _) = MarkingTable.made_of(table, 100).requests()
-        assert messages[-1].attributes.endswith(marking(100))
+        *_, (messages, _) = MarkingTable.make(table, 100).requests()
+        assert messages[-1].attributes.endswith(encode_marking(100))
