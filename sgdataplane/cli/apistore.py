@@ -53,13 +53,13 @@ def config_of(arguments: argparse.Namespace) -> ApiConfig:
 def run_audit(arguments: argparse.Namespace) -> int:
     """Print the records, the oldest first; or remove old ones, if that is asked for."""
     from sgdataplane.store import audit
-    from sgdataplane.store.history import PRUNED, pruned_in
+    from sgdataplane.store.history import PRUNED, find_last_pruned
     from sgdataplane.store.opening import open_store
 
     with closing(open_store(config_of(arguments).store, create=False)) as store:
         if arguments.prune_before is not None:
             return _prune(store, arguments)
-        gone = pruned_in(store.snapshot().documents.get(PRUNED))
+        gone = find_last_pruned(store.snapshot().documents.get(PRUNED))
         if arguments.since < gone:
             say_aside(f"note: the records up to revision {gone} have been pruned")
         records = audit.read(store, arguments.since)

@@ -27,7 +27,7 @@ from sgdataplane.store.documents import (
     OfKind,
     ResourceKind,
     about,
-    changed,
+    apply_change,
     kind_of,
     name_of,
     path_of,
@@ -181,7 +181,7 @@ class HeldDocuments(Documents):
 
     def after(self, change: Revision) -> HeldDocuments:
         """Return the documents after a revision."""
-        return HeldDocuments(change.revision, of_kind=changed(self.of_kind, change))
+        return HeldDocuments(change.revision, of_kind=apply_change(self.of_kind, change))
 
     def change_to(self, seen: Reading) -> Revision:
         """Return the revision that leads from here to a reading, whatever came between."""
@@ -220,7 +220,7 @@ def hold(store: Store) -> HeldDocuments:
         StoreError: The store can't be read.
     """
     while True:
-        with suppress(GoneError), store.reading() as seen:
+        with suppress(GoneError), store.open_reading() as seen:
             documents = HeldDocuments.read(seen)
             give_back()
             return documents

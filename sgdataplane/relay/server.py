@@ -125,7 +125,7 @@ class Relay:
         if host.is_revoked:
             return f"the host {peer.host} is revoked"
         refusal = RefusedCertificates.of(peer.host, of_kind[ResourceKind.REFUSAL].get(peer.host))
-        return refusal.refusing(host.refused_serials).why(peer.serial, peer.issued)
+        return refusal.refuse(host.refused_serials).why(peer.serial, peer.issued)
 
     # streams
 
@@ -319,7 +319,7 @@ class Watcher:
 
     def _start_anew(self) -> None:
         try:
-            with self._store.reading() as seen:
+            with self._store.open_reading() as seen:
                 change = self._documents.change_to(seen)
         except StoreError as error:
             self._note_silence(error)

@@ -178,15 +178,15 @@ class Taken:
 
     def others(self, vpc_id: str, prefix: Prefix) -> Iterator[Path]:
         """Yield the ENIs with an address or a prefix that lies in this one, or that it lies in."""
-        return (self.owners[vpc_id, one] for one in self.overlapping(vpc_id, prefix))
+        return (self.owners[vpc_id, one] for one in self.find_overlapping(vpc_id, prefix))
 
-    def overlapping(self, vpc_id: str, prefix: Prefix) -> Iterator[Prefix]:
+    def find_overlapping(self, vpc_id: str, prefix: Prefix) -> Iterator[Prefix]:
         """Yield what is taken and lies in this prefix, or that it lies in.
 
         For a single address it costs a few look-ups; for a block, a walk over all that is taken.
         """
         lengths = self.lengths.get((vpc_id, prefix.family_bits), ())
-        wider = (widened(prefix, length) for length in lengths if length <= prefix.length)
+        wider = (widen(prefix, length) for length in lengths if length <= prefix.length)
         yield from (one for one in wider if (vpc_id, one) in self.owners)
         if any(length > prefix.length for length in lengths):
             bits, first, last = prefix.family_bits, prefix.first, prefix.last
@@ -200,7 +200,7 @@ def _addresses(body: Body) -> Iterator[tuple[str, Prefix]]:
     return ((vpc_id, prefix) for prefix in prefixes_in(body))
 
 
-def widened(prefix: Prefix, length: int) -> Prefix:
+def widen(prefix: Prefix, length: int) -> Prefix:
     """Return the block of that length that holds the prefix."""
     shift = prefix.family_bits - length
     return Prefix(prefix.family_bits, prefix.first >> shift << shift, length)
@@ -233,8 +233,8 @@ class Documents:
         return Documents(
             change.revision,
             {**self.guards, **dict.fromkeys(change.guards, change.revision)},
-            changed(self.of_kind, change),
-            _used(self.users, former, change.puts),
+            apply_change(self.of_kind, change),
+            _update_users(self.users, former, change.puts),
             self.taken.after(gone.values(), come) if gone or come else self.taken,
         )
 
@@ -257,7 +257,7 @@ def _enis(bodies: Mapping[Path, Body]) -> dict[Path, Body]:
     return {path: body for path, body in bodies.items() if kind_of(path) is ResourceKind.ENI}
 
 
-def changed(of_kind: OfKind, change: Revision) -> OfKind:
+def apply_change(of_kind: OfKind, change: Revision) -> OfKind:
     """Return the documents after a change. One that is replaced keeps its place."""
     puts: dict[ResourceKind, dict[str, Body]] = {}
     deletes: dict[ResourceKind, list[str]] = {}
@@ -269,7 +269,7 @@ def changed(of_kind: OfKind, change: Revision) -> OfKind:
     return {**of_kind, **{kind: of_kind[kind].after(puts.get(kind, {}), deletes.get(kind, ())) for kind in kinds}}
 
 
-def _used(
+def _update_users(
     users: Layered[Path, AbstractSet[Path]], former: Mapping[Path, Body], puts: Mapping[Path, Body]
 ) -> Layered[Path, AbstractSet[Path]]:
     """Return which documents name which, after some were replaced or deleted, and others were put."""

@@ -53,7 +53,7 @@ def epoch_in(body: Body | None) -> int:
     return _number(body, "epoch")
 
 
-def pruned_in(body: Body | None) -> int:
+def find_last_pruned(body: Body | None) -> int:
     """Return the last revision whose audit record is gone, by the document store/pruned; 0 if there is none."""
     return _number(body, "revision")
 
@@ -79,7 +79,7 @@ def prune_audit(store: Store, call: Call, last: int) -> Pruned:
         UnavailableError: The store can't be written.
     """
     seen = store.snapshot()
-    first, digest, count = pruned_in(seen.documents.get(PRUNED)), sha256(), 0
+    first, digest, count = find_last_pruned(seen.documents.get(PRUNED)), sha256(), 0
     for record in audit.read(store, first):
         if cast(int, record["revision"]) > last:
             break

@@ -103,20 +103,20 @@ def host_of(documents: Documents, eni: Body) -> str | None:
     host that there is. A host that is revoked counts: revoking moves nothing.
     """
     instance = None if about(eni).get(FIELD) else _instance_of(documents, eni)
-    return bound(eni, instance, documents.of_kind[ResourceKind.HOST])
+    return find_bound_host(eni, instance, documents.of_kind[ResourceKind.HOST])
 
 
-def bound(eni: Body, instance: Body | None, hosts: Collection[str]) -> str | None:
+def find_bound_host(eni: Body, instance: Body | None, hosts: Collection[str]) -> str | None:
     """Return the host that an ENI is bound to, from its instance if it has one, and the names of all hosts."""
-    return named_host(eni, instance) or (next(iter(hosts)) if len(hosts) == 1 else None)
+    return find_named_host(eni, instance) or (next(iter(hosts)) if len(hosts) == 1 else None)
 
 
-def named_host(eni: Body, instance: Body | None) -> str:
+def find_named_host(eni: Body, instance: Body | None) -> str:
     """Return the host that an ENI or its instance's tag names; "" if none is named."""
-    return str(about(eni).get(FIELD) or (tagged(instance) if instance else ""))
+    return str(about(eni).get(FIELD) or (find_tagged_host(instance) if instance else ""))
 
 
-def tagged(instance: Body) -> str:
+def find_tagged_host(instance: Body) -> str:
     """Return the host that an instance's tag names; "" if none does."""
     return cast("dict[str, str]", about(instance).get("tags", {})).get(TAG, "")
 
@@ -171,7 +171,7 @@ def add_host(
         StateFileError: A host can't be called so.
     """
     if not is_host_name(name):
-        raise _refused("InvalidHost.Malformed", "a host can't be called so", name, EXPECTED)
+        raise _make_refusal("InvalidHost.Malformed", "a host can't be called so", name, EXPECTED)
 
     def decide(workspace: Workspace) -> Admitted:
         hosts = hosts_in(workspace.documents)
@@ -196,9 +196,9 @@ def revoke_host(store: Store, call: Call, name: str, serial: str = "") -> Admitt
     def decide(workspace: Workspace) -> Admitted:
         host, refusal = _find(workspace.documents, name), _refusal(workspace, name)
         if serial:
-            return Admitted(*_put(workspace, host, refusal.refusing([_serial(serial)])))
+            return Admitted(*_put(workspace, host, refusal.refuse([_serial(serial)])))
         if not host.is_revoked:
-            refusal = refusal.refusing((), call.now)
+            refusal = refusal.refuse((), call.now)
         return Admitted(*_put(workspace, replace(host, is_revoked=True), refusal))
 
     return _commit(store, call, decide)
@@ -214,7 +214,7 @@ def forget_host(store: Store, call: Call, name: str) -> Forgotten:
     def decide(workspace: Workspace) -> Forgotten:
         documents = workspace.documents
         released = [eni for eni, body in workspace.all(ResourceKind.ENI) if about(body).get(FIELD) == name]
-        instances = [one for one, body in workspace.all(ResourceKind.INSTANCE) if tagged(body) == name]
+        instances = [one for one, body in workspace.all(ResourceKind.INSTANCE) if find_tagged_host(body) == name]
         if not released:
             _find(documents, name)
         _release(workspace, released)
@@ -255,7 +255,7 @@ def _keep_bound(workspace: Workspace, host: str, claimed: Collection[str]) -> No
     """Bind ENIs to the only host by name, before it isn't the only one any more."""
     for eni, body in workspace.all(ResourceKind.ENI):
         instance = _instance_of(workspace.documents, body)
-        if not named_host(body, instance) and (instance or eni in claimed):
+        if not find_named_host(body, instance) and (instance or eni in claimed):
             workspace.put(ResourceKind.ENI, eni, state_in(body), {**about(body), FIELD: host})
 
 
@@ -293,13 +293,13 @@ def _refusal(workspace: Workspace, name: str) -> RefusedCertificates:
     documents = workspace.documents
     refusal = RefusedCertificates.of(name, documents.of_kind[ResourceKind.REFUSAL].get(name))
     host = hosts_in(documents).get(name)
-    return refusal.refusing(host.refused_serials) if host else refusal
+    return refusal.refuse(host.refused_serials) if host else refusal
 
 
 def _of_revoked(host: StoredHost, refusal: RefusedCertificates, now: float) -> RefusedCertificates:
     """Return the refusal of a host that may be revoked, and for which an earlier version has noted no time."""
     is_untimed = host.is_revoked and refusal.issued_until == NEVER
-    return refusal.refusing((), now) if is_untimed else refusal
+    return refusal.refuse((), now) if is_untimed else refusal
 
 
 def _put(
@@ -315,7 +315,7 @@ def _put(
 def _find(documents: Documents, name: str) -> StoredHost:
     body = documents.of_kind[ResourceKind.HOST].get(name)
     if body is None:
-        raise _refused("InvalidHost.NotFound", "there is no such host", name, LISTED)
+        raise _make_refusal("InvalidHost.NotFound", "there is no such host", name, LISTED)
     return StoredHost.of(name, body)
 
 
@@ -323,9 +323,9 @@ def _serial(text: str) -> str:
     found = serial_of(text)
     if found is None:
         expected = "hexadecimal digits, such as `openssl x509 -noout -serial` shows"
-        raise _refused("InvalidHost.Serial", "not a certificate's serial number", text, expected)
+        raise _make_refusal("InvalidHost.Serial", "not a certificate's serial number", text, expected)
     return found
 
 
-def _refused(code: str, message: str, value: str, expected: str) -> StateFileError:
+def _make_refusal(code: str, message: str, value: str, expected: str) -> StateFileError:
     return StateFileError((Problem(Where(), code, message, value, expected),))

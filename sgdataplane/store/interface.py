@@ -135,7 +135,7 @@ class Store(Protocol):
     def snapshot(self) -> Snapshot:
         """Return everything, at one revision."""
 
-    def reading(self) -> AbstractContextManager[Reading]:
+    def open_reading(self) -> AbstractContextManager[Reading]:
         """Read the documents of a snapshot one by one, so that they are never in memory all at once.
 
         Raises:
@@ -162,7 +162,7 @@ class Store(Protocol):
                 happened.
         """
 
-    def answered(self, token: str) -> Answered | None:
+    def find_answer(self, token: str) -> Answered | None:
         """Return what was answered to a request with a token; None if that is unknown or forgotten."""
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:

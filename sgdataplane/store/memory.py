@@ -49,12 +49,12 @@ class MemoryStore:
 
     def snapshot(self) -> Snapshot:
         """Return everything, at one revision."""
-        with self._opened():
+        with self._open():
             revision, documents, guards = self._revision, dict(self._documents), dict(self._guards)
         return Snapshot(revision, Decoded[str](documents, decode), guards)
 
     @contextmanager
-    def reading(self) -> Iterator[Reading]:
+    def open_reading(self) -> Iterator[Reading]:
         """Read the documents of a snapshot, one by one."""
         seen = self.snapshot()
         yield Reading(seen.revision, iter(seen.documents.items()))
@@ -64,7 +64,7 @@ class MemoryStore:
         require_writable(write)
         puts = encode_each(write.puts)
         record = encode(write.audit)
-        with self._opened():
+        with self._open():
             self._require_fresh(write)
             self._revision += 1
             self._write(write, puts, record)
@@ -73,21 +73,21 @@ class MemoryStore:
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
         """Yield revisions as they come."""
-        with self._opened():
+        with self._open():
             pass
         while self._has_news(after, timeout):
             after += 1
             yield self._change(after)
 
-    def answered(self, token: str) -> Answered | None:
+    def find_answer(self, token: str) -> Answered | None:
         """Return what was answered to a request with this token; None if it is unknown or forgotten."""
-        with self._opened():
+        with self._open():
             found, until = self._tokens.get(token, (None, 0.0))
         return found if until > self._clock() else None
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         """Return audit records in order, from revision `after` + 1 on."""
-        with self._opened():
+        with self._open():
             kept = [(revision, record) for revision, record in self._audit.items() if revision > after]
         return [AuditRecord(revision, decode(record)) for revision, record in kept[:limit]]
 
@@ -95,12 +95,12 @@ class MemoryStore:
         """Keep a relay's summary in place of the one before."""
         relay.encode()  # ValueError if it isn't Unicode
         text = encode(body)
-        with self._opened():
+        with self._open():
             self._summaries[relay] = (text, self._clock() + SUMMARY_S)
 
     def summaries(self) -> Mapping[str, Body]:
         """Return the last summary of each relay."""
-        with self._opened():
+        with self._open():
             now = self._clock()
             return {relay: decode(text) for relay, (text, until) in self._summaries.items() if until > now}
 
@@ -115,7 +115,7 @@ class MemoryStore:
             self._news.notify_all()
 
     @contextmanager
-    def _opened(self) -> Iterator[None]:
+    def _open(self) -> Iterator[None]:
         """Hold the lock while the block runs.
 
         Raises:
@@ -130,7 +130,7 @@ class MemoryStore:
         for guard, revision in write.guards.items():
             if self._guards.get(guard, 0) != revision:
                 raise ConflictError(f"{guard} was changed meanwhile")
-        if write.token is not None and self.answered(write.token.name) is not None:
+        if write.token is not None and self.find_answer(write.token.name) is not None:
             raise ConflictError("the token was used meanwhile")
 
     def _write(self, write: Write, puts: dict[Path, str], record: str) -> None:

@@ -52,11 +52,11 @@ def file_of(text: str) -> Path:
     name = text.removeprefix(SQLITE)
     if text.startswith(ETCD):
         message, expected = "a store in etcd isn't a file: etcd makes its own copies", "etcdctl snapshot save"
-        raise _refused("Unsupported", message, text, expected)
+        raise _make_refusal("Unsupported", message, text, expected)
     if name == text and OTHER.match(text):
-        raise _refused("Unsupported", "there is no such kind of store", text)
+        raise _make_refusal("Unsupported", "there is no such kind of store", text)
     if not name:
-        raise _refused("Format", "the store has no file", text)
+        raise _make_refusal("Format", "the store has no file", text)
     return Path(name)
 
 
@@ -67,12 +67,12 @@ def key_file_of(text: str) -> Path:
         StateFileError: The store isn't in a file.
     """
     if text.startswith(ETCD):
-        raise _refused("KeyFile", "a store in etcd has no key file beside it", text, "--key-file FILE")
+        raise _make_refusal("KeyFile", "a store in etcd has no key file beside it", text, "--key-file FILE")
     file = file_of(text)
     return file.with_name(f"{file.name}.key")
 
 
-def _refused(code: str, message: str, text: str, expected: str = EXPECTED) -> StateFileError:
+def _make_refusal(code: str, message: str, text: str, expected: str = EXPECTED) -> StateFileError:
     return StateFileError((Problem(Where(), f"InvalidStore.{code}", message, text, expected),))
 
 

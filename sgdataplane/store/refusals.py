@@ -51,7 +51,7 @@ class RefusedCertificates:
         serials, until = frozenset(texts(said, "serials")), said.get("issued_until")
         return RefusedCertificates(name, serials, NEVER if until is None else cast(float, until))
 
-    def refusing(self, serials: Iterable[str] = (), issued_until: float = NEVER) -> RefusedCertificates:
+    def refuse(self, serials: Iterable[str] = (), issued_until: float = NEVER) -> RefusedCertificates:
         """Return a refusal that refuses these certificates as well."""
         plain = map(plain_serial, serials)
         return replace(self, serials=self.serials.union(plain), issued_until=max(self.issued_until, issued_until))

@@ -66,8 +66,8 @@ def test_a_store_comes_back_as_it_was(path: Path, tmp_path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         assert [event.record.get("action") for event in store.events()[9:]] == [None, "RestoreStore"]
         assert len(list(store.watch(0, timeout=0))) == 11
-        assert store.answered("a-10") is not None
-        assert store.answered("a-11") is None
+        assert store.find_answer("a-10") is not None
+        assert store.find_answer("a-11") is None
         assert count_up(store, "a", 11) == 12
     assert read(tmp_path / "store.before-restore").revision == 11
 

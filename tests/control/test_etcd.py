@@ -121,7 +121,7 @@ def test_a_token_tells_what_became_of_a_commit_that_nobody_answered(proxy: Lossy
         assert proxy.lost.is_set()
         proxy.hear()
         until(lambda: _tells(store, "t"), "the store to answer")
-        answered = store.answered("t")
+        answered = store.find_answer("t")
         assert answered is not None
         assert answered.revision == store.snapshot().revision == 2
         assert store.commit(Write({}, {"kind/2": {}})) == 3  # nothing of the first is under way any more
@@ -129,7 +129,7 @@ def test_a_token_tells_what_became_of_a_commit_that_nobody_answered(proxy: Lossy
 
 def _tells(store: Store, name: str) -> bool:
     try:
-        return store.answered(name) is not None
+        return store.find_answer(name) is not None
     except UnavailableError:
         return False
 
@@ -156,10 +156,10 @@ def test_a_large_commit_is_whole_wherever_its_writer_dies(
     with opened(etcd_name) as other:
         for _ in range(2):
             assert other.snapshot() == expected
-            with other.reading() as seen:
+            with other.open_reading() as seen:
                 assert (seen.revision, dict(seen.documents)) == (2, expected.documents)
             assert next(other.watch(1)).puts == puts
-            answered = other.answered("large")
+            answered = other.find_answer("large")
             assert answered is not None
             assert answered.revision == 2
         assert other.commit(Write({"g": 2}, {"new/0": {"n": -1}}, frozenset({"new/1"}))) == 3
@@ -292,7 +292,7 @@ def test_a_watch_goes_on_when_etcd_forgets_its_history(store: EtcdStore, etcd: M
 def test_who_reads_on_after_a_compaction_has_to_begin_again(etcd: Members, etcd_name: str) -> None:
     with opened(etcd_name) as store:
         store.commit(Write({}, numbered(2_500)))
-        with store.reading() as seen:
+        with store.open_reading() as seen:
             next(seen.documents)
             store.commit(Write({}, {"kind/0": {}}))
             compact(etcd)
@@ -322,9 +322,9 @@ def test_a_token_whose_lease_was_revoked_is_written_with_another(store: EtcdStor
     store.commit(Write({}, token=token("one")))
     for lease in store._leases.values():
         control(etcd.all[0], "lease", "revoke", f"{lease:x}")
-    assert store.answered("one") is None  # control
+    assert store.find_answer("one") is None  # control
     assert store.commit(Write({}, token=token("two"))) == 2
-    assert store.answered("two") is not None
+    assert store.find_answer("two") is not None
 
 
 def test_a_store_of_another_version_is_refused(store: EtcdStore, etcd: Members, etcd_name: str) -> None:
@@ -358,8 +358,8 @@ def test_without_space_reads_go_on_and_commits_do_once_there_is_some(tmp_path: P
         written = len(store.events())
         assert store.snapshot().revision == written > 10
         assert written - last in (0, 1), "what crosses the quota may be written, and answered like what wasn't"
-        assert store.answered(f"t{written}") is not None
-        assert store.answered(f"t{written + 1}") is None
+        assert store.find_answer(f"t{written}") is not None
+        assert store.find_answer(f"t{written + 1}") is None
         compact(members)
         control(members.all[0], "defrag")
         control(members.all[0], "alarm", "disarm")

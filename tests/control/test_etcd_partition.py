@@ -243,7 +243,7 @@ def test_a_relay_cannot_read_access_keys_answers_or_the_audit(site: Site) -> Non
             curious.snapshot,
             lambda: next(curious.watch(revision - 1)),
             relay.events,
-            lambda: relay.answered("t"),
+            lambda: relay.find_answer("t"),
         )
         for ask in asked:
             with pytest.raises(UnavailableError, match=r"etcd refuses: .*permission denied"):

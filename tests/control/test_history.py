@@ -10,7 +10,7 @@ from sgdataplane.control.actions.engine import Engine
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.store import audit
 from sgdataplane.store.audit import local_call
-from sgdataplane.store.history import PRUNED, Pruned, Version, begin_epoch, prune_audit, pruned_in
+from sgdataplane.store.history import PRUNED, Pruned, Version, begin_epoch, find_last_pruned, prune_audit
 from sgdataplane.store.interface import Store
 from sgdataplane.store.memory import MemoryStore
 from sgdataplane.visible import json_text
@@ -31,7 +31,7 @@ def test_what_was_pruned_is_recorded_and_can_be_proven(store: Store) -> None:
     second = prune_audit(store, PRUNE, 5)
     assert (second.count, second.last, second.sha256) == (2, 5, sha256("".join(lines[3:5]).encode()).hexdigest())
     assert [event.revision for event in store.events()] == [6, 7, 8, 9]
-    assert pruned_in(store.snapshot().documents[PRUNED]) == 5
+    assert find_last_pruned(store.snapshot().documents[PRUNED]) == 5
 
 
 @pytest.mark.parametrize("last", [0, 2])

@@ -151,7 +151,7 @@ def test_a_full_disk_refuses_commits_whole_until_there_is_room(disk: Path, size:
         for seen in (store.snapshot(), _read_anew(disk / "store")):
             assert (seen.revision, len(seen.documents)) == (len(answered), len(answered))
             assert seen.guards == {GUARD: len(answered)}
-        assert store.answered(f"t{len(answered)}") is None
+        assert store.find_answer(f"t{len(answered)}") is None
         assert len(list(store.watch(0, timeout=0))) == len(store.events(limit=10_000)) == len(answered)
         filler.unlink()
         subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)

@@ -59,20 +59,20 @@ def test_documents_are_read_one_by_one_at_one_revision(store: Store) -> None:
     """Whatever is committed meanwhile; so many that no store reads them at once."""
     documents = numbered(2_500)
     store.commit(Write({}, documents))
-    with store.reading() as seen:
+    with store.open_reading() as seen:
         assert seen.revision == 1
         read = dict(islice(seen.documents, 10))
         store.commit(Write({}, {"kind/1": {}, "new/1": {}}, frozenset({"kind/2", "kind/2499"})))
         read |= seen.documents
     assert read == documents
-    with store.reading() as seen:
+    with store.open_reading() as seen:
         assert (seen.revision, dict(seen.documents)) == (2, store.snapshot().documents)
 
 
 def test_who_reads_no_further_leaves_the_store_as_it_was(store: Store) -> None:
     store.commit(Write({}, numbered(2_500)))
     for _ in range(2):
-        with store.reading() as seen:
+        with store.open_reading() as seen:
             next(seen.documents)
         put(store, "kind/id", {})
     assert len(store.snapshot().documents) == 2_501
@@ -87,7 +87,7 @@ def test_a_commit_is_there_with_everything_that_belongs_to_it(store: Store) -> N
     assert seen.documents == {"sg/1": {"n": 1}, "sg/2": {"n": 2}}
     assert store.events(1) == [AuditRecord(2, {"who": "me"})]
     assert list(store.watch(1, timeout=0)) == [Revision(2, write.puts, write.deletes, frozenset({"vpc-1"}))]
-    answered = store.answered("t")
+    answered = store.find_answer("t")
     assert answered is not None
     assert (answered.digest, answered.answer, answered.revision) == ("d", {"id": "sg-1"}, 2)
 
@@ -135,7 +135,7 @@ def test_committed_documents_are_out_of_reach(store: Store) -> None:
 def test_any_text_comes_back_as_it_was(store: Store, text: str) -> None:
     body: Body = {text: [text, {"in": text}], "none": None, "true": True, "float": 1.5, "int": 1 << 62}
     store.commit(Write({}, {"kind/id": body}, audit=body, token=Token("t", "d", body, 2_000.0)))
-    answered = store.answered("t")
+    answered = store.find_answer("t")
     assert answered is not None
     assert store.snapshot().documents["kind/id"] == body == answered.answer
     assert next(store.watch(0)).puts["kind/id"] == body == store.events()[0].record
@@ -146,7 +146,7 @@ def test_names_may_be_odd(store: Store, name: str) -> None:
     store.commit(Write({name: 0}, {name: {"n": 1}}, token=token(name)))
     seen = store.snapshot()
     assert (seen.guards, seen.documents) == ({name: 1}, {name: {"n": 1}})
-    assert store.answered(name) is not None
+    assert store.find_answer(name) is not None
     store.commit(Write({name: 1}, deletes=frozenset({name})))
     assert store.snapshot().documents == {}
     assert [change.deletes for change in store.watch(1, timeout=0)] == [{name}]
@@ -179,7 +179,7 @@ def test_a_guard_that_has_moved_refuses_the_whole_commit(store: Store, read: int
     with pytest.raises(ConflictError):
         store.commit(Write({"vpc-2": 1, "vpc-1": read}, {"kind/id": {}}, audit={"n": 1}, token=token()))
     assert store.snapshot() == before
-    assert store.answered("t") is None
+    assert store.find_answer("t") is None
     assert len(store.events()) == 2
     assert list(store.watch(2, timeout=0)) == []
     assert store.commit(Write({"vpc-2": 1, "vpc-1": 2}, {"kind/id": {}})) == 3  # control
@@ -218,17 +218,17 @@ def test_a_token_is_used_once(store: Store) -> None:
 def test_a_token_is_forgotten_after_its_time(store: Store, clock: Clock) -> None:
     put(store, "kind/1", {}, token=token(until=2_000.0))
     clock.now = 1_999.9
-    assert store.answered("t") is not None
+    assert store.find_answer("t") is not None
     clock.now = 2_000.0
-    assert store.answered("t") is None
+    assert store.find_answer("t") is None
     put(store, "kind/2", {}, token=token(until=3_000.0, digest="another"))
-    answered = store.answered("t")
+    answered = store.find_answer("t")
     assert answered is not None
     assert (answered.digest, answered.revision) == ("another", 2)
 
 
 def test_an_unknown_token_was_not_answered(store: Store) -> None:
-    assert store.answered("none") is None
+    assert store.find_answer("none") is None
 
 
 # watches
@@ -347,7 +347,7 @@ def test_every_commit_of_many_threads_has_one_audit_record(store: Store) -> None
 
 
 def read_all(store: Store) -> None:
-    with store.reading() as seen:
+    with store.open_reading() as seen:
         dict(seen.documents)
 
 
@@ -358,7 +358,7 @@ def read_all(store: Store) -> None:
         pytest.param(lambda store: store.snapshot(), id="snapshot"),
         pytest.param(read_all, id="reading"),
         pytest.param(lambda store: list(store.watch(0, timeout=0)), id="watch"),
-        pytest.param(lambda store: store.answered("t"), id="answered"),
+        pytest.param(lambda store: store.find_answer("t"), id="find-answer"),
         pytest.param(lambda store: store.events(), id="events"),
         pytest.param(lambda store: store.put_summary("r1", {}), id="put-a-summary"),
         pytest.param(lambda store: store.summaries(), id="summaries"),

@@ -98,8 +98,8 @@ class Busy(MemoryStore):
     reads = 0
 
     @contextmanager
-    def reading(self) -> Iterator[Reading]:
-        with super().reading() as seen:
+    def open_reading(self) -> Iterator[Reading]:
+        with super().open_reading() as seen:
             self.reads += 1
             yield Reading(seen.revision, self._cut(seen) if self.reads == 1 else seen.documents)
 

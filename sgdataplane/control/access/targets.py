@@ -17,7 +17,7 @@ from sgdataplane.control.calls.parameters import tables
 from sgdataplane.control.calls.products import plain, service_of
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import ResourceKind, Workspace, kind_of, name_of, path_of, state_in
-from sgdataplane.store.hosts import TAG, named_host
+from sgdataplane.store.hosts import TAG, find_named_host
 from sgdataplane.store.interface import Json
 
 SERVICES = {
@@ -131,7 +131,7 @@ def _hosts_moved(workspace: Workspace, eni: str) -> set[str]:
     for get in (lambda kind, name: workspace.documents.get(path_of(kind, name)), workspace.get):
         body = get(ResourceKind.ENI, eni)
         instance = get(ResourceKind.INSTANCE, str(state_in(body).get("instance_id", ""))) if body else None
-        found.append(named_host(body, instance) if body else "")
+        found.append(find_named_host(body, instance) if body else "")
     before, after = found
     return {before, after} - {""} if before != after else set()
 

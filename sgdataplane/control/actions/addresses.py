@@ -117,7 +117,7 @@ class Chooser:
         return [Prefix.parse(str(one["block"])) for one in blocks.values()]
 
     def _taken(self, prefix: Prefix) -> Iterator[Prefix]:
-        return self._scope.workspace.documents.taken.overlapping(self._vpc_id, prefix)
+        return self._scope.workspace.documents.taken.find_overlapping(self._vpc_id, prefix)
 
     def _own_new(self) -> Iterator[Prefix]:
         """Yield addresses and prefixes of the ENIs that this call makes, which nobody has checked yet."""

@@ -137,7 +137,7 @@ class Engine:
         with self._writing:
             is_behind = True  # what was refused once on the store's last documents stays so
             for _ in range(TRIES):
-                answered = self._store.answered(token.name) if token else None
+                answered = self._store.find_answer(token.name) if token else None
                 if token and answered:
                     return _again(answered, token, self.version.epoch)
                 try:

@@ -19,7 +19,7 @@ from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG, Mode, mode_of_tags
 from sgdataplane.statefile import ecs_items, ecs_names
 from sgdataplane.statefile.records import free_mac
 from sgdataplane.store.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
-from sgdataplane.store.hosts import FIELD, tagged
+from sgdataplane.store.hosts import FIELD, find_tagged_host
 from sgdataplane.store.interface import Body, Json
 
 TRACKING = {key: name for name, key in ecs_names.TRACKING_NAMES.items()}
@@ -169,7 +169,7 @@ def attach(scope: Scope) -> Body:
         )
     is_first = not scope.workspace.enis_of(instance_id)
     given: Fields = {"instance_id": instance_id, "type": "primary" if is_first else "secondary"}
-    is_named = bool(scope.host or tagged(instance))
+    is_named = bool(scope.host or find_tagged_host(instance))
     asked = scope.call.parameters
     told = {name: asked[key] for name, key in ATTACHED.items() if scope.has(key)}
     scope.change(ResourceKind.ENI, eni_id, given, **({FIELD: scope.host} if is_named else {}), **told)

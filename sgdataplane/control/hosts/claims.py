@@ -21,7 +21,7 @@ from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
 from sgdataplane.control.hosts.status import HostBoard, HostWord
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents, ResourceKind, about, path_of, state_in
-from sgdataplane.store.hosts import FIELD, hosts_in, named_host
+from sgdataplane.store.hosts import FIELD, find_named_host, hosts_in
 from sgdataplane.store.interface import Body
 
 ACTION = "Claim"  # in the audit
@@ -54,7 +54,7 @@ def _is_free(documents: Documents, eni: str) -> bool:
     if body is None:
         return False
     instance = documents.of_kind[ResourceKind.INSTANCE].get(str(state_in(body).get("instance_id", "")))
-    return not named_host(body, instance)
+    return not find_named_host(body, instance)
 
 
 def bind(scope: Scope, host: str, enis: Collection[str]) -> Body:

@@ -132,7 +132,7 @@ class ApiService:
     def why_unhealthy(self) -> str:
         """Return why the service isn't healthy; an empty text if it is. A policy that can't be enforced is a reason."""
         try:
-            self._store.answered("")
+            self._store.find_answer("")
         except UnavailableError as error:
             return f"the store can't be reached: {error}"
         failed = [f"{one.place.name}: {one.why.splitlines()[0]}" for one in self._following.reached if one.why]

@@ -23,7 +23,7 @@ from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
 from sgdataplane.store.audit import record_as_json
 from sgdataplane.store.documents import Fields, ResourceKind, about, rules_in, state_in
-from sgdataplane.store.history import PRUNED, pruned_in
+from sgdataplane.store.history import PRUNED, find_last_pruned
 from sgdataplane.store.interface import Body, Json, Store
 
 MAX_CHANGES = 1_000  # rows of a kind in one answer; the others are only counted
@@ -123,5 +123,5 @@ def describe_events(scope: Scope, store: Store) -> Body:
     events = store.events(after, size)
     shown: list[Json] = [{key: record_as_json(event).get(name, "") for name, key in EVENT.items()} for event in events]
     documents = scope.workspace.documents
-    more = {"Epoch": documents.version.epoch, "PrunedUpTo": pruned_in(documents.get(PRUNED))}
+    more = {"Epoch": documents.version.epoch, "PrunedUpTo": find_last_pruned(documents.get(PRUNED))}
     return {"Events": shown, "NextToken": str(events[-1].revision) if len(events) == size else "", **more}

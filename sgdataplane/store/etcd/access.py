@@ -45,12 +45,12 @@ class EtcdAccess:
         said = TEXT.fullmatch(text)
         members = tuple(said["members"].split(",")) if said else ()
         if said is None or not all(map(MEMBER.fullmatch, members)):
-            raise _refused("Format", "it doesn't say where etcd is", text)
+            raise _make_refusal("Format", "it doesn't say where etcd is", text)
         files = dict(parse_qsl(said["query"] or "", keep_blank_values=True))
         if set(files) not in (set(), {"ca"}, set(FILES)) or not all(files.values()):
-            raise _refused("Format", "TLS is given ca, or ca, cert and key", text)
+            raise _make_refusal("Format", "TLS is given ca, or ca, cert and key", text)
         if not files and not all(map(_is_here, members)):
-            raise _refused("Insecure", "without TLS, etcd must be on this host's loopback", text)
+            raise _make_refusal("Insecure", "without TLS, etcd must be on this host's loopback", text)
         return EtcdAccess(members, said["name"] or NAME, **{FILES[what]: Path(file) for what, file in files.items()})
 
 
@@ -62,5 +62,5 @@ def _is_here(member: str) -> bool:
         return False
 
 
-def _refused(code: str, message: str, text: str) -> StateFileError:
+def _make_refusal(code: str, message: str, text: str) -> StateFileError:
     return StateFileError((Problem(Where(), f"InvalidStore.{code}", message, text, EXPECTED),))

@@ -146,7 +146,7 @@ class Cluster:
             return self._method(request, at)(request, timeout=timeout, metadata=HAS_LEADER)
         except grpc.RpcError as error:
             self.require_open()
-            raise _judged(error, self.members) from error
+            raise _translate_error(error, self.members) from error
         except ValueError:  # gRPC's word for a channel that is closed
             self.require_open()
             raise
@@ -206,7 +206,7 @@ class _NoAnswerError(Exception):
     """A member hasn't answered, or can't now."""
 
 
-def _judged(error: Any, members: Iterable[str]) -> Exception:  # noqa: ANN401  # gRPC has no types
+def _translate_error(error: Any, members: Iterable[str]) -> Exception:  # noqa: ANN401  # gRPC has no types
     code, detail = error.code(), error.details() or ""
     if code in FINAL:
         return EtcdError(code.name, detail)

@@ -82,20 +82,20 @@ class LogEntry:
             TypeError: A value isn't JSON.
         """
         about = {"nonce": nonce, "deletes": sorted(write.deletes), "guards": sorted(write.guards)}
-        puts = {path: packed(body) for path, body in write.puts.items()}
+        puts = {path: pack(body) for path, body in write.puts.items()}
         for path, value in puts.items():
             if len(value) > MAX_BYTES:
                 raise LimitError(f"the document {path} (bytes in etcd)", MAX_BYTES, len(value))
         private = {path: body for path, body in write.puts.items() if path.startswith(PRIVATE)}
-        log = packed({"puts": {path: body for path, body in write.puts.items() if path not in private}, **about})
-        private_log = packed({"puts": private}) if private else b""
+        log = pack({"puts": {path: body for path, body in write.puts.items() if path not in private}, **about})
+        private_log = pack({"puts": private}) if private else b""
         return LogEntry(nonce, puts, write.deletes, frozenset(write.guards), log, private_log)
 
     @staticmethod
     def read(log: bytes) -> LogEntry:
         """Return the entry of a log's value, without private documents."""
-        found = json.loads(unpacked(log))
-        puts = {path: packed(body) for path, body in found["puts"].items()}
+        found = json.loads(unpack(log))
+        puts = {path: pack(body) for path, body in found["puts"].items()}
         return LogEntry(found["nonce"], puts, frozenset(found["deletes"]), frozenset(found["guards"]), log)
 
     @property
@@ -132,7 +132,7 @@ class LogEntry:
 
 def revision_of(number: int, log: bytes, private: bytes = b"") -> Revision:
     """Return what watches get of a revision, from its log and its private one."""
-    found, more = json.loads(unpacked(log)), json.loads(unpacked(private or b"{}"))
+    found, more = json.loads(unpack(log)), json.loads(unpack(private or b"{}"))
     puts = found["puts"] | more.get("puts", {})
     return Revision(number, puts, frozenset(found["deletes"]), frozenset(found["guards"]))
 
@@ -140,13 +140,13 @@ def revision_of(number: int, log: bytes, private: bytes = b"") -> Revision:
 # values
 
 
-def packed(body: Mapping[str, Any]) -> bytes:
+def pack(body: Mapping[str, Any]) -> bytes:
     """Return an object as JSON. A long one is compressed, without escapes, which would make it longer."""
     text = encode(body)
     return text.encode() if len(text) <= LONG else zlib.compress(json_text(json.loads(text)).encode(), 1)
 
 
-def placed(place: str) -> bytes:
+def encode_place(place: str) -> bytes:
     """Return a value whose pieces are in that folder."""
     return b"@" + place.encode()
 
@@ -167,7 +167,7 @@ def nonce_of(log: bytes) -> str:
     return place.rpartition("/")[2] if place else str(read_value(log)["nonce"])
 
 
-def unpacked(value: bytes) -> bytes:
+def unpack(value: bytes) -> bytes:
     """Return a value without its compression. JSON begins with a brace, and what is compressed with an x."""
     return zlib.decompress(value) if value.startswith(b"x") else value
 
@@ -198,10 +198,10 @@ def head_of(pairs: list[Message]) -> int:
 def token_value(token: Token, revision: int) -> bytes:
     """Return the value of a token, with the answer to its request."""
     about: Body = {"digest": token.digest, "until": token.until, "revision": revision, "answer": dict(token.answer)}
-    return packed(about)
+    return pack(about)
 
 
-def answered_of(pairs: list[Message], now: float) -> Answered | None:
+def find_answer(pairs: list[Message], now: float) -> Answered | None:
     """Return what a token says; None if there is none or its time is over. `now` is in seconds since 1970."""
     if not pairs:
         return None
@@ -211,7 +211,7 @@ def answered_of(pairs: list[Message], now: float) -> Answered | None:
 
 def read_value(value: bytes) -> dict[str, Any]:
     """Return the object that a value holds."""
-    return decode(unpacked(value))
+    return decode(unpack(value))
 
 
 # operations and comparisons

@@ -67,7 +67,7 @@ PACKAGE = "sgdp.etcd"
 SCALARS = ("int32", "int64", "uint64", "bool", "string", "bytes")
 
 
-def _described() -> FileDescriptorProto:
+def _describe() -> FileDescriptorProto:
     file = FileDescriptorProto(name="sgdp_etcd.proto", package=PACKAGE, syntax="proto3")
     for name, fields in MESSAGES.items():
         message = file.message_type.add(name=name)
@@ -93,7 +93,7 @@ def _add_field(message: Message, kind: str, name: str, number: str) -> None:
 
 def _classes() -> dict[str, Any]:
     """Return the classes by name, in a way that works with the locked protobuf and with Debian's."""
-    found = GetMessages([_described()])
+    found = GetMessages([_describe()])
     return {name: found[f"{PACKAGE}.{name}"] for name in MESSAGES}
 
 

@@ -29,7 +29,7 @@ from sgdataplane.store.etcd import keys as layout
 from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.chunks import PIECE, ChunkedWrites
 from sgdataplane.store.etcd.client import Cluster, EtcdError, WatchNotifier, pages, pairs
-from sgdataplane.store.etcd.keys import Keys, LogEntry, delete, get, is_of, is_there, is_value, packed, put, read_value
+from sgdataplane.store.etcd.keys import Keys, LogEntry, delete, get, is_of, is_there, is_value, pack, put, read_value
 from sgdataplane.store.etcd.messages import Message, make
 from sgdataplane.store.etcd.summaries import Summaries, compact
 from sgdataplane.store.interface import (
@@ -121,7 +121,7 @@ class EtcdStore:
                 return self._snapshot()
 
     @contextmanager
-    def reading(self) -> Iterator[Reading]:
+    def open_reading(self) -> Iterator[Reading]:
         """Read the documents at one revision of etcd's, page by page."""
         revision, pending, at = self._look()
         values = self._values(at, self._chunks.pending(pending, at).entry)
@@ -141,10 +141,10 @@ class EtcdStore:
             yield from changes
             after = changes[-1].revision
 
-    def answered(self, token: str) -> Answered | None:
+    def find_answer(self, token: str) -> Answered | None:
         """Return what was answered to a request with this token; None if it is unknown or forgotten."""
         found = self._get(get(self._keys.of("token", token)))[0]
-        return layout.answered_of(found, self._clock())
+        return layout.find_answer(found, self._clock())
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         """Return audit records in order, from revision `after` + 1 on."""
@@ -183,7 +183,7 @@ class EtcdStore:
     def _read_head(self) -> int:
         return layout.head_of(self._get(get(self._keys.of("head")))[0])
 
-    def _noted(self, head: int, known: int) -> int:
+    def _note_head(self, head: int, known: int) -> int:
         """Note and return the last revision, as etcd says it now. `known` is what we knew when we asked.
 
         Raises:
@@ -221,7 +221,7 @@ class EtcdStore:
         known, questions = self._head, [get(self._keys.of(key)) for key in ("head", "pending")]
         answer = self._cluster.call(make("TxnRequest", success=questions))
         head, pending = pairs(answer)
-        return self._noted(layout.head_of(head), known), first_value(pending), answer.header.revision
+        return self._note_head(layout.head_of(head), known), first_value(pending), answer.header.revision
 
     def _guards(self, at: int) -> dict[str, int]:
         """Return the guards at a revision of etcd's."""
@@ -231,8 +231,8 @@ class EtcdStore:
 
     def _commit(self, write: Write, entry: LogEntry) -> int:
         known, deadline = self._head, time.monotonic() + BUSY_S
-        if len(audit := packed(write.audit)) > PIECE:
-            audit = layout.placed(self._chunks.post(audit, "record", known + 1, entry.nonce))
+        if len(audit := pack(write.audit)) > PIECE:
+            audit = layout.encode_place(self._chunks.post(audit, "record", known + 1, entry.nonce))
         proposal = Proposal(write, entry, audit)
         while True:
             if not entry.is_small:
@@ -244,7 +244,7 @@ class EtcdStore:
             if time.monotonic() > deadline:
                 raise ConflictError("others commit all the time")
             known = found.head
-        self._noted(known + 1, known)
+        self._note_head(known + 1, known)
         self._finish(proposal, known + 1)
         return known + 1
 
@@ -272,7 +272,7 @@ class EtcdStore:
         Raises:
             ConflictError: It must be decided anew.
         """
-        self._noted(found.head, known)
+        self._note_head(found.head, known)
         if found.pending:  # its guards aren't moved yet
             self._chunks.unpack(found.pending)
             return
@@ -326,7 +326,7 @@ class EtcdStore:
         if token:
             yield put(keys.of("token", token.name), layout.token_value(token, revision), self._lease(token))
         if chunked_at:
-            yield put(keys.of("log", revision), layout.placed(chunked_at))
+            yield put(keys.of("log", revision), layout.encode_place(chunked_at))
             yield put(keys.of("pending"), layout.pending_value(chunked_at, revision))
             yield from entry.private_operations(keys)
         else:
@@ -353,7 +353,7 @@ class EtcdStore:
             first_value(pending),
             bool(log) and layout.nonce_of(log[0].value) == proposal.entry.nonce,
             {name: int(first_value(one) or 0) for name, one in zip(write.guards, guards, strict=False)},
-            layout.answered_of(token, self._clock()) if write.token else None,
+            layout.find_answer(token, self._clock()) if write.token else None,
             token[0].mod_revision if token and write.token else 0,
         )
 
@@ -408,7 +408,7 @@ class EtcdStore:
         ranges = [get(self._keys.of(one, after + 1), self._keys.folder(one)[1], AT_ONCE) for one in folders]
         known = self._head
         head, logs, *private = self._get(get(self._keys.of("head")), *ranges)
-        revision = self._noted(layout.head_of(head), known)
+        revision = self._note_head(layout.head_of(head), known)
         if after > revision:
             raise GoneError(f"revision {after} hasn't happened: the last one is {revision}")
         numbers = [int(self._keys.name_in(pair.key, "log")) for pair in logs]

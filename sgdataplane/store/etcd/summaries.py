@@ -45,7 +45,7 @@ class Summaries:
             TypeError: It isn't JSON.
         """
         now = self._clock()
-        value = keys.packed({"until": now + SUMMARY_S, "body": dict(body)})
+        value = keys.pack({"until": now + SUMMARY_S, "body": dict(body)})
         if len(value) > keys.MAX_BYTES:
             raise LimitError(f"the summary of {relay} (bytes in etcd)", keys.MAX_BYTES, len(value))
         answer = self._cluster.call(make("PutRequest", key=self._keys.of("summary", relay), value=value))

@@ -17,12 +17,12 @@ from sgdataplane.errors import StateFileError
 from sgdataplane.host.files import beside_of, make_private, sync_folder
 from sgdataplane.store.call import Call
 from sgdataplane.store.encoded import decode
-from sgdataplane.store.history import EPOCH, PRUNED, Version, begin_epoch, epoch_in, pruned_in
+from sgdataplane.store.history import EPOCH, PRUNED, Version, begin_epoch, epoch_in, find_last_pruned
 from sgdataplane.store.interface import Body
 from sgdataplane.store.sqlite.file import (
     connect,
     error_code,
-    refused,
+    make_refusal,
     remove,
     require_exists,
     require_store,
@@ -44,12 +44,12 @@ def back_up(store: Path, copy: Path) -> int:
         UnavailableError: A file can't be read or written.
     """
     with unavailable(store), closing(use(store, create=False)) as used, unavailable(copy):
-        with _copied(used.path, "rw", copy) as (made, revision):
+        with _copy(used.path, "rw", copy) as (made, revision):
             _write_digest(made)
             try:
                 os.link(made, copy)
             except FileExistsError:
-                raise refused(copy, "Exists", "there is a file already", expected="a name where none is") from None
+                raise make_refusal(copy, "Exists", "there is a file already", expected="a name where none is") from None
             sync_folder(copy.parent)
         return revision
 
@@ -67,9 +67,9 @@ def restore(copy: Path, store: Path, call: Call) -> tuple[Version, Path | None]:
     require_exists(copy)
     store = store.resolve()
     with unavailable(store), closing(take_lock(store, fcntl.LOCK_EX, UNUSED)):
-        with _copied(copy, "ro", store) as (made, _):
+        with _copy(copy, "ro", store) as (made, _):
             _take_digest(copy, made)
-            version = _begun(made, call, at_least=_epoch_of(store) + 1)
+            version = _begin(made, call, at_least=_epoch_of(store) + 1)
             with closing(connect(made)) as db:
                 db.execute("PRAGMA journal_mode = WAL")
             former = _keep(store)
@@ -95,14 +95,14 @@ def _take_digest(copy: Path, made: Path) -> None:
     Raises:
         StateFileError: The copy has changed.
     """
-    with _undamaged(copy), closing(connect(made)) as db:
+    with _catch_damage(copy), closing(connect(made)) as db:
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (DIGEST,)).fetchone():
             return
         noted = [row[0] for row in db.execute(f"SELECT sha256 FROM {DIGEST}")]
         with db:
             db.execute(f"DROP TABLE {DIGEST}")
         if noted != [_digest(db)]:
-            raise _damaged(copy, "something in it isn't as it was when it was made", "its digest differs")
+            raise _make_damage_error(copy, "something in it isn't as it was when it was made", "its digest differs")
 
 
 def _digest(db: sqlite3.Connection) -> str:
@@ -113,7 +113,7 @@ def _digest(db: sqlite3.Connection) -> str:
     return found.hexdigest()
 
 
-def _begun(made: Path, call: Call, at_least: int) -> Version:
+def _begin(made: Path, call: Call, at_least: int) -> Version:
     """Begin an epoch in a store that nobody else knows yet."""
     try:
         with closing(SqliteStore(made, create=False)) as store:
@@ -135,7 +135,7 @@ def _body(db: sqlite3.Connection, path: str) -> Body | None:
 
 
 @contextmanager
-def _copied(source: Path, mode: str, beside: Path) -> Iterator[tuple[Path, int]]:
+def _copy(source: Path, mode: str, beside: Path) -> Iterator[tuple[Path, int]]:
     """Copy a store whole to a file beside another one; yield that and its revision.
 
     The file is removed afterwards, if it still has that name. `mode` is that of opening: the last user of a store must
@@ -144,7 +144,7 @@ def _copied(source: Path, mode: str, beside: Path) -> Iterator[tuple[Path, int]]
     made = beside_of(beside, f"{os.getpid()}.copy")
     os.close(make_private(made))
     try:
-        with _opened(source, mode) as db, closing(connect(made)) as target:
+        with _open(source, mode) as db, closing(connect(made)) as target:
             db.backup(target)
             target.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
             revision = _revision_of(source, target)
@@ -154,23 +154,23 @@ def _copied(source: Path, mode: str, beside: Path) -> Iterator[tuple[Path, int]]
 
 
 @contextmanager
-def _opened(source: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    with unavailable(source), _undamaged(source):
+def _open(source: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    with unavailable(source), _catch_damage(source):
         db = connect(source, mode)
     with closing(db):
-        with unavailable(source), _undamaged(source):
+        with unavailable(source), _catch_damage(source):
             require_store(source, db)
         yield db
 
 
 @contextmanager
-def _undamaged(path: Path) -> Iterator[None]:
+def _catch_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
         if error_code(error) & 0xFF != sqlite3.SQLITE_CORRUPT:
             raise
-        raise _damaged(path, "the file is damaged", str(error)) from error
+        raise _make_damage_error(path, "the file is damaged", str(error)) from error
 
 
 def _revision_of(path: Path, db: sqlite3.Connection) -> int:
@@ -179,19 +179,19 @@ def _revision_of(path: Path, db: sqlite3.Connection) -> int:
     Raises:
         StateFileError: The store isn't whole: it is damaged, or has gaps in its audit.
     """
-    with _undamaged(path):
+    with _catch_damage(path):
         found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
     if found != "ok":
-        raise _damaged(path, "the file is damaged", found)
+        raise _make_damage_error(path, "the file is damaged", found)
     count, last = db.execute("SELECT count(*), ifnull(max(revision), 0) FROM audit").fetchone()
-    expected = last - pruned_in(_body(db, PRUNED))
+    expected = last - find_last_pruned(_body(db, PRUNED))
     if count != expected:
-        raise _damaged(path, "audit records are missing", f"{count} of {expected}")
+        raise _make_damage_error(path, "audit records are missing", f"{count} of {expected}")
     return int(last)
 
 
-def _damaged(path: Path, message: str, value: str) -> StateFileError:
-    return refused(path, "Damaged", message, value, "a store that is whole")
+def _make_damage_error(path: Path, message: str, value: str) -> StateFileError:
+    return make_refusal(path, "Damaged", message, value, "a store that is whole")
 
 
 def _keep(store: Path) -> Path | None:
@@ -200,7 +200,7 @@ def _keep(store: Path) -> Path | None:
         return None
     with suppress(sqlite3.DatabaseError), closing(connect(store)) as db:  # a damaged one is kept as it is
         if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            raise refused(store, "InUse", "another program has the store open", expected=UNUSED)
+            raise make_refusal(store, "InUse", "another program has the store open", expected=UNUSED)
     former = store.with_name(f"{store.name}.before-restore")
     remove(former)
     os.link(store, former)

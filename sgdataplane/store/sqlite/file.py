@@ -121,7 +121,7 @@ def require_exists(path: Path) -> None:
     """
     if not path.exists():
         expected = "a store that `sgdp api` or `sgdp api keys create` has made"
-        raise refused(path, "NotFound", "there is no such store", expected=expected)
+        raise make_refusal(path, "NotFound", "there is no such store", expected=expected)
 
 
 def require_store(path: Path, db: sqlite3.Connection) -> None:
@@ -134,7 +134,7 @@ def require_store(path: Path, db: sqlite3.Connection) -> None:
         raise _not_a_store(path)
     if (version := _number(db, "user_version")) not in (*STEPS, VERSION):
         words = "the store was made by another version of sgdataplane"
-        raise refused(path, "Version", words, str(version), f"version {VERSION} of the store, or an older one")
+        raise make_refusal(path, "Version", words, str(version), f"version {VERSION} of the store, or an older one")
 
 
 def _renew(db: sqlite3.Connection) -> None:
@@ -220,12 +220,12 @@ def take_lock(path: Path, kind: int, expected: str) -> IO[bytes]:
     if owner not in (os.geteuid(), path.parent.stat().st_uid):
         lock.close()
         expected = "a lock that belongs to us, or to the owner of the folder"
-        raise refused(file, "Owner", f"the lock belongs to user {owner}", expected=expected)
+        raise make_refusal(file, "Owner", f"the lock belongs to user {owner}", expected=expected)
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise refused(path, "InUse", "the store is in use", expected=expected) from None
+        raise make_refusal(path, "InUse", "the store is in use", expected=expected) from None
     return lock
 
 
@@ -241,9 +241,9 @@ def _inode(path: Path) -> tuple[int, int]:
 
 def _not_a_store(path: Path) -> StateFileError:
     expected = "a file that `sgdp api` has made, or a name where no file is yet"
-    return refused(path, "Format", "the file is not a store", expected=expected)
+    return make_refusal(path, "Format", "the file is not a store", expected=expected)
 
 
-def refused(path: Path, code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
+def make_refusal(path: Path, code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
     """Return the error of a store that is refused."""
     return StateFileError((Problem(Where(str(path)), f"InvalidStore.{code}", message, value, expected),))

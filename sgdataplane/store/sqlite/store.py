@@ -69,14 +69,14 @@ class SqliteStore:
 
     def snapshot(self) -> Snapshot:
         """Return everything, read in one transaction."""
-        with self._reading() as db, _transaction(db, "DEFERRED"):
+        with self._borrow_connection() as db, _transaction(db, "DEFERRED"):
             documents = Decoded[str](dict(db.execute("SELECT path, body FROM documents")), decode)
             return Snapshot(_revision(db), documents, dict(db.execute("SELECT name, revision FROM guards")))
 
     @contextmanager
-    def reading(self) -> Iterator[Reading]:
+    def open_reading(self) -> Iterator[Reading]:
         """Read the documents one by one, in one transaction."""
-        with self._reading() as db, _transaction(db, "DEFERRED"):
+        with self._borrow_connection() as db, _transaction(db, "DEFERRED"):
             revision = _revision(db)
             with closing(db.execute("SELECT path, body FROM documents")) as rows:
                 yield Reading(revision, ((path, decode(body)) for path, body in rows))
@@ -86,7 +86,7 @@ class SqliteStore:
         require_writable(write)
         puts = encode_each(write.puts)
         record = encode(write.audit)
-        with self._writing, unavailable(self._file.path), _transaction(self._written(), "IMMEDIATE"):
+        with self._writing, unavailable(self._file.path), _transaction(self._get_writer(), "IMMEDIATE"):
             self._file.require_there()
             self._require_fresh(write)
             revision = _revision(self._writer) + 1
@@ -99,20 +99,20 @@ class SqliteStore:
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
         """Yield revisions as any process commits them."""
-        with self._reading() as db:
+        with self._borrow_connection() as db:
             last = after
             while changes := self._await_changes(db, last, timeout):
                 yield from changes
                 last = changes[-1].revision
 
-    def answered(self, token: str) -> Answered | None:
+    def find_answer(self, token: str) -> Answered | None:
         """Return what was answered to a request with this token; None if it is unknown or forgotten."""
-        with self._reading() as db:
-            return _answered(db, token, self._clock())
+        with self._borrow_connection() as db:
+            return _find_answer(db, token, self._clock())
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         """Return audit records in order, from revision `after` + 1 on."""
-        with self._reading() as db:
+        with self._borrow_connection() as db:
             query = "SELECT revision, record FROM audit WHERE revision > ? ORDER BY revision LIMIT ?"
             return [AuditRecord(revision, decode(record)) for revision, record in db.execute(query, (after, limit))]
 
@@ -129,14 +129,14 @@ class SqliteStore:
 
     def summaries(self) -> Mapping[str, Body]:
         """Return the last summary of each relay."""
-        with self._reading() as db:
+        with self._borrow_connection() as db:
             query = "SELECT relay, body FROM summaries WHERE until > ?"
             with closing(db.execute(query, (self._clock(),))) as rows:
                 return self._summary_reader.read_all(rows)
 
     def summary(self, relay: str) -> Body | None:
         """Return the last summary of one relay."""
-        with self._reading() as db:
+        with self._borrow_connection() as db:
             query = "SELECT relay, body FROM summaries WHERE until > ? AND relay = ?"
             return self._summary_reader.read_all(db.execute(query, (self._clock(), relay))).get(relay)
 
@@ -159,16 +159,16 @@ class SqliteStore:
             self._news.notify_all()
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _borrow_connection(self) -> Iterator[sqlite3.Connection]:
         """Yield a connection that nobody else uses meanwhile."""
         with unavailable(self._file.path):
-            db = self._taken()
+            db = self._take_reader()
             try:
                 yield db
             finally:
                 self._give_back(db)
 
-    def _written(self) -> sqlite3.Connection:
+    def _get_writer(self) -> sqlite3.Connection:
         self._require_open()
         return self._writer
 
@@ -176,7 +176,7 @@ class SqliteStore:
         if self._is_closed:
             raise UnavailableError("the store is closed")
 
-    def _taken(self) -> sqlite3.Connection:
+    def _take_reader(self) -> sqlite3.Connection:
         with self._news:
             self._require_open()
             if self._readers:
@@ -195,7 +195,7 @@ class SqliteStore:
             row = self._writer.execute("SELECT revision FROM guards WHERE name = ?", (guard,)).fetchone()
             if (row[0] if row else 0) != revision:
                 raise ConflictError(f"{guard} was changed meanwhile")
-        if write.token is not None and _answered(self._writer, write.token.name, self._clock()):
+        if write.token is not None and _find_answer(self._writer, write.token.name, self._clock()):
             raise ConflictError("the token was used meanwhile")
 
     def _compact(self, revision: int) -> None:
@@ -238,7 +238,7 @@ def _data_version(db: sqlite3.Connection) -> int:
     return found
 
 
-def _answered(db: sqlite3.Connection, token: str, now: float) -> Answered | None:
+def _find_answer(db: sqlite3.Connection, token: str, now: float) -> Answered | None:
     query = "SELECT digest, answer, revision FROM tokens WHERE name = ? AND until > ?"
     row = db.execute(query, (token, now)).fetchone()
     return row and Answered(row[0], decode(row[1]), row[2])

@@ -64,7 +64,7 @@ class Load:
         write = Write({}, {f"doc/{name}": {"n": number}}, audit={"token": token}, token=Token(token, "", {}, FOREVER))
         while True:
             try:
-                answered = store.answered(token)
+                answered = store.find_answer(token)
                 return answered.revision if answered else store.commit(write)
             except ConflictError:
                 continue

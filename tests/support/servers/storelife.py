@@ -84,9 +84,9 @@ class Life:
         assert {number: written.get(number) for number in answered} == answered
         assert list(unanswered) in ([], [len(answered) + 1])
         for number, revision in written.items():
-            token = store.answered(f"{name}-{number}")
+            token = store.find_answer(f"{name}-{number}")
             assert token is not None
             assert (token.answer, token.revision) == ({"n": number}, revision)
         documents = store.snapshot().documents
         assert [documents.get(f"{part}/{name}", {"n": 0})["n"] for part in PARTS] == [len(written)] * 3
-        assert store.answered(f"{name}-{len(written) + 1}") is None
+        assert store.find_answer(f"{name}-{len(written) + 1}") is None
