@@ -280,7 +280,7 @@ def look(patterns: Sequence[str], sights: Sights | None = None) -> tuple[tuple[L
     """
     places: dict[Identity, LabelledNamespace] = {}
     errors: list[str] = []
-    bound, sights = netns.bound(), sights or Sights()
+    bound, sights = netns.list_bound_names(), sights or Sights()
     for name in (name for name in bound if _is_meant(name, patterns)):
         try:
             place = sights.of(name, bound[name])

@@ -222,7 +222,7 @@ class Agent:
             self._schedule.add(Cause.LINK)
 
     def _hear_names(self) -> None:
-        names = self._names.changed()
+        names = self._names.take_changes()
         if names and (self._config.bind or self._status.gone or follows_names(self._bindings or (), names)):
             self._schedule.add(Cause.LINK)
 

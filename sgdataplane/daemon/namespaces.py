@@ -29,11 +29,11 @@ from sgdataplane.host.events import (
     ROUTE,
     Message,
     Subscription,
+    find_stacked,
     is_about_address,
     link_of,
     number_of,
     number_of_ended,
-    stacked,
 )
 from sgdataplane.host.identity import Identity, find_namespace
 from sgdataplane.host.nfsocket import NETLINK_NETFILTER
@@ -236,7 +236,7 @@ class NamespaceWatch:
         """
         routers = {number for key, number in self._numbers.items() if isinstance(key, str)}
         for message in messages:
-            found = stacked(message)
+            found = find_stacked(message)
             if found is not None and found[1] in routers:
                 self._stacked.add((message.number, found[0]))
 

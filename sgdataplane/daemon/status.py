@@ -51,7 +51,7 @@ from sgdataplane.attach.report import EniOutcome, EniReport, Key, NamespaceRepor
 from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.namespaces import Drift
 from sgdataplane.daemon.tampered import Tampered
-from sgdataplane.host.kernelversion import running
+from sgdataplane.host.kernelversion import read_running
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.nft.faults import faults_of, looks_again
 from sgdataplane.observe.ledger import Sum
@@ -67,7 +67,7 @@ def now() -> str:
 
 def kernel_as_json() -> dict[str, object]:
     """Return what the status says of this machine's kernel."""
-    kernel = running()
+    kernel = read_running()
     return {
         "release": kernel.release,
         "version": kernel.words,

@@ -25,7 +25,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Bound, Tracked, end_tracked, shorten_tracked
 from sgdataplane.host.marks import count_everywhere, count_tracked
 from sgdataplane.host.sockets import seed_sessions
-from sgdataplane.host.timeouts import OTHERS, longest_of_tcp, scaled
+from sgdataplane.host.timeouts import OTHERS, longest_of_tcp, scale_seconds
 from sgdataplane.model.state import ConnectionTracking, Eni
 from sgdataplane.net.values import GRE, TCP, UDP, Address, Prefix, Verdict
 from sgdataplane.nft.kernel import Kernel
@@ -136,7 +136,7 @@ class Longest:
         if entry.original.protocol == UDP:
             return own.udp_timeout
         if entry.original.protocol != TCP:
-            return scaled(OTHERS, self.time_scale)
+            return scale_seconds(OTHERS, self.time_scale)
         if entry.state == "ESTABLISHED":
             return own.tcp_established_timeout
         if entry.state in ("CLOSE", "TIME_WAIT"):

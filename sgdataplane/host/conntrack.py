@@ -21,7 +21,7 @@ from sgdataplane.host.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     attribute,
-    nested,
+    nest,
     parse_attributes,
     refusals_of,
     uint,
@@ -123,7 +123,7 @@ def list_tracked() -> list[Tracked]:
         HostError: The kernel refuses.
     """
     with Nfnetlink() as netlink:
-        return [_tracked(entry) for entry in _entries(netlink)]
+        return [_parse_entry(entry) for entry in _entries(netlink)]
 
 
 def end_tracked(is_over: Callable[[Tracked], bool]) -> int:
@@ -135,7 +135,7 @@ def end_tracked(is_over: Callable[[Tracked], bool]) -> int:
         HostError: The kernel refuses.
     """
     with Nfnetlink() as netlink:
-        return sum(_end(netlink, entry) for entry in _entries(netlink) if is_over(_tracked(entry)))
+        return sum(_end(netlink, entry) for entry in _entries(netlink) if is_over(_parse_entry(entry)))
 
 
 def _entries(netlink: Nfnetlink) -> list[Entry]:
@@ -171,7 +171,7 @@ def _change(netlink: Nfnetlink, message: int, entry: Entry, change: bytes, gone:
         HostError: The kernel refuses for another reason.
     """
     family, found = entry
-    named = nested(CTA_TUPLE_ORIG, [found[CTA_TUPLE_ORIG]])
+    named = nest(CTA_TUPLE_ORIG, [found[CTA_TUPLE_ORIG]])
     zone = attribute(CTA_ZONE, found[CTA_ZONE]) if CTA_ZONE in found else b""
     try:
         netlink.tell(message_kind(CTNETLINK, message), family, named + change + zone)
@@ -203,14 +203,14 @@ def shorten_tracked(longest: Bound) -> int:
 
 
 def _shorten(netlink: Nfnetlink, entry: Entry, longest: Bound) -> bool:
-    session = _tracked(entry)
+    session = _parse_entry(entry)
     seconds = longest(session)
     if seconds is None or session.seconds_left <= seconds:
         return False
     return _change(netlink, CT_NEW, entry, attribute(CTA_TIMEOUT, seconds.to_bytes(4, "big")), FIXED)
 
 
-def _tracked(entry: Entry) -> Tracked:
+def _parse_entry(entry: Entry) -> Tracked:
     return parse_tracked(FAMILIES[entry[0]], entry[1])
 
 
@@ -272,7 +272,7 @@ def track_established(sessions: Iterable[SessionTuple], seconds: int) -> int:
     made = 0
     with Nfnetlink() as netlink:
         for session in sessions:
-            message, family = _established(session, seconds), AF[session.source.family]
+            message, family = _encode_established(session, seconds), AF[session.source.family]
             try:
                 netlink.tell(message_kind(CTNETLINK, CT_NEW), family, message, NLM_F_CREATE | NLM_F_EXCL)
                 made += 1
@@ -284,7 +284,7 @@ def track_established(sessions: Iterable[SessionTuple], seconds: int) -> int:
     return made
 
 
-def _established(session: SessionTuple, seconds: int) -> bytes:
+def _encode_established(session: SessionTuple, seconds: int) -> bytes:
     """Return what ctnetlink needs for a new entry: both tuples, a timeout, and a status that confirms it.
 
     Nobody knows the session's TCP windows, so conntrack doesn't enforce them, as with a session that it first sees
@@ -292,7 +292,7 @@ def _established(session: SessionTuple, seconds: int) -> bytes:
     """
     flags = bytes([SACK_PERM | BE_LIBERAL] * 2)  # value and mask
     state = attribute(CTA_PROTOINFO_TCP_STATE, bytes([TCP_STATES.index("ESTABLISHED")]))
-    tcp = nested(CTA_PROTOINFO_TCP, (state, *(attribute(kind, flags) for kind in CTA_PROTOINFO_TCP_FLAGS)))
+    tcp = nest(CTA_PROTOINFO_TCP, (state, *(attribute(kind, flags) for kind in CTA_PROTOINFO_TCP_FLAGS)))
     status = CONFIRMED | ASSURED | SEEN_REPLY
     return b"".join(
         (
@@ -300,7 +300,7 @@ def _established(session: SessionTuple, seconds: int) -> bytes:
             _tuple(session.reverse, CTA_TUPLE_REPLY),
             attribute(CTA_STATUS, status.to_bytes(4, "big")),
             attribute(CTA_TIMEOUT, seconds.to_bytes(4, "big")),
-            nested(CTA_PROTOINFO, (tcp,)),
+            nest(CTA_PROTOINFO, (tcp,)),
         )
     )
 
@@ -321,14 +321,17 @@ def forget(session: SessionTuple) -> None:
 
 def _tuple(session: SessionTuple, kind: int) -> bytes:
     source_type, target_type = CTA_IP[session.source.family]
-    addresses = (attribute(source_type, _packed(session.source)), attribute(target_type, _packed(session.target)))
+    addresses = (
+        attribute(source_type, _pack_address(session.source)),
+        attribute(target_type, _pack_address(session.target)),
+    )
     transport = (
         attribute(CTA_PROTO_NUM, bytes([session.protocol])),
         attribute(CTA_PROTO_SRC_PORT, session.source_port.to_bytes(2, "big")),
         attribute(CTA_PROTO_DST_PORT, session.port.to_bytes(2, "big")),
     )
-    return nested(kind, (nested(CTA_TUPLE_IP, addresses), nested(CTA_TUPLE_PROTO, transport)))
+    return nest(kind, (nest(CTA_TUPLE_IP, addresses), nest(CTA_TUPLE_PROTO, transport)))
 
 
-def _packed(address: Address) -> bytes:
+def _pack_address(address: Address) -> bytes:
     return address.value.to_bytes(address.family_bits // 8, "big")

@@ -27,9 +27,9 @@ from sgdataplane.host.netlink import (
     answer,
     attribute,
     messages,
-    opened,
+    open_netlink,
     parse_attributes,
-    received,
+    receive_all,
     refusals_of,
     request,
     text_of,
@@ -62,7 +62,7 @@ class Subscription:
     """Receives the messages of some groups from all numbered namespaces. For a selector; `read` never waits."""
 
     def __init__(self, protocol: int, groups: Iterable[int]) -> None:
-        self._socket = opened(protocol)
+        self._socket = open_netlink(protocol)
         with ExitStack() as stack, refusals_of("netlink events"):
             stack.callback(self._socket.close)
             self._socket.setblocking(False)
@@ -89,7 +89,7 @@ class Subscription:
         found: list[Message] = []
         is_lossy, until = False, time.monotonic() + READ_S
         with refusals_of("netlink events"):
-            for part in received(self._socket):
+            for part in receive_all(self._socket):
                 is_lossy |= part.is_lossy
                 if part.number not in ignored:
                     found.extend(Message(part.number, kind, payload) for kind, _, _, payload in messages(part.data))
@@ -101,7 +101,7 @@ class Subscription:
         """Drop the messages that have come, without telling whether some were lost."""
         until = time.monotonic() + DROP_S
         with refusals_of("netlink events"):
-            for _ in received(self._socket):
+            for _ in receive_all(self._socket):
                 if time.monotonic() > until:
                     break
 
@@ -126,7 +126,7 @@ def link_of(message: Message) -> tuple[int, str] | None:
     return index, text_of(parse_attributes(message.payload[IFINFOMSG.size :]).get(LINK_NAME, b""))
 
 
-def stacked(message: Message) -> tuple[int, int] | None:
+def find_stacked(message: Message) -> tuple[int, int] | None:
     """Return which link is on top of one of another namespace, if that is what the message says; else None.
 
     It is the index of the link that has come or changed, and the number of the lower link's namespace.
@@ -150,7 +150,7 @@ def number_of(name: str) -> int:
     Raises:
         HostError: There is no such namespace.
     """
-    with refusals_of(f"number of namespace {name}"), netns.open_fd(name) as fd, opened(ROUTE) as sock:
+    with refusals_of(f"number of namespace {name}"), netns.open_fd(name) as fd, open_netlink(ROUTE) as sock:
         number = _ask(sock, fd)
         if number == NOT_ASSIGNED:
             _tell(sock, NEWNSID, fd, attribute(NETNSA_NSID, NUMBER.pack(NOT_ASSIGNED)))

@@ -34,13 +34,13 @@ class RunningKernel:
         return ".".join(map(str, self.version))
 
 
-def running() -> RunningKernel:
+def read_running() -> RunningKernel:
     """Return the kernel of this machine."""
     found = os.uname()
-    return RunningKernel(found.release, parsed(found.release, found.version))
+    return RunningKernel(found.release, parse(found.release, found.version))
 
 
-def parsed(release: str, build: str) -> Version | None:
+def parse(release: str, build: str) -> Version | None:
     """Return the version that a kernel is made of; None if it isn't known.
 
     `release` and `build` are what `uname -r` and `uname -v` say.

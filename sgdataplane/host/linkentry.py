@@ -14,7 +14,7 @@ import struct
 import sys
 from dataclasses import dataclass
 
-from sgdataplane.host.netlink import attribute, nested, parse_attributes, text_of
+from sgdataplane.host.netlink import attribute, nest, parse_attributes, text_of
 from sgdataplane.host.rtnetlink import IFINFOMSG, LINK_ALIAS, LINK_MAC, LINK_NAME, TARGET, Entry, Rtnetlink
 
 IFF_UP = 1
@@ -100,7 +100,7 @@ class LinkChanges:
 
     def remove_xdp(self, index: int) -> None:
         """Take a link's XDP program away."""
-        self._set(index, nested(LINK_XDP, [attribute(XDP_FD, INT.pack(-1))]))
+        self._set(index, nest(LINK_XDP, [attribute(XDP_FD, INT.pack(-1))]))
 
     def delete(self, index: int, number: int | None = None) -> None:
         """Delete a link, if it is there.

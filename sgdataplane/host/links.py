@@ -116,18 +116,18 @@ class Links:
 
     def links(self) -> tuple[Link, ...]:
         """Return all interfaces, loopback included."""
-        with self._mapped("list interfaces"):
+        with self._map_errors("list interfaces"):
             return tuple(link_of(entry) for entry in self._reader.links())
 
     def link(self, ifname: str) -> Link | None:
         """Return the interface of that name; None if there is none."""
-        with self._mapped(f"find {ifname}"):
+        with self._map_errors(f"find {ifname}"):
             entry = self._reader.link(self._pinned.get(ifname, ifname))
             return None if entry is None else link_of(entry)
 
     def link_at(self, index: int) -> Link | None:
         """Return the interface with that index; None if there is none."""
-        with self._mapped(f"find interface {index}"):
+        with self._map_errors(f"find interface {index}"):
             entry = self._reader.link(index)
             return None if entry is None else link_of(entry)
 
@@ -138,24 +138,24 @@ class Links:
 
     def number_of(self, path: str) -> int:
         """Return the number that the namespace at `path` has in this one; -1 if it has none."""
-        with self._mapped(f"number of {path}"), netns.open_fd(path) as fd:
+        with self._map_errors(f"number of {path}"), netns.open_fd(path) as fd:
             return int(self._netlink.get_netnsid(fd=fd)["nsid"])
 
     def add_veth(self, ifname: str, peer_netns: str, peer_ifname: str, peer_mac: str) -> None:
         """Make a veth pair directly in this namespace and the peer's, both ends down: no packet can pass yet."""
-        with self._mapped(f"add veth {ifname}"), netns.open_fd(peer_netns) as fd:
+        with self._map_errors(f"add veth {ifname}"), netns.open_fd(peer_netns) as fd:
             peer = {"ifname": peer_ifname, "net_ns_fd": fd, **({"address": peer_mac} if peer_mac else {})}
             self._netlink.link("add", ifname=ifname, kind="veth", peer=peer)
 
     def add_bridge(self, ifname: str) -> None:
         """Make a bridge without ports, which is up."""
-        with self._mapped(f"add bridge {ifname}"):
+        with self._map_errors(f"add bridge {ifname}"):
             self._netlink.link("add", ifname=ifname, kind="bridge")
         self.set_up(ifname)
 
     def delete_link(self, ifname: str) -> None:
         """Delete an interface, and with it its veth peer wherever that is; no error if it is gone."""
-        with self._mapped(f"delete {ifname}", tolerated=(errno.ENODEV,)):
+        with self._map_errors(f"delete {ifname}", tolerated=(errno.ENODEV,)):
             for index in self._indices(ifname):
                 self._netlink.link("del", index=index)
 
@@ -169,7 +169,7 @@ class Links:
 
     def delete_group(self, group: int) -> None:
         """Delete all interfaces of a group here, and their peers, in one go; no error if there is none."""
-        with self._mapped(f"delete links of group {group}", tolerated=(errno.ENODEV,)):
+        with self._map_errors(f"delete links of group {group}", tolerated=(errno.ENODEV,)):
             self._netlink.link("del", group=group)
 
     def set_mac(self, ifname: str, mac: str) -> None:
@@ -198,7 +198,7 @@ class Links:
         It is down there, without addresses or a master.
         """
         operation = f"move {ifname} as {new_ifname}"
-        with self._mapped(operation), netns.open_fd(namespace) as fd:
+        with self._map_errors(operation), netns.open_fd(namespace) as fd:
             self._set(ifname, operation, net_ns_fd=fd, ifname=new_ifname)
 
     def other_end(self, ifname: str, namespaces: Iterable[str]) -> tuple[str, str] | None:
@@ -206,7 +206,7 @@ class Links:
 
         It is None if none of these namespaces has it, or there is no such veth.
         """
-        with self._mapped(f"other end of {ifname}", tolerated=(errno.ENODEV,)):
+        with self._map_errors(f"other end of {ifname}", tolerated=(errno.ENODEV,)):
             indices = self._indices(ifname)
             if not indices:
                 return None
@@ -230,7 +230,7 @@ class Links:
         self._set(ifname, f"address mode of {ifname}", IFLA_AF_SPEC=spec)
 
     def _set(self, name: str, operation: str, **what: object) -> None:
-        with self._mapped(operation):
+        with self._map_errors(operation):
             self._netlink.link("set", index=self.index_of(name), **what)
 
     def index_of(self, ifname: str) -> int:
@@ -256,18 +256,18 @@ class Links:
     def addresses(self, links: Iterable[Link] | None = None) -> frozenset[InterfaceAddress]:
         """Return all addresses. `links` are the interfaces, if the caller has read them already."""
         names = {link.index: link.ifname for link in (self.links() if links is None else links)}
-        with self._mapped("list addresses"):
+        with self._map_errors("list addresses"):
             entries = (entry for entry in self._reader.addresses() if entry[0][0] in FAMILIES)
             return frozenset(_address_of(entry, names) for entry in entries)
 
     def add_address(self, entry: InterfaceAddress) -> None:
         """Add an address that is usable at once, without duplicate address detection."""
-        with self._mapped(f"add address {entry.address} to {entry.ifname}", tolerated=(errno.EEXIST,)):
+        with self._map_errors(f"add address {entry.address} to {entry.ifname}", tolerated=(errno.EEXIST,)):
             self._change_address("add", entry, flags=IFA_F_NODAD if entry.address.family is Family.IPV6 else 0)
 
     def delete_address(self, entry: InterfaceAddress) -> None:
         """Delete an address; no error if it is gone."""
-        with self._mapped(f"delete address {entry.address}", tolerated=(errno.EADDRNOTAVAIL, errno.ENODEV)):
+        with self._map_errors(f"delete address {entry.address}", tolerated=(errno.EADDRNOTAVAIL, errno.ENODEV)):
             self._change_address("del", entry)
 
     def _change_address(self, verb: str, entry: InterfaceAddress, **more: int) -> None:
@@ -279,7 +279,7 @@ class Links:
     def routes(self) -> frozenset[Route]:
         """Return our routes."""
         names = {link.index: link.ifname for link in self.links()}
-        with self._mapped("list routes"):
+        with self._map_errors("list routes"):
             dumped = [m for family in Family for m in self._netlink.get_routes(family=AF[family])]
         return frozenset(_route_of(message, names) for message in dumped if message["proto"] == self._protocol)
 
@@ -289,12 +289,12 @@ class Links:
         With `is_first`, it comes before another one to the same place with the usual metric, which stays.
         """
         metric = IPV6_METRIC if is_first and route.destination.family is Family.IPV6 else 0
-        with self._mapped(f"add route to {route.destination}", tolerated=(errno.EEXIST,)):
+        with self._map_errors(f"add route to {route.destination}", tolerated=(errno.EEXIST,)):
             self._change_route(AHEAD if is_first else "add", route, metric)
 
     def delete_route(self, route: Route) -> None:
         """Delete a route; no error if it is gone."""
-        with self._mapped(f"delete route to {route.destination}", tolerated=(errno.ESRCH, errno.ENODEV)):
+        with self._map_errors(f"delete route to {route.destination}", tolerated=(errno.ESRCH, errno.ENODEV)):
             self._change_route("del", route)
 
     def _change_route(self, verb: object, route: Route, metric: int = 0) -> None:
@@ -311,7 +311,7 @@ class Links:
 
     def rules(self) -> frozenset[RoutingRule]:
         """Return our routing rules."""
-        with self._mapped("list routing rules"):
+        with self._map_errors("list routing rules"):
             return frozenset(
                 _rule_of(message, family)
                 for family in Family
@@ -321,12 +321,12 @@ class Links:
 
     def add_rule(self, rule: RoutingRule) -> None:
         """Add a routing rule; no error if it is there."""
-        with self._mapped(f"add routing rule {rule.priority}", tolerated=(errno.EEXIST,)):
+        with self._map_errors(f"add routing rule {rule.priority}", tolerated=(errno.EEXIST,)):
             self._change_rule("add", rule)
 
     def delete_rule(self, rule: RoutingRule) -> None:
         """Delete a routing rule; no error if it is gone."""
-        with self._mapped(f"delete routing rule {rule.priority}", tolerated=(errno.ENOENT,)):
+        with self._map_errors(f"delete routing rule {rule.priority}", tolerated=(errno.ENOENT,)):
             self._change_rule("del", rule)
 
     def _change_rule(self, verb: str, rule: RoutingRule) -> None:
@@ -347,7 +347,7 @@ class Links:
         )
 
     @contextmanager
-    def _mapped(self, operation: str, tolerated: tuple[int, ...] = ()) -> Iterator[None]:
+    def _map_errors(self, operation: str, tolerated: tuple[int, ...] = ()) -> Iterator[None]:
         """Turn netlink's errors into ours, except those that are `tolerated`: what was asked for is so already."""
         from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415  # Linux only, and slow to import
 

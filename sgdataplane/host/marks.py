@@ -22,7 +22,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.host import sysctl
 from sgdataplane.host.conntrack import CT_GET, CT_NEW, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_ORIG, CTA_ZONE, CTNETLINK
 from sgdataplane.host.modules import COUNT, is_tracking
-from sgdataplane.host.netlink import attribute, nested, parse_attributes, refusals_of, uint
+from sgdataplane.host.netlink import attribute, nest, parse_attributes, refusals_of, uint
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 
 SLICE = 128  # sessions; the answers to as many refused messages fit into a socket's buffer
@@ -72,9 +72,9 @@ class MarkPass:
         self._masks, self._values = tuple(fields), values
         self._most = 2 * count_tracked() + SPARE
         self._reader, self._writer = Nfnetlink(), Nfnetlink()
-        self._entries = self._listed()
+        self._entries = self._list_entries()
 
-    def _listed(self) -> Generator[Entry, None, None]:
+    def _list_entries(self) -> Generator[Entry, None, None]:
         """Yield the namespace's sessions.
 
         If it has none, the kernel isn't asked: to list them it walks those of all namespaces.
@@ -110,7 +110,7 @@ class MarkPass:
         self.cleared += len(stale)
         mask = attribute(CTA_MARK_MASK, sum(stale).to_bytes(4, "big"))
         zone = attribute(CTA_ZONE, found[CTA_ZONE]) if CTA_ZONE in found else b""
-        return nested(CTA_TUPLE_ORIG, [found[CTA_TUPLE_ORIG]]) + attribute(CTA_MARK, bytes(4)) + mask + zone
+        return nest(CTA_TUPLE_ORIG, [found[CTA_TUPLE_ORIG]]) + attribute(CTA_MARK, bytes(4)) + mask + zone
 
     def close(self) -> None:
         """Close the sockets, so that they don't keep the namespace alive any more."""

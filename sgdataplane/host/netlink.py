@@ -46,7 +46,7 @@ def refusals_of(what: str) -> Iterator[None]:
         raise HostError(what, error.strerror or os.strerror(error.errno or 0)) from error
 
 
-def opened(protocol: int) -> socket.socket:
+def open_netlink(protocol: int) -> socket.socket:
     """Open a socket in the network namespace that the calling thread is in; it stays there."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     sock.bind((0, 0))
@@ -73,7 +73,7 @@ def messages(data: bytes) -> list[tuple[int, int, int, bytes]]:
         if length < HEADER.size:
             raise OSError(errno.EBADMSG, f"a message of {length} bytes")
         found.append((kind, flags, sequence, data[offset + HEADER.size : offset + length]))
-        offset += aligned(length)
+        offset += align(length)
     return found
 
 
@@ -100,7 +100,7 @@ def answer(sock: socket.socket, sequence: int = 0) -> bytes:
                 return payload
 
 
-def listed(sock: socket.socket, sequence: int = 0) -> Iterator[bytes]:
+def receive_list(sock: socket.socket, sequence: int = 0) -> Iterator[bytes]:
     """Yield the payload of each message of a list as it comes, and b"" for its end.
 
     Raises:
@@ -123,7 +123,7 @@ def listed(sock: socket.socket, sequence: int = 0) -> Iterator[bytes]:
             return
 
 
-def settled(read: Callable[[], T]) -> T:
+def read_until_settled(read: Callable[[], T]) -> T:
     """Call `read` until the list that it reads didn't change meanwhile; so the list is consistent."""
     for _ in range(MAX_ATTEMPTS):
         try:
@@ -151,7 +151,7 @@ class Received(NamedTuple):
     is_lossy: bool = False  # whether some messages were lost, since the socket's buffer was full
 
 
-def received(sock: socket.socket) -> Iterator[Received]:
+def receive_all(sock: socket.socket) -> Iterator[Received]:
     """Yield what has come on a non-blocking socket.
 
     There may be very much: the caller stops when it has had enough, and the rest stays in the socket.
@@ -208,7 +208,7 @@ def list_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         if length < ATTRIBUTE.size:
             raise OSError(errno.EBADMSG, f"an attribute of {length} bytes")
         yield kind & NLA_TYPE_MASK, data[offset + ATTRIBUTE.size : offset + length]
-        offset += aligned(length)
+        offset += align(length)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -217,7 +217,7 @@ def attribute(kind: int, value: bytes) -> bytes:
     return _PACK(length, kind) + value + _PADDING[length & 3]
 
 
-def nested(kind: int, parts: Iterable[bytes]) -> bytes:
+def nest(kind: int, parts: Iterable[bytes]) -> bytes:
     """Return an attribute that holds other ones."""
     return attribute(kind | NLA_F_NESTED, b"".join(parts))
 
@@ -232,6 +232,6 @@ def text_of(value: bytes) -> str:
     return visible(value.rstrip(b"\0").decode(errors="surrogateescape"))
 
 
-def aligned(length: int) -> int:
+def align(length: int) -> int:
     """Return a length rounded up to four bytes."""
     return (length + 3) & ~3

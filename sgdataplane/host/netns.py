@@ -60,7 +60,7 @@ def list_names() -> tuple[str, ...]:
         return ()
 
 
-def bound() -> dict[str, int]:
+def list_bound_names() -> dict[str, int]:
     """Return the names under /run/netns that have a namespace behind them, sorted, with its inode."""
     device = os.stat(OWN_NETNS).st_dev
     found = {}
@@ -116,7 +116,7 @@ def _create(name: str, path: Path) -> None:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0))
     except FileExistsError as error:
         raise HostError(f"namespace {name}", "the name is taken") from error
-    with _coming_back():
+    with _come_back():
         enter_nowhere()
         _mount(OWN_NETNS, str(path), MS_BIND)
 
@@ -153,7 +153,7 @@ def enter_nowhere() -> None:
 @contextmanager
 def inside(name: str) -> Iterator[None]:
     """Run the block with the calling thread in the namespace. Sockets opened there stay bound to it afterwards."""
-    with _coming_back():
+    with _come_back():
         enter(name)
         yield
 
@@ -161,7 +161,7 @@ def inside(name: str) -> Iterator[None]:
 @contextmanager
 def nowhere() -> Iterator[None]:
     """Run the block with the calling thread in a new namespace without a name. Sockets opened there keep it alive."""
-    with _coming_back():
+    with _come_back():
         enter_nowhere()
         yield
 
@@ -208,7 +208,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _coming_back() -> Iterator[None]:
+def _come_back() -> Iterator[None]:
     """Return the calling thread to its namespace after the block, whatever that does."""
     home = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -22,7 +22,7 @@ from sgdataplane.host.netlink import (
     attribute,
     messages,
     parse_attributes,
-    received,
+    receive_all,
     refusals_of,
     text_of,
 )
@@ -106,7 +106,7 @@ class Nflog(Nfnetlink):
         If there are very many, it returns the first ones, and the socket stays readable.
         """
         with refusals_of("nflog"):
-            parts = list(islice(received(self._socket), MAX_READS))
+            parts = list(islice(receive_all(self._socket), MAX_READS))
         self._has_lost |= any(part.is_lossy for part in parts)
         packet = message_kind(SUBSYSTEM, PACKET)
         return [parse(payload) for part in parts for kind, _, _, payload in messages(part.data) if kind == packet]

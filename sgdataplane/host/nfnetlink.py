@@ -25,14 +25,14 @@ from sgdataplane.host.netlink import (
     NLMSG_ERROR,
     answer,
     attribute,
-    listed,
     messages,
     parse_attributes,
+    read_until_settled,
     receive,
+    receive_list,
     request,
-    settled,
 )
-from sgdataplane.host.nfsocket import close_socket, keep_socket, open_socket, renewed
+from sgdataplane.host.nfsocket import close_socket, keep_socket, open_socket, renew
 
 NLM_F_ACK_TLVS = 0x200  # of an error: attributes follow the request's header
 BATCH_BEGIN, BATCH_END, BATCH_GENERATION = 0x10, 0x11, 1  # NFNL_MSG_BATCH_*, NFNL_BATCH_GENID
@@ -65,7 +65,7 @@ class BatchMessage:
     def pack(self) -> None:
         """Make `packed` now, as a thread does that works ahead."""
         if not self._packed:
-            self._packed = _packed(self)
+            self._packed = _pack(self)
 
 
 BATCH_END_MESSAGE = BatchMessage(BATCH_END, AF_UNSPEC, b"")
@@ -158,7 +158,9 @@ class Nfnetlink:
 
     def dump(self, kind: int, family: int = AF_UNSPEC, attributes: bytes = b"") -> list[tuple[int, dict[int, bytes]]]:
         """Read a whole, consistent list: family and attributes of each entry."""
-        return settled(lambda: [(of, parse_attributes(data)) for of, data in self.entries(kind, family, attributes)])
+        return read_until_settled(
+            lambda: [(of, parse_attributes(data)) for of, data in self.entries(kind, family, attributes)]
+        )
 
     def entries(
         self, kind: int, family: int = AF_UNSPEC, attributes: bytes = b""
@@ -174,13 +176,13 @@ class Nfnetlink:
         self._send(kind, NLM_F_DUMP, family, attributes)
         is_over = False
         try:
-            for payload in listed(self._socket, self._held.sequence):
+            for payload in receive_list(self._socket, self._held.sequence):
                 is_over = not payload
                 if payload:
                     yield payload[0], payload[GENMSG.size :]
         finally:
             if not is_over:
-                self._held = renewed(self._held)
+                self._held = renew(self._held)
 
     def commit(
         self, subsystem: int, messages: Sequence[BatchMessage], generation: int | None = None, *, is_trial: bool = False
@@ -197,10 +199,10 @@ class Nfnetlink:
             BatchError: The kernel refuses.
         """
         asked = b"" if generation is None else attribute(BATCH_GENERATION, struct.pack("!I", generation))
-        parts = [_packed(BatchMessage(BATCH_BEGIN, AF_UNSPEC, asked), subsystem)]
+        parts = [_pack(BatchMessage(BATCH_BEGIN, AF_UNSPEC, asked), subsystem)]
         parts += [entry.packed for entry in messages[:-1]]
-        parts += [_packed(entry, flags=NLM_F_ACK) for entry in messages[-1:]]
-        ending = () if is_trial else (_packed(BATCH_END_MESSAGE, subsystem),)  # the kernel drops a batch without an end
+        parts += [_pack(entry, flags=NLM_F_ACK) for entry in messages[-1:]]
+        ending = () if is_trial else (_pack(BATCH_END_MESSAGE, subsystem),)  # the kernel drops a batch without an end
         data = b"".join((*parts, *ending))
         self._held.make_room(len(data))
         self._socket.send(data)
@@ -259,7 +261,7 @@ class Nfnetlink:
         self._socket.send(request(kind, flags, body, self._held.sequence))
 
 
-def _packed(message: BatchMessage, resource: int = 0, flags: int = 0) -> bytes:
+def _pack(message: BatchMessage, resource: int = 0, flags: int = 0) -> bytes:
     attributes, flags = message.attributes, flags | message.flags | NLM_F_REQUEST
     length, number = HEADERS.size + len(attributes), next(_NUMBERS)
     headers = HEADERS.pack(length, message.kind, flags, number, 0, message.family, 0, socket.htons(resource))

@@ -23,7 +23,7 @@ from functools import cache
 
 from sgdataplane.errors import HostError, UnsupportedError, module_needed
 from sgdataplane.host import netns
-from sgdataplane.host.netlink import SOL_NETLINK, opened
+from sgdataplane.host.netlink import SOL_NETLINK, open_netlink
 
 NETLINK_NETFILTER = 12
 CAP_ACK, EXT_ACK = 10, 11  # errors quote no request, and say what in it was wrong
@@ -75,12 +75,12 @@ def open_socket() -> NetfilterSocket:
         UnsupportedError: The kernel has no nfnetlink.
     """
     namespace = os.stat(netns.OWN_NETNS).st_ino
-    return _KEEPER.take(namespace) or _opened(namespace)
+    return _KEEPER.take(namespace) or _open(namespace)
 
 
-def _opened(namespace: int) -> NetfilterSocket:
+def _open(namespace: int) -> NetfilterSocket:
     try:
-        made = opened(NETLINK_NETFILTER)
+        made = open_netlink(NETLINK_NETFILTER)
     except OSError as error:
         if error.errno == errno.EPROTONOSUPPORT:
             raise UnsupportedError("netfilter", module_needed("nfnetlink")) from error
@@ -90,14 +90,14 @@ def _opened(namespace: int) -> NetfilterSocket:
     return NetfilterSocket(made, namespace)
 
 
-def renewed(held: NetfilterSocket) -> NetfilterSocket:
+def renew(held: NetfilterSocket) -> NetfilterSocket:
     """Return another socket in the namespace of this one, which is closed."""
     import fcntl  # noqa: PLC0415  # Unix only
 
     fd = fcntl.ioctl(held.socket, SIOCGSKNS)
     try:
         with netns.inside(f"/proc/self/fd/{fd}"):
-            made = _opened(held.namespace)
+            made = _open(held.namespace)
     finally:
         os.close(fd)
     close_socket(held)
@@ -167,10 +167,10 @@ class _Keeper:
     def _watch(self) -> None:
         _leave()
         while True:
-            for held in self._ended():
+            for held in self._wait_for_ended():
                 close_socket(held)
 
-    def _ended(self) -> list[NetfilterSocket]:
+    def _wait_for_ended(self) -> list[NetfilterSocket]:
         """Wait until the time of some is over, and take these out."""
         with self._changed:
             self._changed.wait_for(lambda: self._kept)

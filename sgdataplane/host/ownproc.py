@@ -47,7 +47,7 @@ class _Mount:
     def _renew(self) -> None:
         before, self._left = self._fd, FILES
         try:
-            self._fd = _mounted()
+            self._fd = _mount()
         except OSError:
             self._is_refused = True
             self._fd = os.open(MACHINES_OWN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -56,7 +56,7 @@ class _Mount:
                 os.close(before)
 
 
-def _mounted() -> int:
+def _mount() -> int:
     """Return a new mount of proc, for this process's PID namespace, as a descriptor.
 
     Raises:

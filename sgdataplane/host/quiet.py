@@ -20,7 +20,7 @@ from contextlib import suppress
 
 from sgdataplane.errors import HostError, PrivilegeError
 from sgdataplane.host import netns
-from sgdataplane.host.netlink import NLM_F_ACK, NLM_F_CREATE, answer, attribute, opened, request
+from sgdataplane.host.netlink import NLM_F_ACK, NLM_F_CREATE, answer, attribute, open_netlink, request
 
 RTM_NEWLINK, RTM_NEWQDISC = 16, 36  # linux/rtnetlink.h
 LOOPBACK, IFF_UP = 1, 1
@@ -73,7 +73,7 @@ class _Switch:
     def _make(self) -> None:
         self._close()
         with netns.nowhere():
-            self._socket = opened(socket.NETLINK_ROUTE)
+            self._socket = open_netlink(socket.NETLINK_ROUTE)
         try:
             body = QDISC.pack(socket.AF_UNSPEC, LOOPBACK, 0, TC_H_ROOT, 0) + attribute(TCA_KIND, b"pfifo\0")
             self._tell(RTM_NEWQDISC, NLM_F_CREATE, body)

@@ -18,12 +18,12 @@ from sgdataplane.host.netlink import (
     NLM_F_DUMP,
     answer,
     attribute,
-    listed,
-    opened,
+    open_netlink,
     parse_attributes,
+    read_until_settled,
+    receive_list,
     refusals_of,
     request,
-    settled,
     text_of,
 )
 
@@ -42,7 +42,7 @@ class Rtnetlink:
     """A socket in the network namespace that the calling thread is in; it stays there. Errors are OSError."""
 
     def __init__(self) -> None:
-        self._socket = opened(socket.NETLINK_ROUTE)
+        self._socket = open_netlink(socket.NETLINK_ROUTE)
         self._sequence = 0
 
     def close(self) -> None:
@@ -99,11 +99,11 @@ class Rtnetlink:
         answer(self._socket, self._sequence)
 
     def _dump(self, kind: int, fields: struct.Struct, attributes: bytes = b"", most: int | None = None) -> list[Entry]:
-        return settled(lambda: self._list(kind, fields, attributes, most))
+        return read_until_settled(lambda: self._list(kind, fields, attributes, most))
 
     def _list(self, kind: int, fields: struct.Struct, attributes: bytes, most: int | None) -> list[Entry]:
         self._send(kind, NLM_F_DUMP, bytes(fields.size) + attributes)
-        *payloads, _ = islice(listed(self._socket, self._sequence), None if most is None else most + 2)
+        *payloads, _ = islice(receive_list(self._socket, self._sequence), None if most is None else most + 2)
         if most is not None and len(payloads) > most:
             raise OSError(errno.EMFILE, f"more than {most} interfaces")
         return [(fields.unpack_from(payload), parse_attributes(payload[fields.size :])) for payload in payloads]

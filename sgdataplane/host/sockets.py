@@ -21,7 +21,7 @@ from pathlib import Path
 from sgdataplane.errors import HostError, UnsupportedError
 from sgdataplane.host import sysctl
 from sgdataplane.host.conntrack import SessionTuple, track_established
-from sgdataplane.host.netlink import NLM_F_DUMP, listed, opened, parse_attributes, request
+from sgdataplane.host.netlink import NLM_F_DUMP, open_netlink, parse_attributes, receive_list, request
 from sgdataplane.host.timeouts import FOLDER
 from sgdataplane.net.values import TCP, Address, Family, PortRange, Prefix
 
@@ -74,14 +74,14 @@ def find_sessions(sockets: Iterable[TcpSocket], own: Collection[Prefix], ephemer
     def session(local: End, remote: End) -> SessionTuple:
         is_served = local in listening or (_wildcard(local[0].family), local[1]) in listening
         is_inbound = is_served or (local[1] not in ephemeral and remote[1] in ephemeral)
-        return _opened(remote, local) if is_inbound else _opened(local, remote)
+        return _make_tuple(remote, local) if is_inbound else _make_tuple(local, remote)
 
     return [
         session(local, remote) for local, remote in sorted(pairs) if local[0] in ours and (remote, local) not in pairs
     ]
 
 
-def _opened(source: End, target: End) -> SessionTuple:
+def _make_tuple(source: End, target: End) -> SessionTuple:
     return SessionTuple(TCP, source[0], target[0], source[1], target[1])
 
 
@@ -109,9 +109,9 @@ def _list_sockets() -> list[TcpSocket]:
 
 def _dump(family: int) -> Iterator[bytes]:
     """Yield one message for each socket of the family."""
-    with opened(NETLINK_SOCK_DIAG) as sock:
+    with open_netlink(NETLINK_SOCK_DIAG) as sock:
         sock.send(request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, REQUEST.pack(family, TCP, 0, STATES)))
-        yield from filter(None, listed(sock))
+        yield from filter(None, receive_list(sock))
 
 
 def parse_socket(message: bytes) -> TcpSocket:

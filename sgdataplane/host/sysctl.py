@@ -46,13 +46,13 @@ def _number(path: str, text: str) -> int:
 
 
 def _read(path: str) -> str:
-    with _opened(path, os.O_RDONLY) as fd:
+    with _open(path, os.O_RDONLY) as fd:
         return os.read(fd, MAX_BYTES).decode("ascii").strip()
 
 
 def write(path: str, value: str) -> None:
     """Set one setting in the calling thread's namespace."""
-    with _report_errors(f"{path}={value}"), _opened(path, os.O_WRONLY | os.O_TRUNC) as fd:
+    with _report_errors(f"{path}={value}"), _open(path, os.O_WRONLY | os.O_TRUNC) as fd:
         os.write(fd, value.encode("ascii"))
 
 
@@ -63,7 +63,7 @@ def write_all(settings: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _opened(path: str, flags: int) -> Iterator[int]:
+def _open(path: str, flags: int) -> Iterator[int]:
     fd = ownproc.open_file(f"{ROOT.removeprefix('/proc/')}/{path}", flags)
     try:
         yield fd

@@ -96,9 +96,9 @@ def set_timeouts(time_scale: float = 1.0) -> Trackers:
         HostError: The kernel refuses a value.
     """
     require(TRACKING)
-    names = _known_names(sysctl.ROOT)
+    names = _list_known_names(sysctl.ROOT)
     found = {name: sysctl.read_number(f"{FOLDER}/{name}") for name in names}
-    for name, seconds in wanted(found, time_scale).items():
+    for name, seconds in list_wanted(found, time_scale).items():
         if seconds != found[name]:
             sysctl.write(f"{FOLDER}/{name}", str(seconds))
     _leave_time_to_carried(time_scale)
@@ -109,31 +109,31 @@ def set_timeouts(time_scale: float = 1.0) -> Trackers:
 def _leave_time_to_carried(time_scale: float) -> None:
     """Lower what a flowtable waits for an idle session, so that the session is still there when it is given back."""
     for name, seconds in CARRIED.items():
-        path, most = f"{FOLDER}/{name}", scaled(seconds, time_scale / CARRIED_PART)
+        path, most = f"{FOLDER}/{name}", scale_seconds(seconds, time_scale / CARRIED_PART)
         found = sysctl.number_if_there(path)
         if found is not None and found > most:
             sysctl.write(path, str(most))
 
 
-def wanted(found: Mapping[str, int], time_scale: float = 1.0) -> dict[str, int]:
+def list_wanted(found: Mapping[str, int], time_scale: float = 1.0) -> dict[str, int]:
     """Return what each of a namespace's timeouts has to be, given what it is.
 
     Applying the result doesn't change the result any more.
     """
-    return {name: _wanted(name, seconds, time_scale) for name, seconds in found.items()}
+    return {name: _choose_wanted(name, seconds, time_scale) for name, seconds in found.items()}
 
 
-def _wanted(name: str, seconds: int, time_scale: float) -> int:
+def _choose_wanted(name: str, seconds: int, time_scale: float) -> int:
     if name in SPECIFIED:
-        return scaled(SPECIFIED[name], time_scale)
+        return scale_seconds(SPECIFIED[name], time_scale)
     is_tcp = name in KERNELS_OWN and _tracker(name) == "tcp"
-    limit = scaled(TCP_ESTABLISHED if is_tcp else OTHERS, time_scale)
+    limit = scale_seconds(TCP_ESTABLISHED if is_tcp else OTHERS, time_scale)
     if name in KERNELS_OWN and time_scale != 1.0:
-        return min(scaled(KERNELS_OWN[name], time_scale), limit)
+        return min(scale_seconds(KERNELS_OWN[name], time_scale), limit)
     return min(seconds, limit)
 
 
-def scaled(seconds: int, time_scale: float) -> int:
+def scale_seconds(seconds: int, time_scale: float) -> int:
     """Return scaled seconds, at least one: the kernel counts in whole ones."""
     return max(1, round(seconds * time_scale))
 
@@ -141,7 +141,7 @@ def scaled(seconds: int, time_scale: float) -> int:
 def longest_of_tcp(state: str, time_scale: float = 1.0) -> int:
     """Return the most seconds that a TCP session in that state (as in conntrack.Tracked) may have left."""
     name = f"nf_conntrack_tcp_timeout_{state.lower().removesuffix('2')}"
-    return scaled((SPECIFIED | KERNELS_OWN).get(name, TCP_ESTABLISHED), time_scale)
+    return scale_seconds((SPECIFIED | KERNELS_OWN).get(name, TCP_ESTABLISHED), time_scale)
 
 
 def unknown(names: Iterable[str]) -> tuple[str, ...]:
@@ -157,12 +157,12 @@ def read_unknown() -> tuple[str, ...]:
 def complaint(names: Iterable[str], time_scale: float = 1.0) -> str:
     """Return one line about unknown timeouts for people; "" if there are none."""
     listed = ", ".join(names)
-    seconds = scaled(OTHERS, time_scale)
+    seconds = scale_seconds(OTHERS, time_scale)
     return f"this kernel tracks what sgdp doesn't know, for at most {seconds} s idle: {listed}" if listed else ""
 
 
 @cache
-def _known_names(root: str) -> tuple[str, ...]:
+def _list_known_names(root: str) -> tuple[str, ...]:
     """Return the names of all timeouts, which are listed once.
 
     They are the same, once conntrack is loaded, in every namespace. A list takes 1 ms beside 1,000 namespaces

@@ -127,7 +127,7 @@ class NamesWatch:
         self._mounts = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
         self._epoll = select.epoll()  # selectors don't offer EPOLLPRI, and the file is always readable
         self._epoll.register(self._mounts, select.EPOLLPRI)
-        self._known = netns.bound()
+        self._known = netns.list_bound_names()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when mounts have changed."""
@@ -138,11 +138,11 @@ class NamesWatch:
         self._epoll.close()
         os.close(self._mounts)
 
-    def changed(self) -> frozenset[str]:
+    def take_changes(self) -> frozenset[str]:
         """Return the names that have come or gone since the last call, or have another namespace behind them.
 
         A new namespace with the inode of one that has just ended goes unnoticed here; events.py reports that end.
         """
         self._epoll.poll(0)
-        previous, self._known = self._known, netns.bound()
+        previous, self._known = self._known, netns.list_bound_names()
         return frozenset(name for name, _ in self._known.items() ^ previous.items())

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 
 from sgdataplane.contract.fields import KeyType
-from sgdataplane.host.netlink import ATTRIBUTE, aligned, attribute, list_attributes, nested, parse_attributes
+from sgdataplane.host.netlink import ATTRIBUTE, align, attribute, list_attributes, nest, parse_attributes
 from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.encode import Nameless, key_bytes, map_key_bytes, range_bytes, size_of
@@ -65,7 +65,7 @@ def _element(key: bytes, verdict: Verdict | None) -> bytes:
 
 @lru_cache(maxsize=1 << 14)
 def _encode_verdict(verdict: Verdict) -> bytes:
-    return nested(uapi.ELEMENT_DATA, [wire.verdict(verdict)])
+    return nest(uapi.ELEMENT_DATA, [wire.verdict(verdict)])
 
 
 def _map_element(entry: Map, key: MapKey, value: Datum) -> bytes:
@@ -78,7 +78,7 @@ def _map_element(entry: Map, key: MapKey, value: Datum) -> bytes:
     if isinstance(value, Count):
         return _key(at) + name(uapi.ELEMENT_OBJECT, value.counter)
     assert entry.holds is not None
-    return _key(at) + nested(uapi.ELEMENT_DATA, [wire.value(map_key_bytes(entry.holds, value))])
+    return _key(at) + nest(uapi.ELEMENT_DATA, [wire.value(map_key_bytes(entry.holds, value))])
 
 
 def _numbers(entry: Map) -> list[bytes]:
@@ -102,7 +102,7 @@ def _form(key_type: KeyType) -> tuple[int, Order]:
 
 
 def _list_element(element: bytes) -> bytes:
-    return nested(uapi.LIST_ELEMENT, (element,))
+    return nest(uapi.LIST_ELEMENT, (element,))
 
 
 def _key(data: bytes) -> bytes:
@@ -125,7 +125,7 @@ def _list_frame(size: int) -> tuple[bytes, bytes]:
 @cache
 def _key_frame(size: int) -> tuple[bytes, bytes]:
     """Return what stands before and behind a key of `size` bytes."""
-    whole = nested(uapi.ELEMENT_KEY, [wire.value(bytes(size))])
+    whole = nest(uapi.ELEMENT_KEY, [wire.value(bytes(size))])
     return whole[: 2 * ATTRIBUTE.size], whole[2 * ATTRIBUTE.size + size :]
 
 
@@ -135,7 +135,7 @@ def key_at(message: BatchMessage, offset: int) -> bytes:
     for kind, data in list_attributes(message.attributes):
         if kind == uapi.ELEMENTS:
             return _key_in(data, offset - at - ATTRIBUTE.size)
-        at += ATTRIBUTE.size + aligned(len(data))
+        at += ATTRIBUTE.size + align(len(data))
     return b""
 
 
@@ -143,7 +143,7 @@ def _key_in(elements: bytes, offset: int) -> bytes:
     """Return the key of the element at that offset in a list of elements."""
     at = 0
     for _, data in list_attributes(elements):
-        end = at + ATTRIBUTE.size + aligned(len(data))
+        end = at + ATTRIBUTE.size + align(len(data))
         if at <= offset < end:
             return parse_attributes(parse_attributes(data)[uapi.ELEMENT_KEY])[uapi.DATA_VALUE]
         at = end

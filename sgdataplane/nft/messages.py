@@ -18,7 +18,7 @@ from sgdataplane.host.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
     attribute,
-    nested,
+    nest,
 )
 from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import uapi, wire
@@ -169,7 +169,7 @@ class Writer:
         states = [word(STATES[timeout.protocol][state], seconds) for state, seconds in timeout.policy]
         network = attribute(uapi.TIMEOUT_FAMILY, wire.U16.pack(NETWORKS[timeout.family]))
         protocol = attribute(uapi.TIMEOUT_PROTOCOL, bytes([PROTOCOLS[timeout.protocol]]))
-        data = nested(uapi.OBJ_DATA, [protocol, network, nested(uapi.TIMEOUT_STATES, states)])
+        data = nest(uapi.OBJ_DATA, [protocol, network, nest(uapi.TIMEOUT_STATES, states)])
         parts = name(uapi.OBJ_NAME, timeout.name) + word(uapi.OBJ_TYPE, uapi.OBJ_TIMEOUT) + data
         return (_message(uapi.NEWOBJ, table, parts, NLM_F_CREATE),)
 
@@ -184,7 +184,7 @@ def _rule_message(family: str, attributes: bytes) -> BatchMessage:
 
 def _body(rule: Rule, instructions: bytes) -> bytes:
     """Return all of the rule's message but which chain it is in."""
-    return nested(uapi.RULE_EXPRESSIONS, (instructions,)) + _encode_note(uapi.RULE_USERDATA, COMMENT, rule.comment)
+    return nest(uapi.RULE_EXPRESSIONS, (instructions,)) + _encode_note(uapi.RULE_USERDATA, COMMENT, rule.comment)
 
 
 # These are encoded once: namespaces whose ENIs have equal groups have mostly equal chains and counters.
@@ -198,7 +198,7 @@ def _chain_of(table: str, family: str, called: str, comment: str) -> Messages:
 
 @lru_cache(maxsize=1 << 14)
 def _counter_of(table: str, family: str, counter: Counter) -> Messages:
-    data = word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER) + nested(uapi.OBJ_DATA, ())
+    data = word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER) + nest(uapi.OBJ_DATA, ())
     noted = _encode_note(uapi.OBJ_USERDATA, COMMENT, counter.comment)
     parts = name(uapi.OBJ_NAME, counter.name) + data + noted
     return (_message(uapi.NEWOBJ, Table(table, family=family), parts, NLM_F_CREATE),)
@@ -278,7 +278,7 @@ def _hook(table: Table, hook: Hook) -> bytes:
     number = uapi.HOOKS[uapi.FAMILIES[table.family]].index(hook.name)
     device = text(uapi.HOOK_DEVICE, names.check_interface(hook.device)) if hook.device else b""
     where = word(uapi.HOOK_NUMBER, number) + attribute(uapi.HOOK_PRIORITY, struct.pack("!i", hook.priority)) + device
-    return nested(uapi.CHAIN_HOOK, [where]) + text(uapi.CHAIN_TYPE, "filter")
+    return nest(uapi.CHAIN_HOOK, [where]) + text(uapi.CHAIN_TYPE, "filter")
 
 
 def _encode_note(kind: int, number: int, comment: str) -> bytes:
@@ -303,7 +303,7 @@ def _map_shape(entry: Map) -> bytes:
     flags, held = uapi.SET_TIMEOUT if entry.lifetime else 0, entry.holds
     key = KINDS[entry.key_type], LONGEST[entry.key_type]
     if entry.room:
-        size = nested(uapi.SET_DESCRIPTION, [word(uapi.DESCRIBED_SIZE, entry.room)])
+        size = nest(uapi.SET_DESCRIPTION, [word(uapi.DESCRIBED_SIZE, entry.room)])
         return _shape(flags | uapi.SET_FILLED, key, None) + size
     if is_set(entry):
         return _shape(flags, key, None)
@@ -361,5 +361,5 @@ def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Itera
 def _of_elements(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[BatchMessage]:
     flags = NLM_F_CREATE if kind == uapi.NEWSETELEM else 0
     for start in range(0, len(parts), MESSAGE_ELEMENTS):
-        some = nested(uapi.ELEMENTS, parts[start : start + MESSAGE_ELEMENTS])
+        some = nest(uapi.ELEMENTS, parts[start : start + MESSAGE_ELEMENTS])
         yield _message(kind, table, where + some, flags)

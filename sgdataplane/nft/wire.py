@@ -11,7 +11,7 @@ import struct
 from functools import lru_cache
 
 from sgdataplane.contract import names
-from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nest
 from sgdataplane.nft import uapi
 from sgdataplane.nft.ir import Verdict, VerdictKind
 from sgdataplane.nft.layout import VERDICTS
@@ -54,11 +54,11 @@ def value(data: bytes) -> bytes:
 def verdict(said: Verdict) -> bytes:
     """Return a verdict, inside of an attribute for data."""
     chain = name(uapi.VERDICT_CHAIN, said.chain) if said.kind in (VerdictKind.JUMP, VerdictKind.GOTO) else b""
-    return nested(uapi.DATA_VERDICT, [attribute(uapi.VERDICT_CODE, CODE.pack(CODES[said.kind])), chain])
+    return nest(uapi.DATA_VERDICT, [attribute(uapi.VERDICT_CODE, CODE.pack(CODES[said.kind])), chain])
 
 
 def _expression(kind: str, *parts: bytes) -> bytes:
-    return nested(uapi.LIST_ELEMENT, [text(uapi.EXPRESSION_NAME, kind), nested(uapi.EXPRESSION_DATA, parts)])
+    return nest(uapi.LIST_ELEMENT, [text(uapi.EXPRESSION_NAME, kind), nest(uapi.EXPRESSION_DATA, parts)])
 
 
 # loads
@@ -165,8 +165,8 @@ def random_below(modulus: int) -> bytes:
 def count_sessions(into: str, most: int) -> bytes:
     """Add the packet's session to those of the key in the registers. Go on if they are more than `most`."""
     limit = word(uapi.CONNLIMIT_COUNT, most), word(uapi.CONNLIMIT_FLAGS, uapi.CONNLIMIT_ABOVE)
-    counted = text(uapi.EXPRESSION_NAME, "connlimit"), nested(uapi.EXPRESSION_DATA, limit)
-    return _fill(into, nested(uapi.DYNSET_EXPRESSION, counted))
+    counted = text(uapi.EXPRESSION_NAME, "connlimit"), nest(uapi.EXPRESSION_DATA, limit)
+    return _fill(into, nest(uapi.DYNSET_EXPRESSION, counted))
 
 
 @_once
@@ -195,7 +195,7 @@ def has_header(number: int) -> bytes:
 def decide(said: Verdict) -> bytes:
     """Take this verdict."""
     register = attribute(uapi.IMMEDIATE_DREG, VERDICT_REGISTER)
-    return _expression("immediate", register, nested(uapi.IMMEDIATE_DATA, [verdict(said)]))
+    return _expression("immediate", register, nest(uapi.IMMEDIATE_DATA, [verdict(said)]))
 
 
 @_once
@@ -239,4 +239,4 @@ def untrack() -> bytes:
 
 
 def _data(kind: int, data: bytes) -> bytes:
-    return nested(kind, [value(data)])
+    return nest(kind, [value(data)])

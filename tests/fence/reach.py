@@ -14,7 +14,7 @@ import struct
 import sys
 from collections.abc import Iterable
 
-from sgdataplane.host.netlink import attribute, nested, text_of
+from sgdataplane.host.netlink import attribute, nest, text_of
 from sgdataplane.host.rtnetlink import IFINFOMSG, LINK_NAME, TARGET, Rtnetlink
 
 NEWLINK, DELLINK, SETLINK, CREATE = 16, 17, 19, 0x600  # RTM_*; NLM_F_CREATE | NLM_F_EXCL
@@ -72,7 +72,7 @@ def bridge(number: int, link: int, called: str, *, is_showing: bool) -> None:
 
 
 def info(kind: str, data: Iterable[bytes]) -> bytes:
-    return nested(LINKINFO | NESTED, (attribute(KIND, kind.encode()), nested(DATA | NESTED, data)))
+    return nest(LINKINFO | NESTED, (attribute(KIND, kind.encode()), nest(DATA | NESTED, data)))
 
 
 def change(verb: int, index: int, parts: Iterable[bytes], flags: int = 0, *, up: bool = False) -> None:

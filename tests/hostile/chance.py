@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nest
 from tests.hostile.scene import OURS
 from tests.support.kernel import rawnft
 from tests.support.kernel.rawnft import INET, NETDEV, In, Message, word
@@ -158,7 +158,7 @@ class Chance:
                 (rawnft.LIMIT, attribute(1, number) + attribute(2, struct.pack("!Q", 1))),
                 (rawnft.CONNLIMIT, word(1, 5)),
                 (rawnft.CT_HELPER, rawnft.text(1, b"ftp") + attribute(3, b"\6")),
-                (rawnft.CT_TIMEOUT, attribute(1, b"\0\2") + attribute(2, b"\x11") + nested(3, [])),
+                (rawnft.CT_TIMEOUT, attribute(1, b"\0\2") + attribute(2, b"\x11") + nest(3, [])),
                 (rawnft.CT_EXPECT, attribute(1, b"\0\2") + attribute(2, b"\6") + attribute(3, b"\0\1") + word(4, 9)),
                 (rawnft.SYNPROXY, attribute(1, b"\5\xb4") + attribute(2, b"\7") + word(3, 3)),
                 (rawnft.SECMARK, rawnft.text(1, b"x")),
@@ -172,6 +172,6 @@ class Chance:
         where = self.random.choice(self.ours)
         ifname = self.name(16).ljust(16, b"\0")
         keys = self.random.choice((ifname, self.random.randbytes(4), self.random.randbytes(16)))
-        value = self.random.choice((rawnft.verdict(2, 0), nested(2, [attribute(1, self.random.randbytes(4))])))
+        value = self.random.choice((rawnft.verdict(2, 0), nest(2, [attribute(1, self.random.randbytes(4))])))
         lasting = rawnft.lasting(60_000) if self.random.randrange(2) else b""
         yield there.elements(where, [rawnft.element(keys, value + lasting)])

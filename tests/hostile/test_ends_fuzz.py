@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from sgdataplane.host.links import Links
-from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nest
 from tests.support.kernel import netadmin as na
 from tests.support.kernel.netadmin import NetAdmin, number
 from tests.support.probes.flood import wait_until
@@ -127,7 +127,7 @@ class Chance:
         if name == "veth":
             self._made += 1
             peer = na.link() + na.name(f"p{self._made}") + attribute(na.NS_PID, number(self._scene.attacker.pid))
-            data = [nested(na.PEER, [peer])]
+            data = [nest(na.PEER, [peer])]
         elif name.startswith("macv"):
             data = [attribute(na.MACVLAN_MODE, struct.pack("=I", self._random.choice([1, 2, 4, 8, 16])))]
         return na.kind(name, data)

@@ -14,7 +14,7 @@ import pytest
 from sgdataplane.contract.tables import ADOPTING, TABLE
 from sgdataplane.enforce import Settings, remove
 from sgdataplane.errors import SgDataplaneError
-from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nest
 from tests.hostile.scene import OURS, PLAIN, Canary, must_obey, policy
 from tests.support.inputs.building import enforce
 from tests.support.kernel import rawnft
@@ -28,7 +28,7 @@ Attack = Callable[[bytes], tuple[Message, ...]]
 
 POSTROUTING, INGRESS, EGRESS = 4, 0, 1
 T, FENCE = In(OURS), In(OURS, NETDEV)
-TIMES = attribute(1, b"\0\2") + attribute(2, b"\6") + nested(3, [])
+TIMES = attribute(1, b"\0\2") + attribute(2, b"\6") + nest(3, [])
 ATTACKS: dict[str, Attack] = {
     "counter": lambda name: (T.object(name, rawnft.COUNTER),),
     "quota": lambda name: (T.object(name, rawnft.QUOTA, attribute(1, bytes(8))),),

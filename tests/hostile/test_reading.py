@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from sgdataplane.host.links import Links
-from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nest
 from sgdataplane.host.rtnetlink import MAX_LINKS
 from tests.features.probes import IPVLAN, MACVTAP, require
 from tests.support.events.eavesdrop import Listener, Stream, listening, streaming
@@ -47,7 +47,7 @@ def mode(value: int, *more: bytes) -> list[bytes]:
 
 def copying(mac: str) -> list[bytes]:
     """What that MAC sends; it comes to the router all the same."""
-    address = nested(na.MACVLAN_MACS, [attribute(na.MACVLAN_MAC, bytes.fromhex(mac.replace(":", "")))])
+    address = nest(na.MACVLAN_MACS, [attribute(na.MACVLAN_MAC, bytes.fromhex(mac.replace(":", "")))])
     return mode(na.SOURCE, attribute(na.MACVLAN_MAC_MODE, struct.pack("=I", na.SET_MACS)), address)
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.host.links import Links
-from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nest
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.hostile.scene import OURS
@@ -185,7 +185,7 @@ def test_the_agent_tells_of_what_root_of_a_workload_names(bench: Bench, agent: A
 
 def _use_marks(place: str) -> None:
     theirs = In(TABLE)
-    value = rawnft.word(1, REGISTER) + nested(2, [attribute(1, b"\0\0\0\5")])
+    value = rawnft.word(1, REGISTER) + nest(2, [attribute(1, b"\0\0\0\5")])
     marked = rawnft.word(2, CONNTRACK_MARK) + rawnft.word(4, REGISTER)
     rule = [rawnft.expression(b"immediate", value), rawnft.expression(b"ct", marked)]
     rawnft.must_send(place, rawnft.table(TABLE), theirs.base_chain(CHAIN, POSTROUTING, 7), theirs.rule(CHAIN, rule))

@@ -138,7 +138,7 @@ def watched() -> Iterator[Callable[[], bool]]:
     with selectors.DefaultSelector() as selector:
         selector.register(watch, selectors.EVENT_READ)
         try:
-            yield lambda: bool(selector.select(0) and watch.changed())
+            yield lambda: bool(selector.select(0) and watch.take_changes())
         finally:
             watch.close()
 

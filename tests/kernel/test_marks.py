@@ -14,7 +14,7 @@ from sgdataplane.enforce.clearing import MAX_PASSES, at
 from sgdataplane.host import netns, nfnetlink
 from sgdataplane.host.conntrack import CTA_MARK, CTA_TUPLE_ORIG, end_tracked, list_tracked
 from sgdataplane.host.marks import SLABS, SLICE, SPARE, MarkPass, count_everywhere
-from sgdataplane.host.netlink import attribute, nested, parse_attributes
+from sgdataplane.host.netlink import attribute, nest, parse_attributes
 from sgdataplane.net.values import Direction
 from tests.support.kernel.conntrack import fill_many, marks_of
 
@@ -127,7 +127,7 @@ def put_back() -> None:
 def with_mark(data: bytes) -> bytes:
     tuple_of = parse_attributes(data)[CTA_TUPLE_ORIG]
     mark = attribute(CTA_MARK, both(3).to_bytes(4, "big"))
-    return nested(CTA_TUPLE_ORIG, [tuple_of]) + mark
+    return nest(CTA_TUPLE_ORIG, [tuple_of]) + mark
 
 
 @pytest.mark.parametrize(

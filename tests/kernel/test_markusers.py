@@ -6,7 +6,7 @@ import pytest
 
 from sgdataplane.enforce import Desired
 from sgdataplane.host import netns
-from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nest
 from sgdataplane.observe.others import MarkUser, read_mark_users
 from tests.support.inputs.builders import make_eni, make_group, make_state
 from tests.support.inputs.building import enforce
@@ -75,7 +75,7 @@ def test_rules_of_another_namespace_are_its_own(namespace: str) -> None:
 
 @pytest.mark.parametrize("name", [b"\x1b[2J", b"\xff", "\u202e".encode()], ids=ascii)
 def test_no_table_hides_behind_its_name(namespace: str, name: bytes) -> None:
-    theirs, value = In(name), rawnft.word(1, 8) + nested(2, [attribute(1, bytes(4))])
+    theirs, value = In(name), rawnft.word(1, 8) + nest(2, [attribute(1, bytes(4))])
     marks = [rawnft.expression(b"immediate", value), rawnft.expression(b"ct", rawnft.word(2, 3) + rawnft.word(4, 8))]
     rawnft.must_send(namespace, rawnft.table(name), theirs.chain(b"in"), theirs.rule(b"in", marks))
     (user,) = found(namespace)

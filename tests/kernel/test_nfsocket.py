@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from sgdataplane.host import netns, nfsocket
-from sgdataplane.host.netlink import opened
+from sgdataplane.host.netlink import open_netlink
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.nft.uapi import GETCHAIN, SUBSYSTEM
 from tests.support.probes.flood import wait_until
@@ -79,7 +79,7 @@ def test_a_socket_that_somebody_wrote_to_is_not_used_again(namespace: str) -> No
     with netns.inside(namespace):
         with Nfnetlink() as door:
             kept, number = cookie_of(door), door._socket.getsockname()[0]
-        with opened(nfsocket.NETLINK_NETFILTER) as stranger:
+        with open_netlink(nfsocket.NETLINK_NETFILTER) as stranger:
             stranger.sendto(bytes(16), (number, 0))
     assert used_in(namespace) != kept
 

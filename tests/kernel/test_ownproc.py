@@ -36,7 +36,7 @@ def is_ours(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     def refuse() -> int:
         raise PermissionError
 
-    monkeypatch.setattr(ownproc, "_mounted", refuse)
+    monkeypatch.setattr(ownproc, "_mount", refuse)
     return False
 
 

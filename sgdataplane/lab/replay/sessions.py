@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 
-from sgdataplane.host.timeouts import KERNELS_OWN, OTHERS, scaled
+from sgdataplane.host.timeouts import KERNELS_OWN, OTHERS, scale_seconds
 from sgdataplane.lab.expect import UNPROTECTED, Expectation
 from sgdataplane.lab.replay.datagrams import FIN, RST, HeaderFields
 from sgdataplane.model.decision import Decision
@@ -173,7 +173,7 @@ class SessionModel:
 
     def _idle(self, session: ModelSession) -> int:
         """Return after how many seconds without a packet the session ends."""
-        return scaled(self._idle_unscaled(session), self._time_scale)
+        return scale_seconds(self._idle_unscaled(session), self._time_scale)
 
     def _idle_unscaled(self, session: ModelSession) -> int:
         ends = (session.opening.source, session.opening.target)

@@ -30,7 +30,7 @@ from sgdataplane.host.conntrack import (
     Tracked,
     list_tracked,
 )
-from sgdataplane.host.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, nested
+from sgdataplane.host.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, nest
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.net.values import TCP, Address, Family
 
@@ -82,15 +82,15 @@ def message(
 ) -> bytes:
     """The attributes of one entry, as the kernel writes and takes them; 900 seconds are left."""
     parts = [
-        nested(CTA_TUPLE_ORIG, _ends(opened, icmp_type)),
-        nested(CTA_TUPLE_REPLY, _ends(reply or opened.reverse, icmp_type)),
+        nest(CTA_TUPLE_ORIG, _ends(opened, icmp_type)),
+        nest(CTA_TUPLE_REPLY, _ends(reply or opened.reverse, icmp_type)),
         attribute(CTA_TIMEOUT, (900).to_bytes(4, "big")),
         attribute(CTA_STATUS, CONFIRMED_ASSURED.to_bytes(4, "big")),
         attribute(CTA_MARK, mark.to_bytes(4, "big")),
     ]
     if tcp_state is not None:
-        state = nested(CTA_PROTOINFO_TCP, [attribute(CTA_PROTOINFO_TCP_STATE, bytes([tcp_state]))])
-        parts.append(nested(CTA_PROTOINFO, [state]))
+        state = nest(CTA_PROTOINFO_TCP, [attribute(CTA_PROTOINFO_TCP_STATE, bytes([tcp_state]))])
+        parts.append(nest(CTA_PROTOINFO, [state]))
     return b"".join(parts)
 
 
@@ -106,7 +106,7 @@ def _ends(session: SessionTuple, icmp_type: int | None) -> tuple[bytes, bytes]:
         transport.append(attribute(CTA_PROTO_DST_PORT, session.port.to_bytes(2, "big")))
     else:
         transport.append(attribute(ICMP_TYPES[family], bytes([icmp_type])))
-    return nested(CTA_TUPLE_IP, addresses), nested(CTA_TUPLE_PROTO, transport)
+    return nest(CTA_TUPLE_IP, addresses), nest(CTA_TUPLE_PROTO, transport)
 
 
 def fill_many(namespace: str, many: int, mark: int = 0) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from sgdataplane.host import netns
-from sgdataplane.host.netlink import NLM_F_ACK, NLM_F_DUMP, attribute, messages, nested, parse_attributes
+from sgdataplane.host.netlink import NLM_F_ACK, NLM_F_DUMP, attribute, messages, nest, parse_attributes
 from sgdataplane.host.netlink import request as message
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,8 +62,8 @@ def at(nsid: int, index: int = 0, *more: bytes, flags: int = 0, change: int = 0)
 
 
 def kind(text: str, data: Sequence[bytes] = ()) -> bytes:
-    parts = [attribute(KIND, text.encode()), *([nested(DATA, data)] if data else [])]
-    return nested(INFO, parts)
+    parts = [attribute(KIND, text.encode()), *([nest(DATA, data)] if data else [])]
+    return nest(INFO, parts)
 
 
 def macvlan(mode: int) -> bytes:
@@ -71,7 +71,7 @@ def macvlan(mode: int) -> bytes:
 
 
 def veth(peer: str, index: int = 0, *more: bytes) -> bytes:
-    return kind("veth", [nested(PEER, [link(index) + name(peer) + b"".join(more)])])
+    return kind("veth", [nest(PEER, [link(index) + name(peer) + b"".join(more)])])
 
 
 class NetAdmin:

@@ -16,7 +16,7 @@ from sgdataplane.host.netlink import (
     HEADER,
     attribute,
     list_attributes,
-    nested,
+    nest,
     parse_attributes,
 )
 from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink
@@ -74,10 +74,10 @@ class In:
         self, name: bytes, hook: int, priority: int, device: bytes = b"", kind: bytes = b"filter"
     ) -> Message:
         where = word(1, hook) + attribute(2, struct.pack("!i", priority)) + (text(3, device) if device else b"")
-        return self.chain(name, nested(4, [where]) + text(7, kind))
+        return self.chain(name, nest(4, [where]) + text(7, kind))
 
     def rule(self, chain: bytes, expressions: Sequence[bytes] = (), userdata: bytes = b"") -> Message:
-        parts = text(2, chain) + nested(4, [nested(1, [one]) for one in expressions])
+        parts = text(2, chain) + nest(4, [nest(1, [one]) for one in expressions])
         data = attribute(7, userdata) if userdata else b""
         return self.message(NEWRULE, parts + data, NLM_F_CREATE | NLM_F_APPEND)
 
@@ -91,20 +91,20 @@ class In:
         return self.set(name, key, flags | MAP, word(6, VERDICT) + word(7, 16) + more)
 
     def elements(self, name: bytes, elements: Iterable[bytes]) -> Message:
-        return self.message(NEWELEMENT, text(2, name) + nested(3, [nested(1, [one]) for one in elements]))
+        return self.message(NEWELEMENT, text(2, name) + nest(3, [nest(1, [one]) for one in elements]))
 
     def object(self, name: bytes, kind: int, data: bytes = b"", more: bytes = b"") -> Message:
-        return self.message(NEWOBJECT, text(2, name) + word(3, kind) + nested(4, [data]) + more)
+        return self.message(NEWOBJECT, text(2, name) + word(3, kind) + nest(4, [data]) + more)
 
 
 def expression(name: bytes, data: bytes = b"") -> bytes:
-    return text(1, name) + nested(2, [data])
+    return text(1, name) + nest(2, [data])
 
 
 def verdict(kind: int, code: int, chain: bytes = b"") -> bytes:
     """NFTA_DATA_VERDICT in an attribute of that kind. Codes: 0 drop, 1 accept, -3 jump, -4 goto, -5 return."""
     said = attribute(1, struct.pack("!i", code)) + (text(2, chain) if chain else b"")
-    return nested(kind, [nested(2, [said])])
+    return nest(kind, [nest(2, [said])])
 
 
 def immediate(code: int, chain: bytes = b"") -> bytes:
@@ -112,7 +112,7 @@ def immediate(code: int, chain: bytes = b"") -> bytes:
 
 
 def element(key: bytes, more: bytes = b"") -> bytes:
-    return nested(1, [attribute(1, key)]) + more
+    return nest(1, [attribute(1, key)]) + more
 
 
 def lasting(milliseconds: int) -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from sgdataplane.host.netlink import HEADER, attribute, nested
+from sgdataplane.host.netlink import HEADER, attribute, nest
 from sgdataplane.host.rtnetlink import LINK_NAME
 from tests.support.probes.flood import wait_until
 from tests.support.run.isolation import BY_ITSELF
@@ -51,7 +51,7 @@ def imitate_fallback(set_: Callable[[object, str, object], None] = setattr) -> N
 def add_fallback() -> None:
     """Where the calling thread is, those that aren't there. OSError if the kernel has no such kind of interface."""
     there = {name for _, name in socket.if_nameindex()}
-    info = nested(LINK_INFO, [attribute(INFO_KIND, KIND)])
+    info = nest(LINK_INFO, [attribute(INFO_KIND, KIND)])
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as door:
         for name in BY_ITSELF:
             if name in there:

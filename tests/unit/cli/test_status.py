@@ -254,7 +254,7 @@ def test_faults_of_the_kernel_are_named_with_our_answer(
     expected: list[str],
 ) -> None:
     note(status, Cause.STATE)
-    monkeypatch.setattr("sgdataplane.daemon.status.running", lambda: kernel[0])
+    monkeypatch.setattr("sgdataplane.daemon.status.read_running", lambda: kernel[0])
     monkeypatch.setattr("sgdataplane.daemon.status.looks_again", lambda: kernel[1])
     assert main(["status"]) == 0
     said = capsys.readouterr().out

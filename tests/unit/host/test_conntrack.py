@@ -18,7 +18,7 @@ from sgdataplane.host.conntrack import (
     SessionTuple,
     parse_tracked,
 )
-from sgdataplane.host.netlink import attribute, nested, parse_attributes
+from sgdataplane.host.netlink import attribute, nest, parse_attributes
 from sgdataplane.net.values import GRE, ICMP, ICMPV6, TCP, UDP, Address, Family
 from tests.support.kernel.conntrack import message, tuple_of
 
@@ -42,7 +42,7 @@ def test_a_translated_session_keeps_the_reply_that_the_kernel_expects() -> None:
 
 def test_counters_are_read_where_the_kernel_counts() -> None:
     counted = b"".join(
-        nested(
+        nest(
             way,
             [
                 attribute(CTA_COUNTERS_PACKETS, packets.to_bytes(8, "big")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.host.kernelversion import RunningKernel, Version, parsed, running
+from sgdataplane.host.kernelversion import RunningKernel, Version, parse, read_running
 
 DEBIAN_12 = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-3 (2026-11-26)"
 DEBIAN_13 = "#1 SMP PREEMPT_DYNAMIC Debian 6.12.118-1 (2026-11-20)"
@@ -37,7 +37,7 @@ OTHER = "#1 SMP PREEMPT_DYNAMIC @0"
     ],
 )
 def test_a_kernel_says_its_upstream_version(release: str, build: str, expected: Version | None) -> None:
-    assert parsed(release, build) == expected
+    assert parse(release, build) == expected
 
 
 def test_words_are_of_a_whole_version() -> None:
@@ -49,4 +49,4 @@ def test_words_are_of_a_whole_version() -> None:
 
 
 def test_this_kernel_is_one_of_linux() -> None:
-    assert running().version is not None
+    assert read_running().version is not None

@@ -8,7 +8,7 @@ from sgdataplane.host.netlink import (
     attribute,
     list_attributes,
     messages,
-    nested,
+    nest,
     parse_attributes,
     request,
     text_of,
@@ -31,7 +31,7 @@ def test_a_name_is_shown_on_one_line_and_does_nothing_to_a_terminal(name: bytes,
 
 
 def test_attributes_are_read_back() -> None:
-    data = attribute(1, b"abc") + nested(2, [attribute(1, b"x")]) + attribute(1, b"")
+    data = attribute(1, b"abc") + nest(2, [attribute(1, b"x")]) + attribute(1, b"")
     assert list(list_attributes(data)) == [(1, b"abc"), (2, attribute(1, b"x")), (1, b"")]
     assert parse_attributes(data)[1] == b""
 

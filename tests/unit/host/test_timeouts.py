@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import sysctl, timeouts
-from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, Trackers, complaint, set_timeouts, wanted
+from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, Trackers, complaint, list_wanted, list_wanted
 from tests.support.models.trackers import BESIDE, KERNELS, LINUX_6_1, LINUX_6_12, LINUX_6_18
 
 # semantics.md, section 4, written down once more: what each is after an apply, where the kernel has it.
@@ -42,7 +42,7 @@ def trackers_of(kernel: dict[str, int]) -> dict[str, int]:
 def test_each_state_gets_its_protocols_timeout(release: str) -> None:
     found = trackers_of(dict(KERNELS[release]))
     short = TCP | SHORT_SCTP | {name: found[name] for name in SHUTDOWN}
-    assert wanted(found) == {name: short.get(name, 30) for name in found}
+    assert list_wanted(found) == {name: short.get(name, 30) for name in found}
 
 
 @pytest.mark.parametrize(("release", "untracked"), [("6.1", ()), ("6.12", ()), ("6.18", ("dccp",))])
@@ -50,7 +50,7 @@ def test_kernels_have_no_tracker_that_we_do_not_know(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, release: str, untracked: tuple[str, ...]
 ) -> None:
     imitate(monkeypatch, tmp_path, dict(KERNELS[release]))
-    assert set_timeouts() == Trackers(untracked, ())
+    assert list_wanted() == Trackers(untracked, ())
     assert sysctl.read_number(f"netfilter/{NOT_A_TRACKER}") == 60
 
 
@@ -62,10 +62,10 @@ def test_each_name_that_we_know_is_some_kernels() -> None:
 @pytest.mark.parametrize("release", KERNELS)
 def test_no_state_outlives_the_longest_and_twice_is_once(release: str, scale: float) -> None:
     found = trackers_of(dict(KERNELS[release]) | {STRANGE: 432000})
-    once = wanted(found, scale)
+    once = list_wanted(found, scale)
     assert max(once.values()) == max(1, round(910 * scale))
     assert max(seconds for name, seconds in once.items() if "_tcp_" not in name) == max(1, round(30 * scale))
-    assert wanted(once, scale) == once
+    assert list_wanted(once, scale) == once
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_no_state_outlives_the_longest_and_twice_is_once(release: str, scale: fl
     ],
 )
 def test_all_timeouts_are_scaled(name: str, scale: float, seconds: int) -> None:
-    assert wanted({name: LINUX_6_12[name]}, scale) == {name: seconds}
+    assert list_wanted({name: LINUX_6_12[name]}, scale) == {name: seconds}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_all_timeouts_are_scaled(name: str, scale: float, seconds: int) -> None:
     ],
 )
 def test_what_is_lowered_and_what_is_set(name: str, found: int, seconds: int) -> None:
-    assert wanted({name: found}) == {name: seconds}
+    assert list_wanted({name: found}) == {name: seconds}
 
 
 def imitate(monkeypatch: pytest.MonkeyPatch, root: Path, settings: dict[str, int]) -> None:
@@ -115,7 +115,7 @@ def test_a_session_that_a_flowtable_gives_back_has_time_left(
 ) -> None:
     """A flowtable's own timeout is at most a third of the session's; the kernel counts in whole seconds."""
     imitate(monkeypatch, tmp_path, dict(LINUX_6_18))
-    set_timeouts(scale)
+    list_wanted(scale)
     found = [sysctl.read_number(f"netfilter/nf_flowtable_{kind}_timeout") for kind in ("tcp", "udp")]
     assert found == [tcp, udp]
 
@@ -123,7 +123,7 @@ def test_a_session_that_a_flowtable_gives_back_has_time_left(
 def test_an_unknown_tracker_is_bounded_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = (STRANGE, "nf_conntrack_two_words_timeout")
     imitate(monkeypatch, tmp_path, {**LINUX_6_18, **dict.fromkeys(names, 5000)})
-    assert set_timeouts(0.1) == Trackers(("dccp",), names)
+    assert list_wanted(0.1) == Trackers(("dccp",), names)
     assert [sysctl.read_number(f"netfilter/{name}") for name in names] == [3, 3]
     assert (
         complaint(names, 0.1) == f"this kernel tracks what sgdp doesn't know, for at most 3 s idle: {', '.join(names)}"
@@ -135,4 +135,4 @@ def test_a_timeout_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch,
     imitate(monkeypatch, tmp_path, dict(LINUX_6_18))
     (tmp_path / "netfilter" / STRANGE).write_text("1 2 3\n", "ascii")
     with pytest.raises(HostError, match=rf"{STRANGE}: expected a whole number, found '1 2 3'"):
-        set_timeouts()
+        list_wanted()

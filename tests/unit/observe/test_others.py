@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nest
 from sgdataplane.model.options import Placement
 from sgdataplane.observe.others import (
     EXPRESSION_DATA,
@@ -84,7 +84,7 @@ def test_connmark_of_another_revision(revision: int, info: bytes, sets: bool, te
         attribute(XT_REVISION, revision.to_bytes(4, "big")),
         attribute(XT_INFO, info),
     )
-    expression = nested(1, (attribute(EXPRESSION_NAME, b"target\0"), nested(EXPRESSION_DATA, data)))
+    expression = nest(1, (attribute(EXPRESSION_NAME, b"target\0"), nest(EXPRESSION_DATA, data)))
     assert read(expression.hex()) == MarkUser("ip", "t", "c", 5, sets, text)
 
 
