@@ -104,7 +104,7 @@ class Scene:
         for number, eni in enumerate(self.enis):
             _make_namespace(number, eni)
         registry = Registry(folder / "attached")
-        with registry.locked():
+        with registry.lock():
             registry.store(_binding(number, eni) for number, eni in enumerate(self.enis))
         keys = {
             "state": self._state,

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from sgdataplane.attach import router
 from sgdataplane.attach.agenda import Agenda
-from sgdataplane.attach.compare import known_eni
+from sgdataplane.attach.compare import find_known_eni
 from sgdataplane.attach.containers import STOPPED
 from sgdataplane.attach.registry import Binding, Means, current, is_same_interface
 from sgdataplane.attach.report import Refusal, contain_error
@@ -55,7 +55,7 @@ class Again:
     """What a container runtime had bound in namespaces that have ended; not among the bindings."""
 
 
-def bound_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> Again:
+def bind_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> Again:
     """Bind again what can be found.
 
     A binding whose namespace has ended and whose workload isn't found stays as it is.
@@ -69,12 +69,12 @@ def bound_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> 
             let_go(binding)
             ended.append(now.pop(binding.eni_id))
             continue
-        led = _led(binding, locate, agenda, is_gone=is_gone)
+        led = _follow_name(binding, locate, agenda, is_gone=is_gone)
         if isinstance(led, Binding):
-            led = _unowned(led, (*now.values(), *superseded))
+            led = _refuse_if_owned(led, (*now.values(), *superseded))
         if isinstance(led, Binding):
             superseded = [other for other in superseded if not is_same_interface(led, other)]
-            superseded += [] if is_gone else _superseded(binding)
+            superseded += [] if is_gone else _supersede(binding)
             now[binding.eni_id] = led
             if is_gone:
                 let_go(binding)
@@ -85,18 +85,18 @@ def bound_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> 
 
 def containers_of(bindings: Iterable[Binding]) -> frozenset[str]:
     """Return the containers that were attached by name or id."""
-    workloads = (_named(binding) for binding in bindings)
+    workloads = (_find_workload(binding) for binding in bindings)
     return frozenset(each.value for each in workloads if each is not None and each.naming is Naming.CONTAINER)
 
 
 def follows_names(bindings: Iterable[Binding], names: Collection[str]) -> bool:
     """Whether one of these was attached by one of these names of namespaces, or by a path that may lead to any."""
-    workloads = (_named(binding) for binding in bindings)
+    workloads = (_find_workload(binding) for binding in bindings)
     paths = (Path(each.value) for each in workloads if each is not None and each.naming is Naming.NETNS)
     return any(path.parent != netns.RUN_DIR or path.name in names for path in paths)
 
 
-def _named(binding: Binding) -> Workload | None:
+def _find_workload(binding: Binding) -> Workload | None:
     """Return the workload by which it was attached; None if that name can't lead elsewhere later."""
     workload = Workload.of(binding) if binding.means is Means.ATTACH else None
     return None if workload is None or workload.naming is Naming.PID else workload
@@ -111,13 +111,13 @@ def _is_gone(binding: Binding, agenda: Agenda) -> bool:
         return False
 
 
-def _led(binding: Binding, locate: Locate, agenda: Agenda, *, is_gone: bool) -> Binding | Refusal | None:
+def _follow_name(binding: Binding, locate: Locate, agenda: Agenda, *, is_gone: bool) -> Binding | Refusal | None:
     """Return the binding where its name leads now, or why it can't be bound there.
 
     It is None if nothing is there, or it is bound there already. `is_gone` is whether the namespace where it is bound
     has ended. If so, the agenda notes what its engine says.
     """
-    workload = _named(binding)
+    workload = _find_workload(binding)
     if workload is None:
         return None
     try:
@@ -151,7 +151,7 @@ def _at(path: str, binding: Binding, workload: Workload) -> Binding | Refusal | 
     return led
 
 
-def _unowned(led: Binding, bindings: Iterable[Binding]) -> Binding | Refusal:
+def _refuse_if_owned(led: Binding, bindings: Iterable[Binding]) -> Binding | Refusal:
     owners = (other.eni_id for other in bindings if is_same_interface(led, other) and other.eni_id != led.eni_id)
     owner = next(owners, None)
     return led if owner is None else _refusal(led, f"its name leads to an interface that is bound to {owner}")
@@ -167,7 +167,7 @@ def _refusal(binding: Binding, reason: str) -> Refusal:
     return Refusal(binding.eni_id, f"it stays bound where it is: {reason}", (str(binding),))
 
 
-def _superseded(binding: Binding) -> list[Binding]:
+def _supersede(binding: Binding) -> list[Binding]:
     """Return the binding as superseded: from now on its rules are in its own namespace.
 
     In host placement, its host end moves home and makes room for the new one.
@@ -188,7 +188,7 @@ def let_go(binding: Binding) -> None:
 
 def give_mac(links: Links, binding: Binding, state: CloudState) -> None:
     """Give the interface its ENI's MAC, if it was attached so; a restarted workload's interface has another one."""
-    eni = known_eni(state, binding.eni_id)
+    eni = find_known_eni(state, binding.eni_id)
     if not binding.set_mac or eni is None:
         return
     link = links.link(binding.ifname)

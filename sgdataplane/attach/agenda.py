@@ -100,7 +100,7 @@ class Agenda:
         """What each namespace obeys, by the previous report."""
         return self.report.in_force
 
-    def ordered(self, keys: Iterable[Key], state: CloudState) -> list[Key]:
+    def order(self, keys: Iterable[Key], state: CloudState) -> list[Key]:
         """Return the namespaces in the order in which to visit them.
 
         Policies that may refuse more than the old ones come first. Namespaces with events come last, unless their
@@ -144,7 +144,7 @@ class Agenda:
                 found[not (is_touched and self._is_narrowed(key, state))].append(key)
         return found
 
-    def settled(self, key: Key, bindings: Sequence[Binding], state: CloudState) -> NamespaceReport | None:
+    def report_settled(self, key: Key, bindings: Sequence[Binding], state: CloudState) -> NamespaceReport | None:
         """Return the report of a namespace that needs no look now; None if it needs one.
 
         It needs none if it is as it should be, or has to wait.
@@ -157,12 +157,12 @@ class Agenda:
             return previous if key in self.heard.quiet and not is_news else None
         is_touched = self._is_touched(key, state)
         if key in self.heard.order and not self._comes_first(key, state):
-            return self._waiting(previous, is_touched=is_touched)
+            return self._report_waiting(previous, is_touched=is_touched)
         if key not in self.heard.quiet or not previous.is_settled or previous.proven is None or is_touched:
             return None
         return _at_rest(previous, state)
 
-    def _waiting(self, previous: NamespaceReport, *, is_touched: bool) -> NamespaceReport | None:
+    def _report_waiting(self, previous: NamespaceReport, *, is_touched: bool) -> NamespaceReport | None:
         """Return the report of a namespace that has to wait; None if it needn't.
 
         One that gets another policy waits only until this slice is used up.
@@ -174,7 +174,7 @@ class Agenda:
         if is_touched:
             self.owed.add(previous.key)
         rested = _at_rest(previous)
-        return _disturbed(rested) if previous.key in self.heard.disturbed else rested
+        return _mark_disturbed(rested) if previous.key in self.heard.disturbed else rested
 
     def look(self, key: Key, call: Callable[[], NamespaceReport]) -> NamespaceReport:
         """Make a namespace's report now, and note what it took."""
@@ -185,7 +185,7 @@ class Agenda:
             self.looked[key] = self.clock() - started
         return report
 
-    def ended(self, binding: Binding) -> EniReport:
+    def report_ended(self, binding: Binding) -> EniReport:
         """Return the report of an ENI whose namespace has ended.
 
         It is as the ENI's engine says, now or when it was asked last.
@@ -236,7 +236,7 @@ class Agenda:
             self._reaches[id(old)] = old, Reach(old, state)
         return self._reaches[id(old)][1]
 
-    def built(self, key: Key, desired: Desired, settings: Settings, known: TableSummary | None = None) -> Proven:
+    def build(self, key: Key, desired: Desired, settings: Settings, known: TableSummary | None = None) -> Proven:
         """Return what a namespace has to obey.
 
         It is what is in force, if the new state means the same for it. Else it is built, now or, with `known`, when
@@ -259,7 +259,7 @@ def _at_rest(report: NamespaceReport, state: CloudState | None = None) -> Namesp
     return report if is_same else replace(report, proven=proven, applied=applied)
 
 
-def _disturbed(report: NamespaceReport) -> NamespaceReport:
+def _mark_disturbed(report: NamespaceReport) -> NamespaceReport:
     """Return the report of a namespace where others may have replaced what was in force."""
     enis = (replace(e, outcome=EniOutcome.DISTURBED) if e.outcome.is_in_force else e for e in report.enis)
     return replace(report, enis=tuple(enis))

@@ -88,17 +88,17 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
     `there` is what the interface's namespace has.
     """
     link = next((link for link in there.links if link.ifname == binding.ifname), None)
-    eni = known_eni(state, binding.eni_id)
+    eni = find_known_eni(state, binding.eni_id)
     if eni is None:
         return EniReport(binding, EniOutcome.CLOSED, _guess_eni(state, binding.eni_id))
     if link is None:
         return absent(there.links, eni, binding)
     warnings = warnings_of(link, there, eni, is_judged_there=binding.host_end is None)
-    outcome = EniOutcome.MISADDRESSED if _is_misaddressed(link, there, eni) else obeying(eni)
+    outcome = EniOutcome.MISADDRESSED if _is_misaddressed(link, there, eni) else choose_obeying_outcome(eni)
     return EniReport(binding, outcome, warnings)
 
 
-def obeying(eni: Eni) -> EniOutcome:
+def choose_obeying_outcome(eni: Eni) -> EniOutcome:
     """Return the outcome of an ENI whose interface obeys its policy."""
     return EniOutcome.AUDITING if eni.is_audited else EniOutcome.IN_FORCE
 
@@ -175,7 +175,7 @@ def _has_policy(eni: Eni | None) -> bool:
     return eni is not None and not eni.member_only
 
 
-def known_eni(state: CloudState, eni_id: str) -> Eni | None:
+def find_known_eni(state: CloudState, eni_id: str) -> Eni | None:
     """Return the ENI; None if the state doesn't have its policy, or only a stand-in for it."""
     eni = state.eni.get(eni_id)
     return None if eni is None or eni.member_only or eni.security_group_ids == (NO_GROUP.security_group_id,) else eni

@@ -176,7 +176,7 @@ class Running:
     published: frozenset[tuple[str, int]]  # protocol and port, inside the container, of what the host forwards to it
 
 
-def running() -> tuple[Running, ...]:
+def list_running() -> tuple[Running, ...]:
     """Return all running containers of both engines, by name.
 
     Raises:
@@ -187,7 +187,7 @@ def running() -> tuple[Running, ...]:
     for engine in ENGINES:
         status, text = _request(engine, "/containers/json")
         if status == http.client.OK:
-            found += _listed(engine, text)
+            found += _parse_list(engine, text)
         else:
             complaints.append(f"{engine}: {_complaint(status, text)}")
     if len(complaints) == len(ENGINES):
@@ -196,14 +196,14 @@ def running() -> tuple[Running, ...]:
     return tuple(sorted(found, key=lambda each: each.name))
 
 
-def _listed(engine: str, text: bytes) -> list[Running]:
+def _parse_list(engine: str, text: bytes) -> list[Running]:
     try:
-        return [_running(entry) for entry in json.loads(text)]
+        return [_parse_running(entry) for entry in json.loads(text)]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise HostError(engine, f"its list of containers can't be read: {error!r}") from error
 
 
-def _running(entry: dict[str, Any]) -> Running:
+def _parse_running(entry: dict[str, Any]) -> Running:
     name = str(entry["Names"][0]).removeprefix("/")
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no container's name")

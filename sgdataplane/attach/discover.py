@@ -132,7 +132,9 @@ def match(
     there = {(place.identity, label.ifname) for place in places for label in place.labels}
     seen = {place.identity for place in places}
     results = [
-        _judged(mine, bound.get(eni_id), owners, is_gone=eni_id in ended or _is_gone(bound.get(eni_id), seen, there))
+        _judge_claims(
+            mine, bound.get(eni_id), owners, is_gone=eni_id in ended or _is_gone(bound.get(eni_id), seen, there)
+        )
         for eni_id, mine in sorted(by_eni.items())
     ]
     made = tuple(result for result in results if isinstance(result, Binding))
@@ -151,7 +153,7 @@ def _is_gone(binding: Binding | None, seen: Collection[Identity], there: Collect
     return is_ours_to_move and binding.identity in seen and (binding.identity, binding.ifname) not in there
 
 
-def _judged(
+def _judge_claims(
     claims: Sequence[EniClaim], binding: Binding | None, owners: Mapping[tuple[Identity, str], str], *, is_gone: bool
 ) -> Binding | Refusal | None:
     """Return what becomes of one ENI: a new binding, a refusal, or None if all stays.
@@ -217,10 +219,10 @@ def discover(registry: Registry, state: CloudState, rule: BindRule, sights: Sigh
     """
     if not rule.means:
         return NOT_LOOKED
-    with registry.locked():
+    with registry.lock():
         places, errors = look(rule.names, sights)
         claims, bindings = claims_of(state, rule.means, places), registry.load()
-        ended = _ended(claims, places, bindings)
+        ended = _find_ended(claims, places, bindings)
         matched = match(claims, places, bindings, ended)
         again = {binding.eni_id for binding in matched.bindings}
         kept = (binding for binding in bindings if binding.superseded or binding.eni_id not in again)
@@ -310,7 +312,7 @@ def _look_at(name: str, there: str, identity: Identity) -> LabelledNamespace | N
     return LabelledNamespace(name, str(netns.path_of(name)), identity, number, kept)
 
 
-def _ended(
+def _find_ended(
     claims: Sequence[EniClaim], places: Sequence[LabelledNamespace], bindings: Sequence[Binding]
 ) -> frozenset[str]:
     """Return the ENIs with claims whose bound namespace has ended.

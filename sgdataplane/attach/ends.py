@@ -104,7 +104,7 @@ def read_numbers(end: HostEnd, workload: str) -> EndNumbers:
     return EndNumbers(link.index, link.lower, link.lower_nsid, link.mac, link.alias)
 
 
-def numbered(binding: Binding) -> Binding:
+def number_end(binding: Binding) -> Binding:
     """Return the binding with the numbers of its host end, which is in its router.
 
     Raises:
@@ -127,7 +127,7 @@ def look_after(router: str, bindings: Collection[Binding], look: Look = Look()) 
     if not netns.is_bound(router):
         return Looked(uplinks=look.noted)
     with Links(router) as links:
-        return _Router(router, bindings, look, links).looked()
+        return _Router(router, bindings, look, links).look()
 
 
 def is_marked(link: Link) -> bool:
@@ -147,7 +147,7 @@ class _Router:
         self._owners = dict(self._find_ends())
         self._tampering: list[Tampering] = []
 
-    def looked(self) -> Looked:
+    def look(self) -> Looked:
         if self._look.only is None and not self._is_ours():
             return Looked(uplinks=self._look.noted)
         uplinks, named = dict(self._look.noted), set(self._names)
@@ -210,8 +210,8 @@ class _Router:
 
     def _close(self, link: Link) -> None:
         """Close a link that neither we nor the user put there."""
-        enis = self._concerned(link)
-        what = f"somebody put {described(link)} there"
+        enis = self._find_concerned(link)
+        what = f"somebody put {describe_link(link)} there"
         if link.kind == "veth" and any(end.numbers and end.numbers.index == link.index for end in self._ends.values()):
             if link.is_up and link.lower_nsid != NO_NSID:  # else its workload is just ending
                 self._do(f"the other end of {link.ifname} is elsewhere now", link.index, enis, is_up=False)
@@ -222,7 +222,7 @@ class _Router:
         elif link.is_up or enis:
             self._do(what, link.index, enis, is_up=False, name=f"x{link.index}" if link.ifname in self._names else "")
 
-    def _concerned(self, link: Link) -> tuple[str, ...]:
+    def _find_concerned(self, link: Link) -> tuple[str, ...]:
         """Return the ENIs that a link of others imitates, covers or has taken; none if it may be the user's."""
         found = {self._names[link.ifname]} if link.ifname in self._names else set[str]()
         for index, eni_id in self._owners.items():
@@ -303,7 +303,7 @@ def _change(changes: LinkChanges, index: int, wanted: Mapping[str, object]) -> N
         changes.rename(index, str(wanted["name"]))
 
 
-def described(link: Link) -> str:
+def describe_link(link: Link) -> str:
     """Return a link's name and kind, for people."""
     return f"{link.ifname} ({link.kind or 'an interface'})"
 

@@ -16,7 +16,7 @@ from sgdataplane.host.identity import find_namespace
 ADVICE = "run the workload in a user namespace of its own, or without CAP_NET_ADMIN"
 
 
-def exposed(bindings: Iterable[Binding]) -> Mapping[Binding, str]:
+def find_exposed(bindings: Iterable[Binding]) -> Mapping[Binding, str]:
     """Return a line for each binding whose workload has such a process."""
     listed = list(bindings)
     admins = find_net_admins({binding.identity.inode for binding in listed})

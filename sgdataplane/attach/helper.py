@@ -60,7 +60,7 @@ def helper(work: Work, between: Callable[[], None], ended: Callable[[int], None]
             number yet.
     """
     handed, started = Handed(), time.monotonic()
-    made = _forked(work)
+    made = _fork(work)
     if made is None:
         yield handed
         return
@@ -82,7 +82,7 @@ def helper(work: Work, between: Callable[[], None], ended: Callable[[int], None]
             os.waitpid(child, 0)
 
 
-def _forked(work: Work) -> tuple[int, int] | None:
+def _fork(work: Work) -> tuple[int, int] | None:
     """Fork a process that does the work, and return its id and where it answers.
 
     It is None if the machine has no room for it.

@@ -16,11 +16,19 @@ from dataclasses import dataclass, field, replace
 from sgdataplane.attach import router
 from sgdataplane.attach.again import give_mac, let_go
 from sgdataplane.attach.agenda import Agenda
-from sgdataplane.attach.compare import Interfaces, absent, known_eni, look, names_up, obeying, with_closed
-from sgdataplane.attach.ends import Look, Tampering, look_after, numbered
+from sgdataplane.attach.compare import (
+    Interfaces,
+    absent,
+    choose_obeying_outcome,
+    find_known_eni,
+    look,
+    names_up,
+    with_closed,
+)
+from sgdataplane.attach.ends import Look, Tampering, look_after, number_end
 from sgdataplane.attach.registry import Binding, HostEnd, Registry, current, in_order
-from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, aged, contain_error
-from sgdataplane.attach.router import Ends, Hosted, Present, Where, hosted, move_in, where_is
+from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, contain_error, get_ageing
+from sgdataplane.attach.router import Ends, Hosted, Present, Where, make_hosted, move_in, where_is
 from sgdataplane.attach.stacked import remove_stacked
 from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
@@ -64,7 +72,7 @@ class _Group:
         desired = None if self.last is None else self.last.desired
         if desired is None:
             return None
-        enis = {ifname: known_eni(desired.state, eni_id) for eni_id, ifname in desired.interfaces.items()}
+        enis = {ifname: find_known_eni(desired.state, eni_id) for eni_id, ifname in desired.interfaces.items()}
         return {ifname: eni for ifname, eni in enis.items() if eni is not None and ifname in self.certain}
 
 
@@ -84,7 +92,7 @@ def reconcile_hosted(
     around = [name for name, ends in certain.items() if ends is None]
     agenda.tampering += remove_stacked(bindings, around, agenda.heard.stacked)
     there = {name: _look_after(name, bindings, ends, manner, agenda) for name, ends in certain.items()}
-    placed = [_placed(state, binding, there, agenda) for binding in current(bindings)]
+    placed = [_place(state, binding, there, agenda) for binding in current(bindings)]
     reports = [entry for entry in placed if isinstance(entry, NamespaceReport)]
     groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, agenda)
     moving = _record(registry, bindings, groups, reports, agenda)
@@ -97,7 +105,8 @@ def reconcile_hosted(
             _move_in(group, manner, agenda)
     moved = _record(registry, moving, groups, reports, agenda)
     reports += [
-        rested.get(group.router) or _enforce(group, _waiting(group, groups), state, manner, agenda) for group in groups
+        rested.get(group.router) or _enforce(group, _find_waiting(group, groups), state, manner, agenda)
+        for group in groups
     ]
     ends = {binding.host_end.ifname for binding in (*bindings, *moving) if binding.host_end is not None}
     for name in sorted(_routers((*bindings, *moving)) - _routers(moved)):
@@ -180,27 +189,27 @@ def _look_after(
     return looked.there | (certain or frozenset())
 
 
-def _placed(state: CloudState, binding: Binding, there: Present, agenda: Agenda) -> Hosted | NamespaceReport:
+def _place(state: CloudState, binding: Binding, there: Present, agenda: Agenda) -> Hosted | NamespaceReport:
     """Return the binding with its host end, or a report of why it can't have one. A quiet workload isn't asked."""
     try:
         if agenda.is_known_gone(binding):
-            return _ended(binding, agenda)
+            return _report_ended(binding, agenda)
         if agenda.is_quiet(binding) and (where := where_is(binding, None, there)) is not None:
-            return _hosted(state, binding, where)
+            return _make_hosted(state, binding, where)
         with find_namespace(binding.identity, binding.path) as place:
             return _find_hosted(state, binding, place, there, agenda)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
         return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.REFUSED),), error=contain_error(error))
 
 
-def _hosted(state: CloudState, binding: Binding, where: Where) -> Hosted:
+def _make_hosted(state: CloudState, binding: Binding, where: Where) -> Hosted:
     """Return the binding with its host end, and with the end's numbers if it is where it has to be."""
-    entry = hosted(binding, where, router.router_of(known_eni(state, binding.eni_id)))
+    entry = make_hosted(binding, where, router.router_of(find_known_eni(state, binding.eni_id)))
     return _with_numbers(entry) if entry.is_there else entry
 
 
 def _with_numbers(entry: Hosted) -> Hosted:
-    binding = numbered(entry.binding)
+    binding = number_end(entry.binding)
     assert binding.host_end is not None
     return replace(entry, binding=binding, end=binding.host_end)
 
@@ -210,22 +219,22 @@ def _find_hosted(
 ) -> Hosted | NamespaceReport:
     if place is None:
         let_go(binding)
-        return _ended(binding, agenda)
+        return _report_ended(binding, agenda)
     where = where_is(binding, place, there)
     if where is not None:
         if binding.host_end is not None:
             _note_move(binding, binding.host_end, where, there, agenda)
-        return _hosted(state, binding, where)
+        return _make_hosted(state, binding, where)
     with Links(place) as links:
         seen = links.links()
     if binding.ifname not in {link.ifname for link in seen}:
-        return NamespaceReport(binding.identity, (absent(seen, known_eni(state, binding.eni_id), binding),))
+        return NamespaceReport(binding.identity, (absent(seen, find_known_eni(state, binding.eni_id), binding),))
     detail = "host placement needs a veth link whose other end is in the machine's namespace or one under /run/netns"
     raise HostError(str(binding), detail)
 
 
-def _ended(binding: Binding, agenda: Agenda) -> NamespaceReport:
-    return NamespaceReport(binding.identity, (agenda.ended(replace(binding, host_end=None)),))
+def _report_ended(binding: Binding, agenda: Agenda) -> NamespaceReport:
+    return NamespaceReport(binding.identity, (agenda.report_ended(replace(binding, host_end=None)),))
 
 
 def _note_move(binding: Binding, end: HostEnd, where: Where, there: Present, agenda: Agenda) -> None:
@@ -269,7 +278,7 @@ def _at_rest(group: _Group, agenda: Agenda) -> NamespaceReport | None:
     is_quiet &= all(entry.is_there and agenda.is_quiet(entry.binding) for entry in group.entries)
     if group.last is None or not is_quiet or any(eni.outcome not in LASTING for eni in group.last.enis):
         return None
-    return agenda.settled(group.router, [entry.binding for entry in group.entries], group.desired.state)
+    return agenda.report_settled(group.router, [entry.binding for entry in group.entries], group.desired.state)
 
 
 def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
@@ -281,7 +290,7 @@ def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
     settings, desired = manner.settings, group.desired
     is_move = not all(entry.is_there for entry in group.entries)
     try:
-        group.proven = agenda.built(group.router, desired, settings)
+        group.proven = agenda.build(group.router, desired, settings)
         router.make(group.router)
         check_kernel(group.router)
         if is_move and settings.fence and group.previous is None:
@@ -290,12 +299,12 @@ def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
             check_hold(group.router, group.proven, group.previous, settings)
         for number, entry in enumerate(group.entries):
             if not entry.is_there:
-                group.entries[number] = _moved_in(entry, group)
+                group.entries[number] = _move_entry_in(entry, group)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         group.error = contain_error(error)
 
 
-def _moved_in(entry: Hosted, group: _Group) -> Hosted:
+def _move_entry_in(entry: Hosted, group: _Group) -> Hosted:
     """Return the entry in its router. If something fails after the move, its ENI alone is refused."""
     moved = move_in(entry)
     try:
@@ -305,7 +314,7 @@ def _moved_in(entry: Hosted, group: _Group) -> Hosted:
         return moved
 
 
-def _waiting(group: _Group, groups: Iterable[_Group]) -> set[str]:
+def _find_waiting(group: _Group, groups: Iterable[_Group]) -> set[str]:
     """Return the host ends in this router that belong into another one, which refused them."""
     elsewhere = (entry.where for other in groups if other is not group for entry in other.entries)
     return {ifname for at, ifname in elsewhere if at == group.router}
@@ -324,7 +333,7 @@ def _enforce(group: _Group, waiting: set[str], state: CloudState, manner: Manner
         router.take_down(name, waiting)
         with agenda.noting(str(netns.path_of(name))):
             applied = enforce(name, group.proven, group.previous, manner.settings, agenda.clearance(name))
-        enis = {ifname: eni for ifname, eni_id in known.items() if (eni := known_eni(state, eni_id)) is not None}
+        enis = {ifname: eni for ifname, eni_id in known.items() if (eni := find_known_eni(state, eni_id)) is not None}
         pinned = group.pinned
         there = {ifname: eni for ifname, eni in enis.items() if ifname in pinned}
         _note_changes(group, router.fill(name, there, group.before, pinned), agenda)
@@ -332,9 +341,9 @@ def _enforce(group: _Group, waiting: set[str], state: CloudState, manner: Manner
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         refused = tuple(EniReport(entry.binding, EniOutcome.REFUSED) for entry in group.entries)
         refusal = contain_error(error)
-        last = aged(refusal, agenda.report.by_key.get(name))
+        last = get_ageing(refusal, agenda.report.by_key.get(name))
         return NamespaceReport(name, refused, proven=group.previous, error=refusal, aged=last)
-    reports = _finished(group, state, agenda)
+    reports = _report_group(group, state, agenda)
     return NamespaceReport(name, reports, group.proven, applied, unbound=tuple(sorted(unbound)))
 
 
@@ -361,7 +370,7 @@ def _names_up(group: _Group) -> set[str]:
         return names_up(links.links())
 
 
-def _finished(group: _Group, state: CloudState, agenda: Agenda) -> tuple[EniReport, ...]:
+def _report_group(group: _Group, state: CloudState, agenda: Agenda) -> tuple[EniReport, ...]:
     """Return the report of each ENI."""
     last = agenda.report.by_key.get(group.router)
     known = {} if last is None else {eni.binding: eni for eni in last.enis}
@@ -384,7 +393,7 @@ def _last_report_of(
     """
     if report is None or before is None or report.outcome not in LASTING or not agenda.is_quiet(report.binding):
         return None
-    is_same = known_eni(state, report.binding.eni_id) == known_eni(before, report.binding.eni_id)
+    is_same = find_known_eni(state, report.binding.eni_id) == find_known_eni(before, report.binding.eni_id)
     end = report.binding.host_end
     is_certain = end is not None and end.ifname in group.certain
     return report if is_same and (is_certain or not report.warnings) else None
@@ -398,13 +407,13 @@ def _look(state: CloudState, binding: Binding, agenda: Agenda) -> EniReport:
     try:
         with find_namespace(binding.identity, binding.path) as place:
             if place is None:
-                return agenda.ended(binding)
+                return agenda.report_ended(binding)
             with agenda.noting(place):
                 remove(place)
             with Links(place) as links:
                 give_mac(links, binding, state)
                 return look(Interfaces.read(links), state, binding)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this workload only
-        eni = known_eni(state, binding.eni_id)
-        outcome = EniOutcome.CLOSED if eni is None else obeying(eni)
+        eni = find_known_eni(state, binding.eni_id)
+        outcome = EniOutcome.CLOSED if eni is None else choose_obeying_outcome(eni)
         return EniReport(binding, outcome, (str(contain_error(error)),))

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from sgdataplane.attach.again import take_mac
 from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of, with_closed
 from sgdataplane.attach.ends import Look, look_after
-from sgdataplane.attach.exposure import exposed
+from sgdataplane.attach.exposure import find_exposed
 from sgdataplane.attach.owncommits import CommitFile
-from sgdataplane.attach.registry import Binding, Means, Registry, current, is_same_interface, refuse, unfit_name
+from sgdataplane.attach.registry import Binding, Means, Registry, current, find_unfit_name, is_same_interface, refuse
 from sgdataplane.attach.report import contain_error
 from sgdataplane.attach.router import leave, move_home
 from sgdataplane.attach.workload import Workload
@@ -53,13 +53,13 @@ class AttachRequest:
         """Return the binding that is asked for, in that namespace."""
         named, means = (str(self.workload), Means.ATTACH)
         if self.attachment:
-            named, means = named_as(self.attachment), Means.RUNTIME
+            named, means = describe_attachment(self.attachment), Means.RUNTIME
         return Binding(
             self.eni_id, self.ifname, named, path, identity, means=means, set_mac=self.set_mac, mode=self.mode
         )
 
 
-def named_as(attachment: str) -> str:
+def describe_attachment(attachment: str) -> str:
     """Return the words for the namespace of an attachment of a container runtime."""
     return f"attachment {attachment}"
 
@@ -118,7 +118,7 @@ def attach(registry: Registry, request: AttachRequest) -> Attached:
     """
     eni = None if request.state is None else request.state.eni[request.eni_id]
     path, commits = request.workload.locate(), CommitFile(registry.folder)
-    with registry.locked(), ExitStack() as stack:
+    with registry.lock(), ExitStack() as stack:
         place = _hold_namespace(stack, request.workload, path)
         binding = request.binding_at(path, identity_of(place))
         links = stack.enter_context(Links(place))
@@ -132,11 +132,11 @@ def attach(registry: Registry, request: AttachRequest) -> Attached:
         registry.store((*kept, binding))
         warnings = _fit(binding, eni, link, links) if eni and link else ()
         if request.attachment:
-            with commits.noting(place):
+            with commits.note_commits(place):
                 _close(place, binding)
         for ended in set(bindings) - {*kept, previous}:
             _release(ended, commits, is_last=not any(_is_enforced_with(ended, other) for other in kept))
-    reach = (f"{binding}: {line}" for line in exposed((binding,)).values())
+    reach = (f"{binding}: {line}" for line in find_exposed((binding,)).values())
     return Attached(binding, previous, (*warnings, *reach))
 
 
@@ -182,7 +182,7 @@ def _link(binding: Binding, links: Collection[Link]) -> Link | None:
         meant = sorted(name for name, link in fit.items() if link.is_up) or sorted(fit)
         expected = f"one of {', '.join(meant)}" if meant else "a namespace that has an interface"
         refuse(binding.named, "InvalidInterface.NotFound", message, binding.ifname, expected)
-    unfit = unfit_name(binding)
+    unfit = find_unfit_name(binding)
     if unfit is not None:
         raise unfit
     return fit.get(binding.ifname)
@@ -237,7 +237,7 @@ def detach(registry: Registry, eni_id: str) -> Detached:
         BindingError: The ENI isn't attached.
     """
     commits = CommitFile(registry.folder)
-    with registry.locked():
+    with registry.lock():
         bindings = registry.load()
         _right_names(bindings)
         kept = tuple(other for other in bindings if other.eni_id != eni_id)
@@ -284,7 +284,7 @@ def _release(binding: Binding, commits: CommitFile, *, is_last: bool) -> tuple[s
             end_at = move_home(binding, place)
             return end_at, leave(end.router, (end.ifname,)) if is_last else ""
         if place is not None and is_last:
-            with commits.noting(place):
+            with commits.note_commits(place):
                 remove(place)
     return "", ""
 
@@ -292,7 +292,7 @@ def _release(binding: Binding, commits: CommitFile, *, is_last: bool) -> tuple[s
 def clear(registry: Registry) -> Cleared:
     """Detach everything that is attached. What fails stays attached, and doesn't stop the rest."""
     commits = CommitFile(registry.folder)
-    with registry.locked():
+    with registry.lock():
         todo = list(registry.load())
         _right_names(todo)
         kept: list[Binding] = []

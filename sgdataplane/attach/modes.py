@@ -45,7 +45,7 @@ class HostModes:
     ended: str = ""
     """Which ends have passed, as `ModesNow.ended`."""
 
-    def judged(self, state: CloudState, seconds: float) -> tuple[CloudState, float | None]:
+    def apply(self, state: CloudState, seconds: float) -> tuple[CloudState, float | None]:
         """Return the state as this host would obey it at that time, and when that changes by itself, if it does.
 
         Both times are in seconds since 1970.
@@ -54,7 +54,7 @@ class HostModes:
         return modes.with_asked(state, self.asked, seconds), modes.until
 
 
-def asked_here(bindings: Iterable[Binding], rule: AuditRule) -> dict[str, str]:
+def list_audited_here(bindings: Iterable[Binding], rule: AuditRule) -> dict[str, str]:
     """Return the attached ENIs that the configuration or their binding puts into audit mode, and until when."""
     found = {b.eni_id: rule.until for b in bindings if rule.asks_for(b.eni_id)}
     return found | {b.eni_id: "" for b in bindings if b.mode is Mode.AUDIT}
@@ -75,7 +75,7 @@ class ModesNow:
 
         `seconds` is the time by the clock, which may have gone back.
         """
-        return self.with_asked(state, asked_here(tuple(bindings), rule), seconds)
+        return self.with_asked(state, list_audited_here(tuple(bindings), rule), seconds)
 
     def with_asked(self, state: CloudState, asked: Mapping[str, str], seconds: float) -> CloudState:
         """Return the state with these ENIs in audit mode, until those times.
@@ -83,7 +83,7 @@ class ModesNow:
         `asked` has the ENIs that this host audits. `seconds` is the time by the clock.
         """
         now = self._note_ended(state, asked, until_text(seconds))
-        wanted = dict(_wanted(state, asked, now))
+        wanted = dict(_list_audited(state, asked, now))
         self.until = min((until_seconds(end) for end in wanted.values() if end), default=None)
         present = {eni.network_interface_id: eni.audit_until for eni in state.audited}
         if wanted == present:
@@ -99,7 +99,7 @@ class ModesNow:
         return max(now, self.ended)
 
 
-def _wanted(state: CloudState, asked: Mapping[str, str], now: str) -> Iterable[tuple[str, str]]:
+def _list_audited(state: CloudState, asked: Mapping[str, str], now: str) -> Iterable[tuple[str, str]]:
     """Return the ENIs in audit mode, and until when. ENIs of other hosts are in the mode that the state says."""
     found = {eni_id: until for eni_id, until in asked.items() if not until or until > now}
     for eni in state.audited:

@@ -52,7 +52,7 @@ class CommitFile:
         self.path = folder / COMMITS
 
     @contextmanager
-    def noting(self, place: str) -> Iterator[None]:
+    def note_commits(self, place: str) -> Iterator[None]:
         """Note what this thread commits in that namespace in the block. The caller holds the registry's lock.
 
         If it can't be noted, the commit may be reported as somebody else's, and nothing worse.

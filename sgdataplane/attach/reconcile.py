@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from sgdataplane.attach.again import Locate, bound_again, give_mac
+from sgdataplane.attach.again import Locate, bind_again, give_mac
 from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import Interfaces, look, names_up, with_closed
 from sgdataplane.attach.helper import helper, is_worth
 from sgdataplane.attach.hosted import reconcile_hosted, record
 from sgdataplane.attach.owncommits import CommitFile
-from sgdataplane.attach.registry import Binding, Registry, current, in_order, refuse, unfit_name
+from sgdataplane.attach.registry import Binding, Registry, current, find_unfit_name, in_order, refuse
 from sgdataplane.attach.report import (
     DEFAULT_MANNER,
     EniOutcome,
@@ -27,8 +27,8 @@ from sgdataplane.attach.report import (
     Key,
     Manner,
     NamespaceReport,
-    aged,
     contain_error,
+    get_ageing,
 )
 from sgdataplane.attach.router import leave
 from sgdataplane.attach.workload import Workload
@@ -59,10 +59,10 @@ def reconcile(
     Raises:
         BindingError: Instance placement is asked for while some ENIs are in host placement. Nothing is changed.
     """
-    agenda = agenda or Agenda(noting=CommitFile(registry.folder).noting)
-    with registry.locked(), no_collection():  # what is built stays, and is looked through again and again
+    agenda = agenda or Agenda(noting=CommitFile(registry.folder).note_commits)
+    with registry.lock(), no_collection():  # what is built stays, and is looked through again and again
         previous = registry.load()
-        again = bound_again(previous, agenda, locate)
+        again = bind_again(previous, agenda, locate)
         bindings = in_order(again.bindings)
         if bindings != previous:
             record(registry, bindings, agenda)
@@ -76,7 +76,7 @@ def reconcile(
             reports = _reconcile_workloads(state, bindings, manner, agenda)
         _leave_routers(again.ended, reports)
         if agenda.unrecorded is not None:
-            reports = _refused_unrecorded(reports, registry.load(), agenda.unrecorded)
+            reports = _refuse_unrecorded(reports, registry.load(), agenda.unrecorded)
     return HostReport(
         tuple(reports),
         frozenset(agenda.left),
@@ -90,7 +90,7 @@ def reconcile(
     )
 
 
-def _refused_unrecorded(
+def _refuse_unrecorded(
     reports: Iterable[NamespaceReport], recorded: Collection[Binding], error: HostError
 ) -> list[NamespaceReport]:
     """Return the reports; ENIs whose bindings aren't in the record are refused.
@@ -99,11 +99,11 @@ def _refused_unrecorded(
     full. All other ENIs are as usual.
     """
 
-    def checked(eni: EniReport) -> EniReport:
+    def refuse_if_unrecorded(eni: EniReport) -> EniReport:
         is_recorded = eni.binding in recorded or eni.outcome.is_ended
         return eni if is_recorded else replace(eni, outcome=EniOutcome.REFUSED, refusal=eni.refusal or error)
 
-    return [replace(report, enis=tuple(map(checked, report.enis))) for report in reports]
+    return [replace(report, enis=tuple(map(refuse_if_unrecorded, report.enis))) for report in reports]
 
 
 def _leave_routers(ended: Iterable[Binding], reports: Iterable[NamespaceReport]) -> None:
@@ -131,21 +131,21 @@ def _reconcile_workloads(
     state = with_closed(state, {binding.eni_id for binding in bindings})
     work = {key: partial(_reconcile_workload, state, of, manner, agenda) for key, of in groups.items()}
 
-    def reported(keys: Iterable[Key]) -> dict[Key, NamespaceReport]:
-        return {key: agenda.settled(key, groups[key], state) or agenda.look(key, work[key]) for key in keys}
+    def report_all(keys: Iterable[Key]) -> dict[Key, NamespaceReport]:
+        return {key: agenda.report_settled(key, groups[key], state) or agenda.look(key, work[key]) for key in keys}
 
-    order = agenda.ordered(groups, state)
+    order = agenda.order(groups, state)
     due = agenda.due(order, state)
     if agenda.helped is None or not is_worth(sum(map(len, due))):
-        reports = reported(order)
+        reports = report_all(order)
     else:
         theirs = {key for some in due for key in _helpers_share(some, groups, state)}
         with helper({key: work[key] for key in order if key in theirs}, agenda.between, agenda.helped) as handed:
-            reports = reported([key for key in order if key not in theirs])
+            reports = report_all([key for key in order if key not in theirs])
         for key, report in handed.reports.items():
             with suppress(Exception):  # whatever it is, we visit the namespace ourselves
                 reports[key] = _with_proven(report, handed.summaries[key], state, manner, agenda)
-        reports |= reported([key for key in order if key in theirs and key not in reports])
+        reports |= report_all([key for key in order if key in theirs and key not in reports])
     return [reports[key] for key in groups]
 
 
@@ -170,7 +170,7 @@ def _with_proven(
     As at a restart, we build that only if somebody needs more than its summary.
     """
     desired = Desired(state, {eni.binding.eni_id: eni.binding.ifname for eni in report.enis}, manner.options)
-    return replace(report, proven=agenda.built(report.key, desired, manner.settings, known))
+    return replace(report, proven=agenda.build(report.key, desired, manner.settings, known))
 
 
 def _reconcile_workload(
@@ -180,26 +180,26 @@ def _reconcile_workload(
     try:
         with find_namespace(key, bindings[0].path) as place:
             if place is None:
-                return NamespaceReport(key, tuple(agenda.ended(binding) for binding in bindings))
-            return _enforced(place, state, bindings, manner, agenda)
+                return NamespaceReport(key, tuple(agenda.report_ended(binding) for binding in bindings))
+            return _enforce(place, state, bindings, manner, agenda)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
         refusal = contain_error(error)
         kept = None if isinstance(refusal, ContainedError) else agenda.in_force.get(key)  # else we know nothing
         refused = tuple(EniReport(binding, EniOutcome.REFUSED) for binding in bindings)
-        known = aged(refusal, agenda.report.by_key.get(key))
+        known = get_ageing(refusal, agenda.report.by_key.get(key))
         return NamespaceReport(key, refused, proven=kept, error=refusal, aged=known)
 
 
-def _enforced(
+def _enforce(
     place: str, state: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda
 ) -> NamespaceReport:
     """Enforce a namespace's policy (desired, built, enforced), look at its interfaces, and report."""
     key = bindings[0].identity
-    refusals = {binding.eni_id: unfit for binding in bindings if (unfit := unfit_name(binding)) is not None}
+    refusals = {binding.eni_id: unfit for binding in bindings if (unfit := find_unfit_name(binding)) is not None}
     if len(refusals) == len(bindings):
         raise refusals[bindings[0].eni_id]
     interfaces = {binding.eni_id: binding.ifname for binding in bindings if binding.eni_id not in refusals}
-    proven = agenda.built(key, Desired(state, interfaces, manner.options), manner.settings)
+    proven = agenda.build(key, Desired(state, interfaces, manner.options), manner.settings)
     with agenda.noting(place):
         applied = enforce(place, proven, agenda.in_force.get(key), manner.settings, agenda.clearance(key))
     with Links(place) as links:

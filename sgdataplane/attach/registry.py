@@ -137,7 +137,7 @@ def refuse(place: str, code: str, message: str, value: str, expected: str) -> No
     raise BindingError(Problem(Where(place), code, message, value, expected))
 
 
-def unfit_name(binding: Binding) -> BindingError | None:
+def find_unfit_name(binding: Binding) -> BindingError | None:
     """Return why rules can't name a binding's interface; None if they can.
 
     Root of a namespace may give an interface nearly any name.
@@ -158,7 +158,7 @@ class Registry:
         self._read: tuple[str, tuple[Binding, ...]] = "", ()  # a text, and its bindings
 
     @contextmanager
-    def locked(self, seconds: float = LOCK_S) -> Iterator[None]:
+    def lock(self, seconds: float = LOCK_S) -> Iterator[None]:
         """Run the block as the only one that reads or changes bindings.
 
         Raises:
@@ -205,9 +205,9 @@ class Registry:
         Raises:
             HostError: The file can't be written. Nothing is changed.
         """
-        entries = [_encoded(binding) for binding in in_order(bindings)]
+        entries = [_encode(binding) for binding in in_order(bindings)]
         text = json.dumps({"version": VERSION, "bindings": entries}, indent=1) + "\n"
-        with self._writing():
+        with self._translate_errors():
             replace_file(self.path, text.encode(), Survives.THE_WRITER, mode=0o600)
 
     def forget(self) -> None:
@@ -216,11 +216,11 @@ class Registry:
         Raises:
             HostError: That can't be done.
         """
-        with self._writing():
+        with self._translate_errors():
             self.path.unlink(missing_ok=True)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -228,7 +228,7 @@ class Registry:
             raise HostError(str(self.path), detail) from error
 
 
-def _encoded(binding: Binding) -> dict[str, object]:
+def _encode(binding: Binding) -> dict[str, object]:
     texts = (binding.eni_id, binding.ifname, binding.named, binding.path, binding.means.value)
     end = binding.host_end
     return {
@@ -237,11 +237,11 @@ def _encoded(binding: Binding) -> dict[str, object]:
         "set_mac": binding.set_mac,
         "superseded": binding.superseded,
         MODE: binding.mode.value,
-        "host_end": None if end is None else _encoded_end(end),
+        "host_end": None if end is None else _encode_end(end),
     }
 
 
-def _encoded_end(end: HostEnd) -> dict[str, object]:
+def _encode_end(end: HostEnd) -> dict[str, object]:
     numbers = None if end.numbers is None else asdict(end.numbers)
     return {**{key: getattr(end, key) for key in END_TEXTS}, **asdict(end.home), "numbers": numbers}
 
@@ -257,7 +257,7 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
         _malformed(file, "/version", str(value["version"]), f"{VERSION}; `sgdp clear` of that version")
     if not isinstance(value["bindings"], list):
         _malformed(file, "/bindings", repr(value["bindings"]), "a list")
-    found = tuple(_binding(entry, file, f"/bindings/{i}") for i, entry in enumerate(value["bindings"]))
+    found = tuple(_parse_binding(entry, file, f"/bindings/{i}") for i, entry in enumerate(value["bindings"]))
     for what, keys in (
         ("ENI", [binding.eni_id for binding in current(found)]),
         ("interface", [f"{binding.ifname} of namespace {binding.identity.cookie}" for binding in found]),
@@ -268,7 +268,7 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
     return found
 
 
-def _binding(entry: object, file: str, pointer: str) -> Binding:
+def _parse_binding(entry: object, file: str, pointer: str) -> Binding:
     whole = {**LATER, **entry} if isinstance(entry, dict) else entry
     texts, identity, (end, mode_word, *flags) = _fields(whole, TEXTS, file, pointer, more=("host_end", MODE, *FLAGS))
     eni_id, ifname, named, path, word = texts

@@ -43,7 +43,7 @@ def contain_error(error: Exception) -> Told:
     return error
 
 
-def aged(error: Told, last: NamespaceReport | None) -> Ageing | None:
+def get_ageing(error: Told, last: NamespaceReport | None) -> Ageing | None:
     """Return what is still known of the last apply, after one that failed."""
     known = None if last is None else last.ageing
     return epochs.get_ageing(known, error.stamp) if isinstance(error, MarksError) else known

@@ -234,7 +234,7 @@ def where_is(binding: Binding, place: str | None, there: Present | None = None) 
         return links.other_end(binding.ifname, _places())
 
 
-def hosted(binding: Binding, where: Where, wanted: str) -> Hosted:
+def make_hosted(binding: Binding, where: Where, wanted: str) -> Hosted:
     """Return the binding with the end that was found at `where`.
 
     Raises:

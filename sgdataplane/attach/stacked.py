@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from sgdataplane.attach.ends import Tampering, described
+from sgdataplane.attach.ends import Tampering, describe_link
 from sgdataplane.attach.registry import Binding, HostEnd
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.host.events import number_of
@@ -117,7 +117,7 @@ class _Remover:
         enis = tuple(eni_id for eni_id, end in self.ends if end.router == router and _index(end) == link.lower)
         if not enis and place not in self._workloads:
             return
-        what = f"{described(link)} on top of {self._lower(link)}; {_removed(link, place)}"
+        what = f"{describe_link(link)} on top of {self._lower(link)}; {_remove(link, place)}"
         workload = self._workloads.get(place)
         who = "somebody in another namespace" if workload is None else workload.named
         yield Tampering(router, f"{who} put {what}", enis)
@@ -141,7 +141,7 @@ def _index(end: HostEnd) -> int:
     return 0 if end.numbers is None else end.numbers.index
 
 
-def _removed(link: Link, place: Place) -> str:
+def _remove(link: Link, place: Place) -> str:
     try:
         with Rtnetlink() as netlink:
             LinkChanges(netlink).delete(link.index, place)

@@ -36,7 +36,7 @@ ANYWHERE = {Family.IPV4: Prefix.parse("0.0.0.0/0"), Family.IPV6: Prefix.parse(":
 MAX_NAME = 50  # so that an id made of it isn't longer than ids may be
 
 
-def suggested(containers: Iterable[Running]) -> CloudState:
+def suggest_state(containers: Iterable[Running]) -> CloudState:
     """Return a state of the containers that have an IPv4 address.
 
     It drops nothing yet: the ENIs are in audit mode.

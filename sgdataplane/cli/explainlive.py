@@ -163,7 +163,7 @@ def _on_this_host(
     registry = Registry(config.bindings)
     with ExitStack() as stack:
         if registry.path.exists():  # taking the lock would make the folder
-            stack.enter_context(registry.locked())
+            stack.enter_context(registry.lock())
         found: dict[str, HeldScope] = {}
         for scope in of_bindings(current(registry.load()), state, config.choices.options, config.uplinks).all:
             asked = [eni for eni in enis if eni in scope.interfaces]

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from sgdataplane.attach.containers import Running, running
-from sgdataplane.attach.suggest import eni_ids, suggested
+from sgdataplane.attach.containers import Running, list_running
+from sgdataplane.attach.suggest import eni_ids, suggest_state
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.words import pluralize
 from sgdataplane.statefile import dump_native, load_text
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     file: Path = arguments.file
     name = "state.yaml" if str(file) == "-" else shlex.quote(visible(str(file)))
     if arguments.from_containers:
-        text, what = of_containers(running(), name)
+        text, what = of_containers(list_running(), name)
     else:
         text, what = starter(name), "a web server and its database"
     load_text(text, file=name)
@@ -87,4 +87,4 @@ def of_containers(containers: Iterable[Running], name: str) -> tuple[str, str]:
         for number, eni in enumerate(eni_ids(each))
     ]
     head = HEAD.format(name=name, attach="\n".join(lines))
-    return head + dump_native(suggested(held)), pluralize(len(held), "container")
+    return head + dump_native(suggest_state(held)), pluralize(len(held), "container")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sgdataplane.attach.compare import known_eni
+from sgdataplane.attach.compare import find_known_eni
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry, current
 from sgdataplane.cli import scopes
 from sgdataplane.cli.inexact import add_inexact, load_as_asked
@@ -155,7 +155,7 @@ def _of_lab(state: CloudState, name: str) -> Observed:
 
 def _of_host(state: CloudState, attached: Sequence[Binding], options: Options) -> Observed | Unobserved:
     """Read the ENIs of the state that are attached on this host; return why not, if there are none."""
-    bindings = [binding for binding in attached if known_eni(state, binding.eni_id)]
+    bindings = [binding for binding in attached if find_known_eni(state, binding.eni_id)]
     if not bindings:
         how = "none of the state's ENIs is attached on this host" if attached else "no ENI is attached on this host"
         return Unobserved(f"no lab was named with --name, and {how}.")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from syslog import LOG_ERR, syslog
 from typing import NoReturn
 
-from sgdataplane.attach.manage import named_as
+from sgdataplane.attach.manage import describe_attachment
 from sgdataplane.cni.plugin import add, config_at, error_of, parser_of, unbind
 from sgdataplane.cni.request import MAX_BYTES, read_state
 from sgdataplane.errors import HostError, TerminatedError
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 signal.signal(signal.SIGTERM, _interrupt)  # an engine that gives up waiting
                 add(asked, config, takes_back=True)
             else:
-                unbind(config, lambda binding: binding.named == named_as(asked.attachment))
+                unbind(config, lambda binding: binding.named == describe_attachment(asked.attachment))
         except (Exception, TerminatedError) as error:  # noqa: BLE001  # whatever it is, the engine shows it
             refused = error_of(error if isinstance(error, Exception) else HostError("the engine", "it ended the hook"))
             words = "; ".join(part for part in (refused.message, refused.details) if part)

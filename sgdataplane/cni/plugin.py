@@ -25,7 +25,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sgdataplane.attach.manage import Attached, AttachRequest, attach, detach, named_as
+from sgdataplane.attach.manage import Attached, AttachRequest, attach, describe_attachment, detach
 from sgdataplane.attach.registry import Binding, Means, Registry
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cni.request import (
@@ -166,8 +166,8 @@ def delete(request: CniRequest, config: Config) -> None:
 
 def collect(request: CniRequest, config: Config) -> None:
     """Undo what `add` did for attachments that the runtime doesn't know any more."""
-    valid = {(named_as(attachment), ifname) for attachment, ifname in request.valid}
-    prefix = named_as(f"{request.network}/")
+    valid = {(describe_attachment(attachment), ifname) for attachment, ifname in request.valid}
+    prefix = describe_attachment(f"{request.network}/")
     unbind(config, lambda one: one.named.startswith(prefix) and (one.named, one.ifname) not in valid)
 
 
@@ -179,7 +179,7 @@ def _bound(config: Config, is_meant: Callable[[Binding], bool]) -> tuple[Binding
 
 def _is_of(binding: Binding, request: CniRequest) -> bool:
     """Return whether a request is about that binding."""
-    return (binding.named, binding.ifname) == (named_as(request.attachment), request.ifname)
+    return (binding.named, binding.ifname) == (describe_attachment(request.attachment), request.ifname)
 
 
 def unbind(config: Config, is_meant: Callable[[Binding], bool]) -> None:

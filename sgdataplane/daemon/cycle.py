@@ -14,7 +14,7 @@ from functools import partial
 
 from sgdataplane.attach.agenda import NOTHING_HEARD, Agenda, Heard
 from sgdataplane.attach.discover import NOT_LOOKED, BindRule, Discovery, Sights, discover
-from sgdataplane.attach.modes import HostModes, ModesNow, asked_here
+from sgdataplane.attach.modes import HostModes, ModesNow, list_audited_here
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry, current
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refusal
@@ -166,7 +166,9 @@ class Reconciler:
         seconds = time.monotonic() - started
         what = (frozenset(causes), policy, host, error)
         audit_end_error = "" if self._audit_file is None else self._audit_file.error
-        modes = HostModes({} if host is None else asked_here(current(host.bindings), manner.audit), self._modes.ended)
+        modes = HostModes(
+            {} if host is None else list_audited_here(current(host.bindings), manner.audit), self._modes.ended
+        )
         return CycleReport(*what, self._last_good.error, seconds, discovery, agenda.looked, audit_end_error, modes)
 
     @property

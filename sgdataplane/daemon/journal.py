@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 
-from sgdataplane.attach.exposure import exposed
+from sgdataplane.attach.exposure import find_exposed
 from sgdataplane.attach.owncommits import CommitFile, OwnCommits
 from sgdataplane.attach.report import EniOutcome, HostReport, Key
 from sgdataplane.daemon.cycle import LOOKING, CycleReport
@@ -103,7 +103,7 @@ class Journal:
         new = self._status.note_cycle(report)
         self._status.neighbours = read_complaints()
         if report.host is not None and LOOKING & report.causes:  # seldom, as it looks at all processes
-            self._status.exposed = exposed(report.host.bindings)
+            self._status.exposed = find_exposed(report.host.bindings)
         self._metrics.note_cycle(report)
         self._log_cycle(report)
         self._log_faults(report, serve())

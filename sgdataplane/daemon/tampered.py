@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from sgdataplane.attach.ends import Tampering
-from sgdataplane.attach.exposure import exposed
+from sgdataplane.attach.exposure import find_exposed
 from sgdataplane.attach.registry import Binding
 from sgdataplane.daemon.logs import event
 
@@ -75,6 +75,6 @@ class Tampered:
 def _who_can(router: str, bindings: Iterable[Binding]) -> str:
     """Return the workloads of that router with a process that could have done it."""
     there = [b for b in bindings if b.host_end is not None and b.host_end.router == router]
-    named = sorted({f"{binding.eni_id} ({binding.named})" for binding in exposed(there)})
+    named = sorted({f"{binding.eni_id} ({binding.named})" for binding in find_exposed(there)})
     more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
     return ", ".join(named[:MAX_NAMED]) + more if named else NOBODY

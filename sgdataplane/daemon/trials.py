@@ -134,7 +134,7 @@ class Trials:
         scopes = tuple(place.scope for place in self._places.values())
         wanted = PlannedTrial(name, self._number, self._since(name), self._trials.get(name))
         with suppress(RuntimeError):  # no memory for the thread: the next change tries again
-            self._planner.plan(wanted, self.folder, scopes, partial(self._modes.judged, seconds=self.now()))
+            self._planner.plan(wanted, self.folder, scopes, partial(self._modes.apply, seconds=self.now()))
 
     def _since(self, name: str) -> float | None:
         """Return when the trial began that has this name now."""
@@ -170,7 +170,7 @@ class Trials:
     def _settle(self) -> None:
         """Do in the kernel what is owed, unless another process of ours works there, or we do."""
         if self._owed or self._is_untidy:
-            with suppress(HostError), self.registry.locked(0.0):
+            with suppress(HostError), self.registry.lock(0.0):
                 owed, self._owed = self._owed, set()
                 for name in sorted(owed & self._plans.keys()):
                     self._carry_out(self._trials[name])

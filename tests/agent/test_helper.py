@@ -106,7 +106,7 @@ class Host:
 @pytest.fixture
 def registry(places: list[str], tmp_path: Path) -> Registry:
     made = Registry(tmp_path / "attached")
-    with made.locked():
+    with made.lock():
         made.store(_binding(place, eni.network_interface_id) for place, eni in zip(places, ENIS, strict=False))
     return made
 

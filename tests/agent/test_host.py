@@ -78,7 +78,7 @@ def test_its_own_writing_of_bindings_is_no_cause(bench: Bench, agent: AgentBench
     assert not any("bindings" in causes for causes in agent.causes())
     bindings = bench.registry.load()
     for some in (bindings[:1], bindings):
-        with bench.registry.locked():
+        with bench.registry.lock():
             bench.registry.store(some)
         wait_until(lambda: len(agent.outcomes()) == len(some))  # noqa: B023  (called here only)
     assert any("bindings" in causes for causes in agent.causes())

@@ -80,7 +80,7 @@ def locking(folder: Path) -> Iterator[list[str]]:
 
 
 def bind(folder: Path) -> None:
-    with Registry(folder / "attached").locked():
+    with Registry(folder / "attached").lock():
         pass
 
 

@@ -192,13 +192,13 @@ def test_while_another_process_of_ours_commits_a_trial_waits(trying: Trying, pai
     place = pair["policy"]
     trying.cycle(state_of(OPEN), place)
     trying.keep(OTHER)
-    with trying.registry.locked():
+    with trying.registry.lock():
         trying.trials.begin("t")
         trying.wait_until(lambda: trying.report().paused == BUSY)
         assert tables(place) == []
     trying.wait_until(lambda: len(tables(place)) == 1)
     assert trying.report().paused == ""
-    with trying.registry.locked():
+    with trying.registry.lock():
         trying.trials.stop("t")
         assert len(tables(place)) == 1
     trying.wait_until(lambda: tables(place) == [])
@@ -281,7 +281,7 @@ def test_the_state_on_trial_is_judged_as_this_host_would_obey_it(trying: Trying,
     """An ENI that this host audits would be audited after the change, too; until that ends."""
     place, ends_at = pair["policy"], time.time() + 5
     audited = HostModes({"eni-a": until_text(ends_at)})
-    now_in_force, _ = audited.judged(state_of(OPEN), ends_at - 5)
+    now_in_force, _ = audited.apply(state_of(OPEN), ends_at - 5)
     trying.cycle(now_in_force, place, modes=audited)
     trying.begin(OTHER)
     assert trying.lines() == set(), "nothing is refused, before or after"

@@ -156,7 +156,7 @@ def test_another_namespace_at_the_same_path_and_inode_is_left_alone(bench: Bench
     with hold_namespace(bench.place) as place:
         identity = identity_of(place)
     later = Identity(identity.inode, identity.cookie + 1)
-    with bench.registry.locked():
+    with bench.registry.lock():
         bench.registry.store([Binding("eni-a", "eth0", "pid 1", bench.place, later)])
     assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "1"}
     assert tables(bench.place) == ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.attach.containers import NetworkEnd, running
+from sgdataplane.attach.containers import NetworkEnd, list_running
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
@@ -92,7 +92,7 @@ def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: p
 
 def test_podmans_list_of_containers_is_read(container: str, capsys: pytest.CaptureFixture[str]) -> None:
     """This one has no address, so there is nothing to protect; podman was asked nevertheless."""
-    assert [(each.name, each.ends) for each in running()] == [(container, (NetworkEnd("none", "", ()),))]
+    assert [(each.name, each.ends) for each in list_running()] == [(container, (NetworkEnd("none", "", ()),))]
     assert main(["init", "--from-containers", "-"]) == 5
     assert "there is nothing to protect" in capsys.readouterr().err
 

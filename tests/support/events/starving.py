@@ -112,7 +112,7 @@ def starving(make_name: Callable[[], str], folder: Path, good: int, hostile: int
             with Links(name) as links:
                 links.add_veth(assault.SPARE, name, f"{assault.SPARE}-end", mac_of(name))
         registry = Registry(folder / "attached")
-        with registry.locked():
+        with registry.lock():
             registry.store(bindings)
         agent = stack.enter_context(agent_in(folder))
         agent.configure(adoption_window=0)

@@ -41,22 +41,22 @@ CHANGED = replace(STATE, network_interfaces=without("eni-b"))
 
 
 def test_what_is_settled_and_quiet_needs_no_look() -> None:
-    assert agenda().settled(KEY, [BINDING], STATE) is REPORT
+    assert agenda().report_settled(KEY, [BINDING], STATE) is REPORT
     other = replace(STATE, network_interfaces=without("eni-c"))
-    found = agenda().settled(KEY, [BINDING], other)
+    found = agenda().report_settled(KEY, [BINDING], other)
     assert found == replace(REPORT, proven=PROVEN.on(other))
     assert found is not None
-    assert agenda(found).settled(KEY, [BINDING], other) is found
+    assert agenda(found).report_settled(KEY, [BINDING], other) is found
 
 
 def test_what_was_done_once_is_not_told_again() -> None:
     done = replace(
         REPORT, applied=ApplyReport(7, 1, 2, 3, 0.1, adopting=("eth0",), adoption_window=30.0, fenced=("eth0",))
     )
-    found = agenda(done).settled(KEY, [BINDING], STATE)
+    found = agenda(done).report_settled(KEY, [BINDING], STATE)
     assert found is not None
     assert found.applied == ApplyReport(7, 0, 0, 0, 0.0, fenced=("eth0",))
-    assert agenda(found).settled(KEY, [BINDING], STATE) is found
+    assert agenda(found).report_settled(KEY, [BINDING], STATE) is found
 
 
 @pytest.mark.parametrize(
@@ -69,34 +69,34 @@ def test_what_was_done_once_is_not_told_again() -> None:
 )
 def test_what_was_not_done_is_looked_at(changed: dict[str, object]) -> None:
     report = replace(REPORT, **changed)  # type: ignore[arg-type]
-    assert agenda(report).settled(KEY, [BINDING], STATE) is None
+    assert agenda(report).report_settled(KEY, [BINDING], STATE) is None
 
 
 def test_what_has_ended_needs_no_search() -> None:
     gone = replace(REPORT, enis=(EniReport(BINDING, EniOutcome.GONE),), applied=None, proven=None)
-    assert agenda(gone).settled(KEY, [BINDING], STATE) is gone
+    assert agenda(gone).report_settled(KEY, [BINDING], STATE) is gone
     assert agenda(gone).is_known_gone(BINDING)
-    assert agenda(gone, is_quiet=False).settled(KEY, [BINDING], STATE) is None
+    assert agenda(gone, is_quiet=False).report_settled(KEY, [BINDING], STATE) is None
     assert not agenda(gone, is_quiet=False).is_known_gone(BINDING)
-    assert agenda(gone).settled(KEY, [replace(BINDING, named="container a")], STATE) is None
+    assert agenda(gone).report_settled(KEY, [replace(BINDING, named="container a")], STATE) is None
 
 
 def test_what_was_heard_of_or_is_bound_otherwise_is_looked_at() -> None:
-    assert agenda(is_quiet=False).settled(KEY, [BINDING], STATE) is None
-    assert agenda().settled(KEY, [BINDING, replace(BINDING, eni_id="eni-b", ifname="eth1")], STATE) is None
-    assert agenda().settled(KEY, [replace(BINDING, named="container a")], STATE) is None
-    assert agenda().settled(Identity(1, 3), [BINDING], STATE) is None
+    assert agenda(is_quiet=False).report_settled(KEY, [BINDING], STATE) is None
+    assert agenda().report_settled(KEY, [BINDING, replace(BINDING, eni_id="eni-b", ifname="eth1")], STATE) is None
+    assert agenda().report_settled(KEY, [replace(BINDING, named="container a")], STATE) is None
+    assert agenda().report_settled(Identity(1, 3), [BINDING], STATE) is None
 
 
 def test_what_a_change_is_about_is_looked_at() -> None:
-    assert agenda().settled(KEY, [BINDING], replace(STATE, network_interfaces=without("eni-b"))) is None
-    assert agenda().settled(KEY, [BINDING], replace(STATE, network_interfaces=without("eni-a"))) is None
+    assert agenda().report_settled(KEY, [BINDING], replace(STATE, network_interfaces=without("eni-b"))) is None
+    assert agenda().report_settled(KEY, [BINDING], replace(STATE, network_interfaces=without("eni-a"))) is None
 
 
 def test_what_is_in_force_for_another_reason_is_not_compiled_again() -> None:
     other = replace(STATE, network_interfaces=without("eni-c"))
     wanted = Desired(other, {"eni-a": "eth0"})
-    found = agenda(is_quiet=False).built(KEY, wanted, DEFAULT_SETTINGS)
+    found = agenda(is_quiet=False).build(KEY, wanted, DEFAULT_SETTINGS)
     assert (found.desired, found.table is PROVEN.table) == (wanted, True)
 
 
@@ -110,14 +110,14 @@ def test_what_is_in_force_for_another_reason_is_not_compiled_again() -> None:
     ],
 )
 def test_what_is_otherwise_is_built_anew(desired: Desired, settings: Settings) -> None:
-    found = agenda(is_quiet=False).built(KEY, desired, settings)
+    found = agenda(is_quiet=False).build(KEY, desired, settings)
     assert found == build(desired, settings)
     assert found.table is not PROVEN.table
 
 
 def test_what_is_not_proven_yet_is_not_taken_for_proven() -> None:
     unproven = replace(REPORT, proven=build(DESIRED, Settings(prove=False)))
-    assert agenda(unproven, is_quiet=False).built(KEY, DESIRED, DEFAULT_SETTINGS).proof is not None
+    assert agenda(unproven, is_quiet=False).build(KEY, DESIRED, DEFAULT_SETTINGS).proof is not None
 
 
 OTHER = Identity(1, 3)
@@ -131,7 +131,7 @@ def hearing(heard: Heard, report: NamespaceReport = REPORT) -> Agenda:
 
 def test_what_is_heard_of_waits_for_its_turn() -> None:
     found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}))
-    report = found.settled(KEY, [BINDING], STATE)
+    report = found.report_settled(KEY, [BINDING], STATE)
     assert report is not None
     assert [eni.outcome for eni in report.enis] == [EniOutcome.DISTURBED]
     assert (report.desired, found.left, found.owed) == (DESIRED, {KEY}, set())
@@ -139,7 +139,7 @@ def test_what_is_heard_of_waits_for_its_turn() -> None:
 
 def test_what_is_heard_of_and_has_its_turn_is_looked_at() -> None:
     found = hearing(Heard(order=[KEY], disturbed={KEY}))
-    assert found.settled(KEY, [BINDING], STATE) is None
+    assert found.report_settled(KEY, [BINDING], STATE) is None
     assert found.look(KEY, lambda: REPORT) is REPORT
     assert (found.looked, found.left) == ({KEY: 1}, set())
 
@@ -148,15 +148,15 @@ def test_in_one_reconcile_there_is_so_much_time_for_what_is_heard_of() -> None:
     found = hearing(Heard(order=[OTHER, KEY]))
     found.look(OTHER, lambda: REPORT)
     assert module.SLICE_S < 1
-    assert found.settled(KEY, [BINDING], STATE) == REPORT
+    assert found.report_settled(KEY, [BINDING], STATE) == REPORT
     assert found.left == {KEY}
 
 
 def test_another_policy_comes_before_all_that_is_heard_of() -> None:
     found = hearing(Heard(order=[OTHER, KEY], waiting={KEY}))
-    assert found.ordered([OTHER, KEY], CHANGED) == [KEY, OTHER]
+    assert found.order([OTHER, KEY], CHANGED) == [KEY, OTHER]
     found.look(OTHER, lambda: REPORT)
-    assert found.settled(KEY, [BINDING], CHANGED) is None
+    assert found.report_settled(KEY, [BINDING], CHANGED) is None
 
 
 def test_those_whose_policy_narrows_come_before_those_whose_policy_widens() -> None:
@@ -169,15 +169,15 @@ def test_those_whose_policy_narrows_come_before_those_whose_policy_widens() -> N
     reports = tuple(replace(REPORT, key=key, proven=made) for key, made in zip(keys, proven, strict=True))
     for state, order in ((after, [1, 0, 2]), (before, [0, 1, 2])):
         found = Agenda(HostReport(reports), Heard(frozenset(keys)))
-        assert found.ordered(keys, state) == [keys[number] for number in order]
+        assert found.order(keys, state) == [keys[number] for number in order]
 
 
 def test_in_a_disturbed_namespace_another_policy_comes_last_but_does_not_wait_for_its_turn() -> None:
     found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}))
-    assert found.ordered([KEY, OTHER], CHANGED) == [OTHER, KEY]
-    assert found.settled(KEY, [BINDING], CHANGED) is None
+    assert found.order([KEY, OTHER], CHANGED) == [OTHER, KEY]
+    assert found.report_settled(KEY, [BINDING], CHANGED) is None
     found.looked[OTHER] = 1
-    report = found.settled(KEY, [BINDING], CHANGED)
+    report = found.report_settled(KEY, [BINDING], CHANGED)
     assert report is not None
     assert (report.desired, found.left, found.owed) == (DESIRED, {KEY}, {KEY})
 
@@ -185,4 +185,4 @@ def test_in_a_disturbed_namespace_another_policy_comes_last_but_does_not_wait_fo
 def test_a_refused_one_that_is_heard_of_waits_as_well() -> None:
     refused = replace(REPORT, enis=(EniReport(BINDING, EniOutcome.REFUSED),), applied=None, proven=None)
     found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}), refused)
-    assert found.settled(KEY, [BINDING], STATE) == refused
+    assert found.report_settled(KEY, [BINDING], STATE) == refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sgdataplane.attach.compare import Interfaces, known_eni, look, with_closed
+from sgdataplane.attach.compare import Interfaces, find_known_eni, look, with_closed
 from sgdataplane.attach.registry import Binding
 from sgdataplane.enforce import Desired, build
 from sgdataplane.host.identity import Identity
@@ -49,8 +49,8 @@ def test_who_is_a_member_only_stays_a_member_beside_its_stand_in() -> None:
     far = as_member(STATE_OF_TWO, "eni-b")
     state = with_closed(far, ["eni-a", "eni-b"])
     assert [*state.eni] == ["(eni-b)", "eni-a", "eni-b"]
-    assert known_eni(state, "eni-a") == STATE_OF_TWO.eni["eni-a"]
-    assert known_eni(far, "eni-b") is known_eni(state, "eni-b") is None
+    assert find_known_eni(state, "eni-a") == STATE_OF_TWO.eni["eni-a"]
+    assert find_known_eni(far, "eni-b") is find_known_eni(state, "eni-b") is None
     assert decide(state, make_packet("ingress tcp/1 10.0.0.2")).verdict is Verdict.ACCEPT
     assert decide(state, make_packet("ingress tcp/1 10.0.0.3")).verdict is Verdict.DROP
     build(Desired(state, {"eni-a": "eth0", "eni-b": "eth1"}))

@@ -49,7 +49,7 @@ def test_what_was_committed_in_a_block_is_noted_and_nothing_else(tmp_path: Path,
     noted = CommitFile(tmp_path)
     for before, after in ((10, 12), (12, 12), (20, 21)):
         generations += [before, after]
-        with noted.noting("place"):
+        with noted.note_commits("place"):
             pass
     assert noted.load() == (OURS, OwnCommits(COOKIE, PROCESS, 20, 21))
     assert noted.path.stat().st_mode & 0o777 == 0o600
@@ -61,7 +61,7 @@ def test_a_link_in_the_file_s_place_is_neither_written_nor_believed(tmp_path: Pa
     aim.write_text(str(OURS), "ascii")
     noted.path.symlink_to(aim)
     generations += [20, 21]
-    with noted.noting("place"):
+    with noted.note_commits("place"):
         pass
     assert (noted.load(), aim.read_text("ascii")) == ((), str(OURS))
     noted.path.unlink()

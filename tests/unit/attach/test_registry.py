@@ -26,7 +26,7 @@ def registry(tmp_path: Path) -> Registry:
 
 def test_what_is_stored_is_loaded_by_eni(registry: Registry) -> None:
     assert registry.load() == ()
-    with registry.locked():
+    with registry.lock():
         registry.store((TWO, ONE))
         assert registry.load() == (ONE, TWO)
         registry.store((TWO,))
@@ -39,7 +39,7 @@ def test_what_is_stored_is_loaded_by_eni(registry: Registry) -> None:
 def test_one_eni_is_bound_once_beside_where_it_was_before(registry: Registry) -> None:
     before = replace(ONE, identity=Identity(4026532400, 9), superseded=True)
     earlier = replace(ONE, identity=Identity(4026532401, 8), superseded=True)
-    with registry.locked():
+    with registry.lock():
         registry.store((before, TWO, earlier, ONE))
         assert registry.load() == (ONE, earlier, before, TWO)
         assert current(registry.load()) == (ONE, TWO)
@@ -49,7 +49,7 @@ def test_one_eni_is_bound_once_beside_where_it_was_before(registry: Registry) ->
 
 
 def test_a_write_that_was_cut_short_leaves_the_record(registry: Registry) -> None:
-    with registry.locked():
+    with registry.lock():
         registry.store((ONE,))
         beside_of(registry.path).write_text('{"version": 1, "bind')
         assert registry.load() == (ONE,)
@@ -76,7 +76,7 @@ def changed(**fields: object) -> dict[str, object]:
 def test_what_versions_before_wrote_is_read(registry: Registry, missing: tuple[str, ...]) -> None:
     """They had no host placement, and only `sgdp attach` bound interfaces."""
     entry = changed(**dict.fromkeys(missing, ...))
-    with registry.locked():
+    with registry.lock():
         registry.path.write_text(json.dumps({"version": 1, "bindings": [entry]}), encoding="utf-8")
         (binding,) = registry.load()
     assert (binding.means, binding.host_end, binding.eni_id) == (Means.ATTACH, None, "eni-a")
@@ -85,7 +85,7 @@ def test_what_versions_before_wrote_is_read(registry: Registry, missing: tuple[s
 def test_host_ends_of_versions_before_have_no_numbers_yet(registry: Registry) -> None:
     numbers = {"index": 7, "peer": 2, "peer_nsid": 0, "mac": "02:00:00:00:00:01", "alias": ""}
     for more, expected in (({}, None), ({"numbers": numbers}, EndNumbers(7, 2, 0, "02:00:00:00:00:01", ""))):
-        with registry.locked():
+        with registry.lock():
             entry = changed(host_end=END_ENTRY | more)
             registry.path.write_text(json.dumps({"version": 1, "bindings": [entry]}), encoding="utf-8")
             (binding,) = registry.load()
@@ -129,7 +129,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize(("content", "pointer"), MALFORMED)
 def test_what_sgdp_does_not_write_is_refused(registry: Registry, content: object, pointer: str) -> None:
-    with registry.locked():
+    with registry.lock():
         text = content if isinstance(content, str) else json.dumps(content)
         registry.path.write_text(text, encoding="utf-8")
         with pytest.raises(BindingError) as caught:
@@ -148,13 +148,13 @@ def test_who_finds_the_bindings_locked_waits_and_then_gives_up(
     got = threading.Event()
 
     def wait_for_it() -> None:
-        with registry.locked():
+        with registry.lock():
             got.set()
 
     waiting = threading.Thread(target=wait_for_it)
-    with registry.locked():
+    with registry.lock():
         other = Registry(registry.path.parent)
-        with pytest.raises(HostError, match="another process has been working"), other.locked(0.0):
+        with pytest.raises(HostError, match="another process has been working"), other.lock(0.0):
             pass
         waiting.start()
         assert not got.is_set()

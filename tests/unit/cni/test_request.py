@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sgdataplane.attach.manage import named_as
+from sgdataplane.attach.manage import describe_attachment
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cni.request import (
     MAX_BYTES,
@@ -225,4 +225,4 @@ def test_no_network_and_no_id_names_another_ones_attachment() -> None:
     assert of_hook == "oci:9f3a61c0b2d4"
     assert len({of_hook, *others}) == 1 + len(others)
     words = {*map(str, (Workload(naming, f"oci:{made[:12]}") for naming in Naming))}
-    assert named_as(of_hook) not in words
+    assert describe_attachment(of_hook) not in words
