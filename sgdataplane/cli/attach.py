@@ -25,7 +25,7 @@ from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.daemon.config import Config
-from sgdataplane.daemon.lookup import attached_eni, resolve_eni_id
+from sgdataplane.daemon.lookup import find_attached_eni, resolve_eni_id
 from sgdataplane.errors import ConfigError
 from sgdataplane.model.modes import Mode
 from sgdataplane.model.naming import eni_of
@@ -146,7 +146,7 @@ def _workload(arguments: argparse.Namespace) -> Workload:
 def run_detach(arguments: argparse.Namespace) -> int:
     """Unbind an interface, and say what remains."""
     registry = registry_of(arguments)
-    done = detach(registry, attached_eni(config_or_default(arguments), arguments.eni, _enis(registry)))
+    done = detach(registry, find_attached_eni(config_or_default(arguments), arguments.eni, _enis(registry)))
     rules = "gone" if done.is_gone else "kept" if done.others else "removed"
     if arguments.json:
         print_json({**binding_as_json(done.binding), "rules": rules, "host_end": done.end_at or None})

@@ -238,11 +238,11 @@ def enforced_state(arguments: argparse.Namespace) -> Path:
         ConfigError: The agent's configuration is wrong.
     """
     from sgdataplane.cli.scopes import agent_config, named_lab
-    from sgdataplane.daemon.lookup import enforced_file
+    from sgdataplane.daemon.lookup import get_enforced_file
     from sgdataplane.lab.manage import state_file_of
 
     lab = named_lab(arguments)
-    return enforced_file(agent_config(arguments)) if lab is None else state_file_of(lab)
+    return get_enforced_file(agent_config(arguments)) if lab is None else state_file_of(lab)
 
 
 def check_form(arguments: argparse.Namespace) -> None:

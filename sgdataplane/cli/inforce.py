@@ -19,10 +19,10 @@ def state_in_force(arguments: argparse.Namespace) -> Path | None:
     """
     try:
         from sgdataplane.cli.scopes import agent_config
-        from sgdataplane.daemon.lookup import enforced_file
+        from sgdataplane.daemon.lookup import get_enforced_file
 
         config = agent_config(arguments)
-        return enforced_file(config) if config.state.exists() else None
+        return get_enforced_file(config) if config.state.exists() else None
     except (ImportError, AttributeError) as error:
         if not missing_here(error):
             raise

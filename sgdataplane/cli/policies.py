@@ -86,7 +86,7 @@ def run_policies(arguments: argparse.Namespace) -> int:
     past = _past(config)
     if arguments.number is None:
         return _list(arguments, past, config)
-    entry = past.named(arguments.number)
+    entry = past.find(arguments.number)
     if arguments.output is not None:
         require_writable(arguments.output)
         write(dump_native(past.state(entry.digest)), arguments.output)
@@ -112,7 +112,7 @@ def run_rollback(arguments: argparse.Namespace) -> int:
     config = agent_config(arguments)
     if arguments.dry_run:
         past = _past(config)
-        print_text(_difference(past, past.entries[-1], past.named(arguments.number), config))
+        print_text(_difference(past, past.entries[-1], past.find(arguments.number), config))
         return Exit.DONE
     from sgdataplane.daemon import control
     from sgdataplane.daemon.control import Request

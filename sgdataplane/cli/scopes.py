@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sgdataplane.daemon.control import Request
-from sgdataplane.daemon.lookup import agent_state, attached_eni, look_up_here
+from sgdataplane.daemon.lookup import agent_state, find_attached_eni, look_up_here
 from sgdataplane.errors import HostError, LabError
 from sgdataplane.model.naming import eni_of, look_up
 from sgdataplane.model.options import Placement
@@ -93,7 +93,7 @@ class Scopes:
         if self.lab is not None:
             return eni_of(self.lab.state, name)
         assert self.config is not None
-        return attached_eni(self.config, name, {eni for scope in self.all for eni in scope.interfaces})
+        return find_attached_eni(self.config, name, {eni for scope in self.all for eni in scope.interfaces})
 
     def node(self, name: str) -> str:
         """Return the instance that `name` stands for. LabError if that is none here, or several."""

@@ -34,7 +34,7 @@ from sgdataplane.daemon import logs
 from sgdataplane.daemon.answers import Answers
 from sgdataplane.daemon.auditfile import AuditEndFile
 from sgdataplane.daemon.clearing import Clearer
-from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
+from sgdataplane.daemon.config import CONFIG_FILE, Config, find_start_only_changes, load_config
 from sgdataplane.daemon.containers import ContainerWatch
 from sgdataplane.daemon.control import ControlServer, StatusServer
 from sgdataplane.daemon.counts import Counts
@@ -249,7 +249,7 @@ class Agent:
             self._schedule.add(Cause.DRIFT)
 
     def _hear_state(self) -> None:
-        if self._source.changed():
+        if self._source.poll():
             self._schedule.add(Cause.STATE)
 
     def _hear_bindings(self) -> None:
@@ -279,7 +279,7 @@ class Agent:
         try:
             self._cycle(causes)
         except Exception as error:  # noqa: BLE001  # a bug, or no memory: the kernel keeps enforcing, and we try again
-            self._schedule.failed(causes)
+            self._schedule.note_failed(causes)
             self._reconciler.forget()
             self._namespaces.doubt()
             self._turns.left, self._turns.is_owed = frozenset(), False
@@ -296,8 +296,8 @@ class Agent:
         self._paths.follow((self._registry.path,))
         heard, config = self._collect_events(), self._config
         found = self._reconciler.run(causes, self._source, config.manner, config.bind_rule, heard)
-        report = self._journal.explained(found)
-        self._schedule.done(is_whole=report.is_whole)
+        report = self._journal.explain(found)
+        self._schedule.note_done(is_whole=report.is_whole)
         self._listen(report)
         self._take_turns(report, report.host or HostReport(()))
         self._status.crowded = self._room.follow(report.host, config.conntrack_max)
@@ -325,9 +325,9 @@ class Agent:
         self._turns.forget_calm()
         self._journal.forget_ours()
         self._turns.suspect(self._journal.drifted)
-        keys = self._turns.ordered(self._namespaces.heard | self._reconciler.undone)
+        keys = self._turns.order(self._namespaces.heard | self._reconciler.undone)
         quiet, numbers = self._namespaces.take_quiet(), self._namespaces.take_quiet_numbers()
-        waiting, disturbed = self._turns.waiting(keys), self._turns.disturbed
+        waiting, disturbed = self._turns.list_waiting(keys), self._turns.disturbed
         links, stacked = self._namespaces.take_links(), self._namespaces.take_stacked()
         return Heard(quiet, keys, waiting, disturbed, self._containers.take(), numbers, links, stacked)
 
@@ -372,7 +372,7 @@ class Agent:
             self._metrics.note_error("config")
             return
         self._status.config_error = ""
-        self._status.needs_restart = changed_at_start_only(self._started_with, new)
+        self._status.needs_restart = find_start_only_changes(self._started_with, new)
         self._config, self._source.path, self._schedule.resync_s = new, new.state, new.resync
         self._status.state, self._status.choices, self._undo.source = new.state, new.choices, str(new.state)
         logs.set_level(new.log_level)

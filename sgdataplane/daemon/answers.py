@@ -46,11 +46,11 @@ class Answers:
     def _find_policy(self, asked: ControlRequest) -> dict[str, object]:
         match asked.request:
             case Request.STATUS:
-                return {"status": self.status.as_json(asked.eni, self.counts.audited())}
+                return {"status": self.status.as_json(asked.eni, self.counts.read_audited())}
             case Request.COUNTERS:
                 return {"counters": self.counts.as_json(asked.eni)}
             case Request.FIND:
-                return self._named(asked.eni)
+                return self._look_up_name(asked.eni)
             case Request.TRIALS:
                 return {"trials": self.trials.records_as_json()}
             case Request.TRIAL | Request.TRIAL_START | Request.TRIAL_STOP:
@@ -69,6 +69,6 @@ class Answers:
         found = do.get(asked.request, self.trials.stop)(asked.trial)
         return {"trial": None if found is None else found.as_plain()}
 
-    def _named(self, name: str) -> dict[str, object]:
+    def _look_up_name(self, name: str) -> dict[str, object]:
         named = look_up(name, {**dict.fromkeys(self.counts.enis, ()), **names_of_enis(self.state())})
         return {"ids": named.ids, "near": named.near}

@@ -101,7 +101,7 @@ class Clearer:
         return self._reader.fileno()
 
     @contextmanager
-    def giving_way(self) -> Iterator[None]:
+    def give_way(self) -> Iterator[None]:
         """Slow the clearing down while the block runs, to a slice every `YIELD_S`.
 
         So the caller has the interpreter for itself.

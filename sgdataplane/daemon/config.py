@@ -163,7 +163,7 @@ def load_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object] = 
     return Config(choices=choices, **read)  # type: ignore[arg-type]  # each was read by its kind
 
 
-def changed_at_start_only(old: Config, new: Config) -> tuple[str, ...]:
+def find_start_only_changes(old: Config, new: Config) -> tuple[str, ...]:
     """Return the changed keys that are read only at a start."""
     names = (entry.name for entry in fields(Config) if entry.name in FIXED)
     return tuple(name for name in names if getattr(old, name) != getattr(new, name))

@@ -191,16 +191,16 @@ class Answering(Clients):
         may_ask: Callable[[int], bool] = lambda _: False,
         refusal: str = "only root may ask",
     ) -> None:
-        super().__init__(listener, loop[0], self._replied, loop[1])
+        super().__init__(listener, loop[0], self._answer_bytes, loop[1])
         self._answer, self._may_ask, self._refusal = answer, may_ask, refusal
 
-    def _replied(self, sock: socket.socket, asked: bytes) -> bytes | None:
+    def _answer_bytes(self, sock: socket.socket, asked: bytes) -> bytes | None:
         line, end, _ = asked.partition(b"\n")
         if len(line) > MAX_REQUEST_BYTES:
             return spell_refusal(f"more than {MAX_REQUEST_BYTES} bytes; expected {EXPECTED}")
-        return self._answered(sock, line) if end else None
+        return self._answer_line(sock, line) if end else None
 
-    def _answered(self, sock: socket.socket, line: bytes) -> bytes:
+    def _answer_line(self, sock: socket.socket, line: bytes) -> bytes:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         process, user, _ = CREDENTIALS.unpack(credentials)
         if user not in (0, os.geteuid()) and not self._may_ask(user):
@@ -219,9 +219,9 @@ class ControlServer(Answering):
         self, path: Path, selector: selectors.BaseSelector, answer: Answer, clock: Callable[[], float]
     ) -> None:
         self._path = path
-        self._lock = _locked(path)
+        self._lock = _lock(path)
         try:
-            self._listening = _listening(path, OURS)
+            self._listening = _listen(path, OURS)
         except HostError:
             os.close(self._lock)
             raise
@@ -265,7 +265,7 @@ class StatusServer:
             return ""
         try:
             _require_ours(Path(at).parent)
-            self._listening = _listening(Path(at), OURS_AND_GROUP)
+            self._listening = _listen(Path(at), OURS_AND_GROUP)
         except HostError as error:
             return str(error)
         refusal = "only root and the owner of the state may ask"
@@ -308,12 +308,12 @@ def _require_ours(folder: Path) -> None:
     try:
         found = folder.stat()
     except OSError as error:
-        raise _not_made(folder, error) from error
+        raise _explain_not_made(folder, error) from error
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise HostError(str(folder), "not a folder that only root may write to")
 
 
-def _locked(path: Path) -> int:
+def _lock(path: Path) -> int:
     """Take the lock beside the socket, which only one process can hold.
 
     Raises:
@@ -324,7 +324,7 @@ def _locked(path: Path) -> int:
     try:
         lock = open_lock(beside)
     except OSError as error:
-        raise _not_made(path, error) from error
+        raise _explain_not_made(path, error) from error
     import fcntl  # noqa: PLC0415  # Unix only
 
     try:
@@ -339,7 +339,7 @@ BESIDE = ("attached", "labs")  # what else there is in /run/sgdataplane
 OURS, OURS_AND_GROUP = 0o600, 0o660  # the group is the folder's, if that says so (setgid)
 
 
-def _listening(path: Path, mode: int) -> socket.socket:
+def _listen(path: Path, mode: int) -> socket.socket:
     """Make a socket at the path; a socket that was left there is replaced.
 
     Raises:
@@ -359,11 +359,11 @@ def _listening(path: Path, mode: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise _not_made(path, error) from error
+        raise _explain_not_made(path, error) from error
     return listener
 
 
-def _not_made(path: Path, error: OSError) -> HostError:
+def _explain_not_made(path: Path, error: OSError) -> HostError:
     return HostError(str(path), error.strerror or str(error))
 
 

@@ -190,10 +190,10 @@ class Counts:
         return {
             "at": now(),
             "error": self._file.error or None,
-            "scopes": [*found, *(_ended_scope(scope, self.ledger.scopes[scope]) for scope in ended)],
+            "scopes": [*found, *(_describe_ended_scope(scope, self.ledger.scopes[scope]) for scope in ended)],
         }
 
-    def audited(self) -> dict[str, Sum]:
+    def read_audited(self) -> dict[str, Sum]:
         """Return what passed at each ENI in audit mode that its rules would have dropped, read now."""
         here = [entry for entry in self._namespaces if entry.desired is not None and entry.desired.state.audited]
         self._refresh(here, CHANGED_S)
@@ -220,7 +220,7 @@ class Counts:
         }
 
 
-def _ended_scope(scope: str, sums: Mapping[str, Sum]) -> dict[str, object]:
+def _describe_ended_scope(scope: str, sums: Mapping[str, Sum]) -> dict[str, object]:
     enis = enis_of(scope)
     return {
         "namespace": None if enis else scope.removeprefix(ROUTER),

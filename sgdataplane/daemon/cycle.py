@@ -157,7 +157,7 @@ class Reconciler:
         `heard` has the events since the previous cycle began; a cycle that looks at everything ignores it.
         """
         started, clearer = time.monotonic(), self._beside.clearer
-        with nullcontext() if clearer is None else clearer.giving_way():
+        with nullcontext() if clearer is None else clearer.give_way():
             policy = self._read_policy(causes, source, manner.profile)
             agenda = self._agenda(causes, manner, heard)
             discovery = self._bind(policy.state, bind, agenda.heard)
@@ -288,7 +288,7 @@ class Reconciler:
         if policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state):
             self._beside.aside(partial(self._store, policy.state))
         if self._undo is not None:
-            self._beside.aside(partial(self._undo.note, policy, self._last_good.written(policy.state)))
+            self._beside.aside(partial(self._undo.note, policy, self._last_good.find_written(policy.state)))
 
     def _store(self, state: CloudState) -> None:
         """Keep a state as the last good one. It comes before policies that one can come back to."""

@@ -85,7 +85,7 @@ class Undo:
         Raises:
             HostError: The policy isn't kept or was changed. Nothing changes then.
         """
-        entry, on_disk = self.past.named(number), self._on_disk
+        entry, on_disk = self.past.find(number), self._on_disk
         self.past.check(entry.digest)
         is_read = on_disk is not None and on_disk.origin is Origin.STATE
         instead_of = digest_of(on_disk.state) if on_disk is not None and is_read else ""

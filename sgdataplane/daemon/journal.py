@@ -79,7 +79,7 @@ class Journal:
         ours, self._ours = self._ours, set()
         return ours
 
-    def explained(self, report: CycleReport) -> CycleReport:
+    def explain(self, report: CycleReport) -> CycleReport:
         """Return the report with the causes as they turned out.
 
         `sgdp detach` and `clear` remove our rules, then the binding: we hear of the rules first, but nothing has

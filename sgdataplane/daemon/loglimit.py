@@ -86,7 +86,7 @@ class LogLimit(logging.Filter):
             due = [
                 rate for rate in self._rates.values() if rate.held is not None and _is_due(rate, now, is_over=is_over)
             ]
-            records = [_taken(rate) for rate in due]
+            records = [_take(rate) for rate in due]
         for record in records:
             self._let_through(record)
 
@@ -102,7 +102,7 @@ def _is_due(rate: _Rate, now: float, *, is_over: bool) -> bool:
     return is_over or rate.room >= 1
 
 
-def _taken(rate: _Rate) -> logging.LogRecord:
+def _take(rate: _Rate) -> logging.LogRecord:
     record, rate.held = rate.held, None
     assert record is not None
     record.left_out, rate.left_out, rate.room = rate.left_out, 0, max(0.0, rate.room - 1)

@@ -30,7 +30,7 @@ def _line(record: logging.LogRecord) -> str:
     """Return a record as one line, also with a traceback."""
     text = record.getMessage()
     if record.exc_info:
-        text += f" traceback={spelt(logging.Formatter().formatException(record.exc_info))}"
+        text += f" traceback={spell(logging.Formatter().formatException(record.exc_info))}"
     left_out = getattr(record, "left_out", 0)
     return visible(f"{text} left_out={left_out}" if left_out else text)
 
@@ -106,7 +106,7 @@ def set_level(level: str) -> None:
 
 def event(level: int, word: str, **fields: object) -> None:
     """Log one line; values with spaces are quoted as in JSON."""
-    line = " ".join([word, *(f"{key}={spelt(value)}" for key, value in fields.items())])
+    line = " ".join([word, *(f"{key}={spell(value)}" for key, value in fields.items())])
     LOGGER.log(level, "%s", line, extra={"fields": {"event": word, **fields}})
 
 
@@ -114,7 +114,7 @@ def _text(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def spelt(value: object) -> str:
+def spell(value: object) -> str:
     """Return a value as it is in a line: quoted as in JSON if it isn't a plain word."""
     text = _text(value)
     return text if PLAIN.fullmatch(text) and visible(text) == text else json_text(text)

@@ -41,7 +41,7 @@ def agent_state(config: Config) -> CloudState | None:
     return Undo(config.state_directory).in_force(on_disk)
 
 
-def enforced_file(config: Config) -> Path:
+def get_enforced_file(config: Config) -> Path:
     """Return the file of the state that the agent enforces: the one on disk, or what it holds in its place."""
     from sgdataplane.daemon.hold import Undo  # noqa: PLC0415
     from sgdataplane.statefile import load  # noqa: PLC0415
@@ -73,7 +73,7 @@ def resolve_eni_id(name: str, registry: Registry, config: Callable[[], Config]) 
     return name, (f"{name}: {unknown}; nothing passes until the state has it",)
 
 
-def attached_eni(config: Config, name: str, attached: Collection[str]) -> str:
+def find_attached_eni(config: Config, name: str, attached: Collection[str]) -> str:
     """Return the id of the attached ENI that `name` stands for.
 
     Raises:

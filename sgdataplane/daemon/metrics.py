@@ -226,12 +226,12 @@ class Metrics(Collector):
                 refused[entry.named,] += reading.use.dropped
                 if reading.use.limit:
                     limits[entry.named,] = reading.use.limit
-        yield _labelled("dropped_packets_total", dropped.items())
-        yield _labelled("eni_dropped_packets_total", list(of_enis.items())[: 2 * MAX_OF_EACH])
-        yield _labelled("audited_packets_total", list(audited.items())[:MAX_OF_EACH])
-        yield _labelled("sessions", sessions.items())
-        yield _labelled("session_limit", limits.items())
-        yield _labelled("conntrack_dropped_packets_total", refused.items())
+        yield _label("dropped_packets_total", dropped.items())
+        yield _label("eni_dropped_packets_total", list(of_enis.items())[: 2 * MAX_OF_EACH])
+        yield _label("audited_packets_total", list(audited.items())[:MAX_OF_EACH])
+        yield _label("sessions", sessions.items())
+        yield _label("session_limit", limits.items())
+        yield _label("conntrack_dropped_packets_total", refused.items())
 
 
 def _of_history(history: Mapping[str, Any]) -> Iterator[Metric]:
@@ -240,10 +240,10 @@ def _of_history(history: Mapping[str, Any]) -> Iterator[Metric]:
     There are no series if no history is wanted; only whether it is well until its process has said anything.
     """
     is_well = history["on"] and not history["error"] and not history["silent"]
-    yield _labelled("history_healthy", [((), is_well)] if history["on"] else [])
+    yield _label("history_healthy", [((), is_well)] if history["on"] else [])
     for name, key in (("bytes", "bytes"), ("unlogged_total", "unlogged"), ("cpu_seconds_total", "cpu_s")):
         value = history.get(key)
-        yield _labelled(f"history_{name}", [] if value is None else [((), value)])
+        yield _label(f"history_{name}", [] if value is None else [((), value)])
 
 
 def _of_neighbours() -> Iterator[Metric]:
@@ -252,23 +252,23 @@ def _of_neighbours() -> Iterator[Metric]:
         uses = read_neighbour_uses()
     except HostError:
         return
-    yield _labelled("neighbour_entries", {(use.family,): use.entries for use in uses}.items())
-    yield _labelled("neighbour_limit", {(use.family,): use.limit for use in uses}.items())
-    yield _labelled("neighbours_refused_total", {(use.family,): use.refused for use in uses}.items())
+    yield _label("neighbour_entries", {(use.family,): use.entries for use in uses}.items())
+    yield _label("neighbour_limit", {(use.family,): use.limit for use in uses}.items())
+    yield _label("neighbours_refused_total", {(use.family,): use.refused for use in uses}.items())
 
 
 def _of_enis(enis: Sequence[EniStatus]) -> Iterator[Metric]:
     found = Counter({(outcome.value,): 0 for outcome in EniOutcome})
     found.update((eni.report.outcome.value,) for eni in enis)
-    yield _labelled("enis", found.items())
+    yield _label("enis", found.items())
     names = {(eni.report.binding.eni_id, eni.namespace): eni for eni in enis[:MAX_OF_EACH]}
     running = {name: eni.report.outcome for name, eni in names.items() if eni.report.outcome is not EniOutcome.STOPPED}
     in_force = {name: int(outcome.is_in_force) for name, outcome in running.items()}
-    yield _labelled("eni_in_force", in_force.items())
+    yield _label("eni_in_force", in_force.items())
     audited = {name: 1 for name, outcome in running.items() if outcome is EniOutcome.AUDITING}
-    yield _labelled("eni_auditing", audited.items())
+    yield _label("eni_auditing", audited.items())
     epochs = {name: eni.epoch for name, eni in names.items() if eni.epoch is not None}
-    yield _labelled("eni_epoch", epochs.items())
+    yield _label("eni_epoch", epochs.items())
 
 
 def _histogram(registry: CollectorRegistry, name: str) -> Histogram:
@@ -285,10 +285,10 @@ def _counts(registry: CollectorRegistry, name: str) -> CounterOf:
 
 
 def _value(name: str, value: float) -> Metric:
-    return _labelled(name, [((), value)])
+    return _label(name, [((), value)])
 
 
-def _labelled(name: str, series: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+def _label(name: str, series: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
     """Return a metric. A series is the values of the labels, and its own."""
     kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
     family = kind(f"{PREFIX}_{name}", METRICS[name].words, labels=METRICS[name].labels)

@@ -184,7 +184,7 @@ class NamespaceWatch:
         messages, is_lossy = self.links.read(self._deaf_to)
         if is_lossy:
             self.doubt()
-        is_readdressed = self._readdressed([message for message in messages if is_about_address(message)])
+        is_readdressed = self._did_addresses_change([message for message in messages if is_about_address(message)])
         messages = [message for message in messages if not is_about_address(message)]
         self._note_links(messages)
         self._note_stacked(messages)
@@ -201,7 +201,7 @@ class NamespaceWatch:
             del self._workloads[key]
         return is_lossy or is_heard or is_readdressed or bool(lost or self._stacked)
 
-    def _readdressed(self, messages: Sequence[Message]) -> bool:
+    def _did_addresses_change(self, messages: Sequence[Message]) -> bool:
         """Whether an address has changed where that may put something right.
 
         Elsewhere an address causes only warnings.

@@ -83,7 +83,7 @@ class PastPolicies:
             self._entries = self._read()
         return self._entries
 
-    def named(self, number: int) -> PastPolicy:
+    def find(self, number: int) -> PastPolicy:
         """Return the policy of that number.
 
         Raises:

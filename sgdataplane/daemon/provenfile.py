@@ -42,11 +42,11 @@ class ProvenFile:
             found = self.path.stat()
             if not self._program or not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
                 return {}
-            return self._decoded(json.loads(self.path.read_bytes()))
+            return self._decode(json.loads(self.path.read_bytes()))
         except (HostError, OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
             return {}
 
-    def _decoded(self, document: dict[str, object]) -> Mapping[str, TableSummary]:
+    def _decode(self, document: dict[str, object]) -> Mapping[str, TableSummary]:
         """Return the summaries of the file's document.
 
         Raises:

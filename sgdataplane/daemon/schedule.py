@@ -84,12 +84,12 @@ class Schedule:
         self._owed = frozenset()
         return causes
 
-    def failed(self, causes: Iterable[Cause]) -> None:
+    def note_failed(self, causes: Iterable[Cause]) -> None:
         """Note that a cycle for these causes failed in an unknown place. The next one has them, too."""
         self._owed = self._owed.union(causes)
-        self.done(is_whole=False)
+        self.note_done(is_whole=False)
 
-    def done(self, *, is_whole: bool) -> None:
+    def note_done(self, *, is_whole: bool) -> None:
         """Note that a cycle has run. If it could not do everything, it is tried again, later each time."""
         wait = self.resync_s if is_whole else min(self._retry_s, self.resync_s)
         self._retry_s = FIRST_RETRY_S if is_whole else 2 * wait
@@ -161,11 +161,11 @@ class Turns:
         """The namespaces that were repaired and haven't been calm since."""
         return frozenset(key for key, turn in self._turns.items() if turn.repairs)
 
-    def ordered(self, heard: Iterable[Key]) -> tuple[Key, ...]:
+    def order(self, heard: Iterable[Key]) -> tuple[Key, ...]:
         """Return the namespaces, those repaired least often first; among equals, those that have waited longest."""
         return tuple(sorted(heard, key=lambda key: (self.of(key).repairs, self.of(key).last)))
 
-    def waiting(self, heard: Iterable[Key]) -> frozenset[Key]:
+    def list_waiting(self, heard: Iterable[Key]) -> frozenset[Key]:
         """Return the namespaces whose turn hasn't come."""
         return frozenset(key for key in heard if self.wait_s_of(key) > 0)
 

@@ -102,7 +102,7 @@ class MetricsServer:
         if not at:
             return ""
         try:
-            self._listener, self._has_ended = _listening(at), threading.Event()
+            self._listener, self._has_ended = _listen(at), threading.Event()
             arguments = (self._listener, self._make_text, self._has_ended)
             thread = threading.Thread(target=_serve, args=arguments, name="metrics", daemon=True)
             thread.start()
@@ -121,7 +121,7 @@ class MetricsServer:
             self._listener = None
 
 
-def _listening(at: str) -> socket.socket:
+def _listen(at: str) -> socket.socket:
     host, _, port = at.rpartition(":")
     host = host.strip("[]")
     listener = socket.socket(

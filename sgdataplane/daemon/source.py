@@ -56,7 +56,7 @@ class StateSource(Readable, Protocol):
     def close(self) -> None:
         """End watching."""
 
-    def changed(self) -> bool:
+    def poll(self) -> bool:
         """Receive events; return whether the state may have changed."""
 
 
@@ -80,7 +80,7 @@ class WatchedFiles:
         """End watching."""
         self._watch.close()
 
-    def changed(self) -> bool:
+    def poll(self) -> bool:
         """Receive events; return whether the state may have changed."""
         is_changed = bool(self._watch.read())
         if is_changed:
@@ -133,7 +133,7 @@ class LastGood:
         """Whether this state is the one on disk."""
         return state == self._stored
 
-    def written(self, state: CloudState) -> WrittenState | None:
+    def find_written(self, state: CloudState) -> WrittenState | None:
         """Return the file, if it has been written here and has this state."""
         return WrittenState(self.path, self._digest) if self._digest and self.is_stored(state) else None
 

@@ -54,7 +54,7 @@ def _hold_namespace(report: NamespaceReport) -> Iterator[str | None]:
         yield path
 
 
-def desired_at(places: Mapping[object, TrialPlaceAt]) -> dict[object, Desired]:
+def list_desired(places: Mapping[object, TrialPlaceAt]) -> dict[object, Desired]:
     """Return what each of them obeys."""
     return {key: place.scope.desired for key, place in places.items()}
 

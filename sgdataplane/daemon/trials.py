@@ -29,7 +29,7 @@ from sgdataplane.attach.report import Key, NamespaceReport
 from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.logs import event
 from sgdataplane.daemon.sampling import Sampling
-from sgdataplane.daemon.trialplaces import TrialPlaceAt, desired_at, obey_the_same
+from sgdataplane.daemon.trialplaces import TrialPlaceAt, list_desired, obey_the_same
 from sgdataplane.daemon.trialplans import CONTAINED, PlannedTrial, Planner, reason_of
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.trial.record import TrialFolder, TrialRecord
@@ -89,12 +89,12 @@ class Trials:
         """Follow what is in force after a cycle, if trials run and it changed."""
         if report.host is None:
             return
-        before = desired_at(self._places)
+        before = list_desired(self._places)
         reports = {entry.key: entry for entry in report.host.namespaces if not entry.is_gone}
         self._take_places(reports)
-        is_same = obey_the_same(before, desired_at(self._places)) and self._modes == report.modes
+        is_same = obey_the_same(before, list_desired(self._places)) and self._modes == report.modes
         self._modes = report.modes
-        if self._names() and (not is_same or self._names() - self._running_names()):
+        if self._names() and (not is_same or self._names() - self._list_running()):
             self._plan_all()
         elif any(entry.applied is not None and entry.applied.changed for entry in reports.values()):
             self._owed |= self._plans.keys()  # somebody may have removed our tables
@@ -114,7 +114,7 @@ class Trials:
     def _names(self) -> set[str]:
         return set(self.folder.names())
 
-    def _running_names(self) -> set[str]:
+    def _list_running(self) -> set[str]:
         return {*self._trials, *self._errors}
 
     def _scopes(self) -> Iterator[TrialScope]:
@@ -216,7 +216,7 @@ class Trials:
     @property
     def wait_s(self) -> float | None:
         """The seconds until something has to be done; None if no trial runs."""
-        if not (self._running_names() or self._owed or self._is_untidy):
+        if not (self._list_running() or self._owed or self._is_untidy):
             return None
         return max(0.0, min(self._read_due, self._ticked + TICK_S) - self.clock())
 
@@ -238,7 +238,7 @@ class Trials:
 
     def _tick(self) -> None:
         """End what is over, do what is owed, and let go of namespaces where nobody else is."""
-        for name in self._running_names():
+        for name in self._list_running():
             if self._until(name) <= self.now():
                 self._end(name)
                 event(logging.INFO, "trial-ended", trial=name)
@@ -287,7 +287,7 @@ class Trials:
         for trial in self._trials.values():
             trial.note_sample(sample)
 
-    def _unsampled(self, name: str) -> Iterator[str]:
+    def _list_unsampled(self, name: str) -> Iterator[str]:
         """Yield where this trial counts and nobody listens, and why."""
         for entry in self._plans.get(name, ()):
             place, why = self._places.get(entry.scope.key), self._sampling.silent.get(entry.scope.key)
@@ -311,7 +311,7 @@ class Trials:
             return TrialReport(self.folder.known(name), self._errors.get(name, COMPARING), (), ())
         self._read_one(trial)
         self._settle()
-        seen = report_of(trial, self._unsampled(name))
+        seen = report_of(trial, self._list_unsampled(name))
         return replace(seen, paused=BUSY) if name in self._owed and not seen.paused else seen
 
     def stop(self, name: str) -> TrialReport | None:

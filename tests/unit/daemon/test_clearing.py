@@ -127,13 +127,13 @@ def test_cycles_come_first_and_cannot_keep_a_clearing_from_its_end(monkeypatch: 
     log: list[str] = []
     with clearing() as clearer:
         monkeypatch.setattr("sgdataplane.daemon.clearing.YIELD_S", 3600.0)
-        with clearer.giving_way():
+        with clearer.give_way():
             clearer.follow([duty("a", Scripted("a", 3, log))])
             assert not select.select([clearer], [], [], 0.0)[0]
             assert log == []
         ended(clearer, "a")
         monkeypatch.setattr("sgdataplane.daemon.clearing.YIELD_S", 0.001)
-        with clearer.giving_way():
+        with clearer.give_way():
             clearer.follow([duty("b", Scripted("b", 3, log))])
             ended(clearer, "b")
     assert log == ["a"] * 3 + ["b"] * 3

@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Means
-from sgdataplane.daemon.config import KINDS, Config, changed_at_start_only, load_config
+from sgdataplane.daemon.config import KINDS, Config, find_start_only_changes, load_config
 from sgdataplane.errors import ConfigError, Problem
 from sgdataplane.history.merge import HistoryRoom
 from sgdataplane.model.choices import CHOICES, ON_HOSTS
@@ -194,7 +194,7 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_taken_at_start_only_is_told() -> None:
     new = replace(Config(), socket=Path("/x"), resync=5.0)
-    assert changed_at_start_only(Config(), new) == ("socket",)
+    assert find_start_only_changes(Config(), new) == ("socket",)
 
 
 def test_what_was_chosen_on_the_command_line_holds_whatever_the_file_says(tmp_path: Path) -> None:

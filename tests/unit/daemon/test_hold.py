@@ -88,7 +88,7 @@ def test_what_isnt_kept_any_more_ends_the_hold_and_the_state_on_disk_is_in_force
 def test_an_unknown_or_changed_policy_is_refused_and_nothing_is_held(scene: Scene) -> None:
     with pytest.raises(HostError, match="1 to 2"):
         scene.undo.begin(3, 0)
-    digest = scene.undo.past.named(1).digest
+    digest = scene.undo.past.find(1).digest
     (scene.folder / "policies" / f"{digest}.yaml").write_text("{}", "utf-8")
     with pytest.raises(HostError, match="isn't the policy that was written"):
         scene.undo.begin(1, 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.daemon.logs import LOGGER, Notifier, _ToJournal, _ToStderr, event, leads_to_journal, spelt
+from sgdataplane.daemon.logs import LOGGER, Notifier, _ToJournal, _ToStderr, event, leads_to_journal, spell
 
 
 def test_an_event_is_a_word_and_fields(caplog: pytest.LogCaptureFixture) -> None:
@@ -25,7 +25,7 @@ def test_an_event_is_a_word_and_fields(caplog: pytest.LogCaptureFixture) -> None
 
 @pytest.mark.parametrize(("value", "text"), [("", '""'), ('a"b', '"a\\"b"'), ("a=b", '"a=b"'), ("ü", "ü"), (7, "7")])
 def test_values_are_quoted_where_they_would_mislead(value: object, text: str) -> None:
-    assert spelt(value) == text
+    assert spell(value) == text
 
 
 def failed() -> logging.LogRecord:

@@ -37,7 +37,7 @@ def test_each_policy_has_a_number_and_equal_ones_share_a_file(tmp_path: Path) ->
     assert len(list(tmp_path.glob("*.yaml"))) == 2
     again = PastPolicies(tmp_path)
     assert again.entries == past.entries
-    assert again.state(again.named(2).digest) == TWO
+    assert again.state(again.find(2).digest) == TWO
 
 
 def test_what_is_in_force_already_is_noted_once_also_after_a_restart(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_oldest_go_with_their_files(tmp_path: Path) -> None:
     assert [past.entries[0].number, past.entries[-1].number] == [6, MAX_POLICIES + 5]
     assert len(list(tmp_path.glob("*.yaml"))) == MAX_POLICIES
     with pytest.raises(HostError, match=f"those that are: 6 to {MAX_POLICIES + 5}"):
-        past.named(1)
+        past.find(1)
 
 
 def test_large_policies_are_fewer_but_never_less_than_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +112,9 @@ def test_what_is_on_disk_already_is_not_written_again_and_outlives_its_other_nam
     last_good, past = LastGood(tmp_path), PastPolicies(tmp_path / "policies")
     for state in (ONE, TWO):
         last_good.store(state)
-        past.note(state, "state.yaml", "", written=last_good.written(state))
+        past.note(state, "state.yaml", "", written=last_good.find_written(state))
         assert past.path_of(digest_of(state)).stat().st_ino == last_good.path.stat().st_ino
-    assert last_good.written(ONE) is None
+    assert last_good.find_written(ONE) is None
     assert PastPolicies(tmp_path / "policies").state(digest_of(ONE)) == ONE
     assert [entry.change for entry in past.entries] == ["the first one that is kept", "+1 rule"]
 

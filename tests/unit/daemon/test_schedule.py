@@ -67,21 +67,21 @@ def test_with_nothing_to_do_the_timer_is_the_next_cause() -> None:
     assert schedule.wait_s == RESYNC_S
     clock.now += RESYNC_S
     assert schedule.take() == {Cause.TIMER}
-    schedule.done(is_whole=True)
+    schedule.note_done(is_whole=True)
     assert schedule.wait_s == RESYNC_S
 
 
 def test_a_cycle_that_fails_is_tried_again_for_its_causes() -> None:
     schedule, clock = schedule_and_clock()
-    schedule.failed({Cause.STATE})
+    schedule.note_failed({Cause.STATE})
     assert schedule.wait_s == FIRST_RETRY_S
     clock.now += FIRST_RETRY_S
     assert schedule.take() == {Cause.STATE, Cause.RETRY}
-    schedule.failed({Cause.STATE, Cause.RETRY})
+    schedule.note_failed({Cause.STATE, Cause.RETRY})
     schedule.add(Cause.LINK)  # another one comes before
     clock.now += COALESCE_S + 1e-6
     assert schedule.take() == {Cause.STATE, Cause.RETRY, Cause.LINK}
-    schedule.done(is_whole=True)
+    schedule.note_done(is_whole=True)
     clock.now += RESYNC_S
     assert schedule.take() == {Cause.TIMER}
 
@@ -97,15 +97,15 @@ def test_what_could_not_be_done_is_tried_again_later_each_time_but_not_later_tha
     schedule, clock = schedule_and_clock()
     waits = []
     for _ in range(6):
-        schedule.done(is_whole=False)
+        schedule.note_done(is_whole=False)
         waits.append(schedule.wait_s)
         clock.now += schedule.wait_s
         assert schedule.take() == {Cause.RETRY if waits[-1] < RESYNC_S else Cause.TIMER}
     assert waits[0] == FIRST_RETRY_S
     assert waits == sorted(waits)
     assert waits[-1] == RESYNC_S
-    schedule.done(is_whole=True)
-    schedule.done(is_whole=False)
+    schedule.note_done(is_whole=True)
+    schedule.note_done(is_whole=False)
     assert schedule.wait_s == FIRST_RETRY_S
 
 
@@ -127,10 +127,10 @@ def repaired(turns: Turns, clock: Time, key: Key, took: float = TOOK_S) -> float
 
 def test_repairs_of_one_are_ever_further_apart() -> None:
     turns, clock = turns_and_clock()
-    assert turns.waiting([ONE]) == frozenset()
+    assert turns.list_waiting([ONE]) == frozenset()
     waits = [repaired(turns, clock, ONE) for _ in range(9)]
     assert [round(wait, 6) for wait in waits] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert turns.waiting([ONE, TWO]) == turns.disturbed == frozenset({ONE})
+    assert turns.list_waiting([ONE, TWO]) == turns.disturbed == frozenset({ONE})
 
 
 def test_a_minute_has_few_repairs_however_many_commits_there_are() -> None:
@@ -171,7 +171,7 @@ def test_a_crowd_has_a_share_of_our_time_and_no_more() -> None:
     while clock.now < began + 100:
         turns.left = frozenset(crowd)
         clock.now += turns.wait_s
-        key = next(key for key in turns.ordered(crowd) if key not in turns.waiting(crowd))
+        key = next(key for key in turns.order(crowd) if key not in turns.list_waiting(crowd))
         turns.note(key, TOOK_S, is_repair=True)
         clock.now += TOOK_S
         worked += TOOK_S
@@ -182,29 +182,29 @@ def test_many_first_repairs_have_their_share_and_who_only_comes_has_no_part_in_i
     """A new interface is no repair. `suspect` says which namespaces others have changed."""
     turns, clock = turns_and_clock()
     turns.suspect([ONE, TWO])
-    assert turns.waiting([ONE, TWO, THREE]) == frozenset()
+    assert turns.list_waiting([ONE, TWO, THREE]) == frozenset()
     turns.note(ONE, TOOK_S, is_repair=True)
-    assert turns.waiting([TWO, THREE]) == {TWO}
+    assert turns.list_waiting([TWO, THREE]) == {TWO}
     assert round(turns.wait_s_of(TWO), 6) == ALL_SHARE * TOOK_S
     clock.now += turns.wait_s_of(TWO)
-    assert turns.waiting([TWO]) == frozenset()
+    assert turns.list_waiting([TWO]) == frozenset()
     turns.note(TWO, TOOK_S, is_repair=False)
     turns.note(ONE, TOOK_S, is_repair=True)
-    assert turns.waiting([TWO]) == frozenset(), "it was looked at since"
+    assert turns.list_waiting([TWO]) == frozenset(), "it was looked at since"
     turns.suspect([TWO])
-    assert turns.waiting([TWO]) == {TWO}
+    assert turns.list_waiting([TWO]) == {TWO}
     turns.suspect([THREE])
-    assert turns.waiting([TWO]) == frozenset(), "who is suspect no more is forgotten"
+    assert turns.list_waiting([TWO]) == frozenset(), "who is suspect no more is forgotten"
 
 
 def test_looks_for_nothing_are_free_until_there_are_too_many() -> None:
     turns, _ = turns_and_clock()
     for _ in range(FREE_LOOKS):
-        assert turns.waiting([ONE]) == frozenset()
+        assert turns.list_waiting([ONE]) == frozenset()
         turns.note(ONE, TOOK_S, is_repair=False)
-    assert turns.waiting([ONE]) == frozenset()
+    assert turns.list_waiting([ONE]) == frozenset()
     turns.note(ONE, TOOK_S, is_repair=False)
-    assert turns.waiting([ONE]) == frozenset({ONE})
+    assert turns.list_waiting([ONE]) == frozenset({ONE})
     assert turns.disturbed == frozenset()
 
 
@@ -213,7 +213,7 @@ def test_who_disturbs_least_is_first_and_of_equals_whoever_waits_longest() -> No
     for key in (ONE, ONE, THREE, TWO):
         clock.now += 1
         turns.note(key, TOOK_S, is_repair=True)
-    assert turns.ordered([ONE, TWO, THREE, Identity(1, 4)]) == (Identity(1, 4), THREE, TWO, ONE)
+    assert turns.order([ONE, TWO, THREE, Identity(1, 4)]) == (Identity(1, 4), THREE, TWO, ONE)
 
 
 def test_the_next_turn_is_that_of_one_that_was_left() -> None:

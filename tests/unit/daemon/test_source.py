@@ -34,12 +34,12 @@ def followed(tmp_path: Path) -> Iterator[WatchedFiles]:
 
 
 def is_told(followed: WatchedFiles) -> bool:
-    return bool(select.select([followed], [], [], SECONDS)[0]) and followed.changed()
+    return bool(select.select([followed], [], [], SECONDS)[0]) and followed.poll()
 
 
 def test_a_turned_link_is_told_once_it_is_turned(followed: WatchedFiles) -> None:
     followed.read(PROFILE)
-    assert not followed.changed()
+    assert not followed.poll()
     turn(followed.path, "2")
     assert is_told(followed)
     assert followed.read(PROFILE) == NEW
