@@ -141,7 +141,7 @@ class Closures:
         the revision that led to these documents.
         """
         turned = Turned.of(self._documents, documents, change, self._topics, self._host_of)
-        before = {host: self._shape(host) for host in self._reshaped(turned)}
+        before = {host: self._shape(host) for host in self._find_reshaped(turned)}
         news = _News()
         self._note_audience(news, turned)
         for path in (*change.puts, *change.deletes):
@@ -212,7 +212,7 @@ class Closures:
 
     # what a revision changes
 
-    def _reshaped(self, turned: Turned) -> set[str]:
+    def _find_reshaped(self, turned: Turned) -> set[str]:
         """Return the hosts that may get other groups, lists or VPCs, or the members of other groups."""
         found = {host for eni in turned.enis for host in eni.reshaped}
         for group in turned.groups:

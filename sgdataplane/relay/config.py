@@ -27,13 +27,13 @@ C = TypeVar("C", bound=RelayConfig | SyncConfig)
 
 
 def _or_none(read: Callable[[str], object]) -> Callable[[object], object | None]:
-    def found(value: object) -> object | None:
+    def convert(value: object) -> object | None:
         try:
             return read(value) if isinstance(value, str) else None
         except ValueError:
             return None
 
-    return found
+    return convert
 
 
 def _urls(value: object) -> tuple[str, ...] | None:

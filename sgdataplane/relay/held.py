@@ -109,14 +109,14 @@ class PackedBodies(Stepping[str, Body]):
         for name in deletes:
             texts.pop(name)
         for name, body in puts.items():
-            texts.put(name, self.packed(name, body))
+            texts.put(name, self.pack(name, body))
         return PackedBodies(self._kind, texts, self._examples)
 
     def has(self, name: str, packed: bytes) -> bool:
         """Whether the document of this name is packed to exactly these bytes."""
         return self._texts.get(name) == packed
 
-    def packed(self, name: str, body: Body) -> bytes:
+    def pack(self, name: str, body: Body) -> bytes:
         """Return a document in its compressed form.
 
         That is the number of an example (2 bytes), then `[state, about]` or `[state]` compressed against that example.
@@ -176,7 +176,7 @@ class HeldDocuments(Documents):
         for path, body in seen.documents:
             if is_held(path):
                 kind, name = kind_of(path), name_of(path)
-                tables[kind].put(name, held[kind].packed(name, body))
+                tables[kind].put(name, held[kind].pack(name, body))
         return HeldDocuments(seen.revision, of_kind=held)
 
     def after(self, change: Revision) -> HeldDocuments:
@@ -191,7 +191,7 @@ class HeldDocuments(Documents):
                 kind, name = kind_of(path), name_of(path)
                 held = cast(PackedBodies, self.of_kind[kind])
                 there[kind].add(name)
-                if not held.has(name, held.packed(name, body)):
+                if not held.has(name, held.pack(name, body)):
                     puts[path] = body
         gone = (path_of(kind, name) for kind, held in self.of_kind.items() for name in held if name not in there[kind])
         return Revision(seen.revision, puts, frozenset(gone), frozenset())

@@ -97,7 +97,7 @@ def run_relay(store: Store, how: Serving, ready: Callable[[str, int], None]) -> 
     """
     context = relay_context(how.tls)
     allow_descriptors()
-    with closing(_listening(how.endpoint)) as listening:
+    with closing(_listen(how.endpoint)) as listening:
         asyncio.run(_serve(store, listening, context, how, ready))
 
 
@@ -174,7 +174,7 @@ def _url_of(listener: socket) -> str:
     return f"wss://[{host}]:{port}" if ":" in host else f"wss://{host}:{port}"
 
 
-def _listening(at: RelayEndpoint) -> socket:
+def _listen(at: RelayEndpoint) -> socket:
     listener = socket(AF_INET6 if ":" in at.host else AF_INET, SOCK_STREAM, IPPROTO_TCP)
     try:
         listener.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)

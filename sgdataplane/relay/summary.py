@@ -136,16 +136,16 @@ def summary_of(relay: Relay, now: float) -> Fields:
     relay.forget_left(now)
     shares = Shares.among(len(relay.left) + len(relay.streams))
     hosts: Fields = {
-        name: {**_described(one, now, shares), "connected": False, "claims": []} for name, one in relay.left.items()
+        name: {**_describe_host(one, now, shares), "connected": False, "claims": []} for name, one in relay.left.items()
     }
     for name, stream in relay.streams.items():
         claims = _new_claims(stream, relay.documents)[: shares.claims]
-        hosts[name] = {**_described(stream, now, shares), "connected": True, "claims": claims}
+        hosts[name] = {**_describe_host(stream, now, shares), "connected": True, "claims": claims}
     version = relay.documents.version
     return {"time": now, "epoch": version.epoch, "seen": version.revision, "hosts": hosts}
 
 
-def _described(stream: Stream | Left, now: float, shares: Shares) -> Fields:
+def _describe_host(stream: Stream | Left, now: float, shares: Shares) -> Fields:
     """Return what a host said last, as far as its share allows."""
     report = stream.report
     failures = report.failed[: shares.failures] if report else ()

@@ -201,7 +201,7 @@ class HostSync:
             try:
                 await self._stream(url)
             except (BadMessageError, OlderError, EndpointError, WebSocketException, OSError, EOFError) as error:
-                self.counts.failures[_counted(error, was_open=self.counts.is_connected)] += 1
+                self.counts.failures[_classify_error(error, was_open=self.counts.is_connected)] += 1
                 told = visible(f"{url}: {_describe_end(error)}")
                 self._trouble_log.write(url, f"no stream from the relay, all stays as it is: {told}")
             finally:
@@ -386,7 +386,7 @@ def run_sync(  # noqa: PLR0913  # what the command line says
         asyncio.run(follow(Folder.open(folder)))
 
 
-def _counted(error: Exception, *, was_open: bool) -> str:
+def _classify_error(error: Exception, *, was_open: bool) -> str:
     """Return the word by which a failure is counted."""
     if isinstance(error, OlderError):
         return OLDER

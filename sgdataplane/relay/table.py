@@ -55,7 +55,7 @@ class Lines:
         if at >= 0:
             text = text[:at] + text[text.index(NEWLINE, at + len(key)) :]
             self._count -= 1
-        self._texts[place] = b"%b%b%b\n" % (text[:-1], key, _escaped(value))
+        self._texts[place] = b"%b%b%b\n" % (text[:-1], key, _escape(value))
         self._count += 1
 
     def pop(self, name: str) -> bytes | None:
@@ -109,14 +109,14 @@ def _key(name: str) -> bytes:
     """Return how the line of an entry begins, with the end of the line before."""
     if PLAIN.fullmatch(name):
         return f"\n{name}\t".encode()
-    return b"\n%b\t" % _escaped(name.encode("utf-8", "surrogatepass")).replace(TAB, b"\\t")
+    return b"\n%b\t" % _escape(name.encode("utf-8", "surrogatepass")).replace(TAB, b"\\t")
 
 
 def _name(line: bytes) -> str:
     return _plain(line.replace(b"\\t", TAB)).decode("utf-8", "surrogatepass")
 
 
-def _escaped(value: bytes) -> bytes:
+def _escape(value: bytes) -> bytes:
     if ESCAPE in value:
         value = value.replace(ESCAPE, b"\\b")
     return value.replace(NEWLINE, b"\\n") if NEWLINE in value else value
@@ -135,14 +135,14 @@ class Packed(bytes):
     __slots__ = ()
 
 
-def packed(names: bytes) -> bytes:
+def pack_names(names: bytes) -> bytes:
     """Return a list of names in a smaller form. Later changes to it aren't compressed again."""
     return names if isinstance(names, Packed) or len(names) < WORTH_PACKING else Packed(zlib.compress(names, LEVEL))
 
 
-def added(names: bytes, name: str) -> bytes:
+def add_name(names: bytes, name: str) -> bytes:
     """Return a list of names with one more. The name must not be among them."""
-    return _unpacked(names) + _key(name)[1:]
+    return _unpack_names(names) + _key(name)[1:]
 
 
 def without(names: bytes, name: str) -> bytes:
@@ -151,18 +151,18 @@ def without(names: bytes, name: str) -> bytes:
     Raises:
         ValueError: The name isn't among them.
     """
-    names, key = _unpacked(names), _key(name)[1:]
+    names, key = _unpack_names(names), _key(name)[1:]
     at = (TAB + names).index(TAB + key)
     return names[:at] + names[at + len(key) :]
 
 
-def listed(names: bytes) -> list[str]:
+def list_names(names: bytes) -> list[str]:
     """Return the names of a list."""
-    names = _unpacked(names)
+    names = _unpack_names(names)
     if ESCAPE in names:
         return [_name(one) for one in names.split(TAB)[:-1]]
     return names.decode("utf-8", "surrogatepass").split("\t")[:-1]
 
 
-def _unpacked(names: bytes) -> bytes:
+def _unpack_names(names: bytes) -> bytes:
     return zlib.decompress(names) if isinstance(names, Packed) else names

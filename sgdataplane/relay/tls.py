@@ -48,7 +48,7 @@ def relay_context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.num_tickets = 0  # a stream lives long, and what resumes one would outlive a revocation
-    return _loaded(context, files)
+    return _load(context, files)
 
 
 def host_context(files: TlsFiles) -> ssl.SSLContext:
@@ -57,10 +57,10 @@ def host_context(files: TlsFiles) -> ssl.SSLContext:
     Raises:
         EndpointError: A file can't be used.
     """
-    return _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files)
+    return _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files)
 
 
-def _loaded(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
+def _load(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     require_private(files.key)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sys import intern
 
 from sgdataplane.relay.objects import is_member, is_primary
-from sgdataplane.relay.table import Lines, added, listed, packed, without
+from sgdataplane.relay.table import Lines, add_name, list_names, pack_names, without
 from sgdataplane.store.documents import (
     RULE_REFERENCES,
     ResourceKind,
@@ -74,10 +74,10 @@ class Topics:
 
     def __init__(self, instances: int = 0) -> None:
         self.groups: dict[str, GroupFacts] = {}
-        self._members: dict[str, bytes] = {}  # group -> its ENIs that are members (`listed`)
+        self._members: dict[str, bytes] = {}  # group -> its ENIs that are members (`list_names`)
         self._namers: dict[Path, list[str]] = {}  # group or list -> the groups whose rules name it
-        self._of_instance = Lines(instances)  # instance -> ENIs (`listed`)
-        self._enis: dict[str, bytes] = {}  # host -> ENIs (`listed`)
+        self._of_instance = Lines(instances)  # instance -> ENIs (`list_names`)
+        self._enis: dict[str, bytes] = {}  # host -> ENIs (`list_names`)
         self._own: dict[str, dict[str, int]] = {}  # host -> group -> how many of its ENIs are in it
         self._hosts: dict[str, list[str]] = {}  # group -> the hosts that have ENIs in it
 
@@ -89,7 +89,7 @@ class Topics:
 
     def enis_of_host(self, host: str) -> list[str]:
         """Return the ENIs that are bound to a host."""
-        return listed(self._enis.get(host, b""))
+        return list_names(self._enis.get(host, b""))
 
     def own_groups(self, host: str) -> frozenset[str]:
         """Return the groups of a host's ENIs."""
@@ -97,11 +97,11 @@ class Topics:
 
     def members(self, group: str) -> Collection[str]:
         """Return the ENIs that are members of a group."""
-        return listed(self._members.get(group, b""))
+        return list_names(self._members.get(group, b""))
 
     def enis_of_instance(self, instance: str) -> list[str]:
         """Return the ENIs of an instance."""
-        return listed(self._of_instance.get(instance) or b"")
+        return list_names(self._of_instance.get(instance) or b"")
 
     def near_of(self, group: str) -> Iterator[str]:
         """Yield the groups whose members a group's policy depends on.
@@ -146,8 +146,8 @@ class Topics:
 
     def pack(self) -> None:
         """Compress the lists of names, once all documents are read."""
-        self._members = {group: packed(names) for group, names in self._members.items()}
-        self._enis = {host: packed(names) for host, names in self._enis.items()}
+        self._members = {group: pack_names(names) for group, names in self._members.items()}
+        self._enis = {host: pack_names(names) for host, names in self._enis.items()}
 
     def put_group(self, group: str, facts: GroupFacts | None) -> None:
         """Set the facts of a group; None if it is gone."""
@@ -173,14 +173,14 @@ class Topics:
     def _add(self, eni: str, facts: EniFacts) -> None:
         groups = [*map(intern, facts.groups)]
         for group in groups if facts.is_member else ():
-            self._members[group] = added(self._members.get(group, b""), eni)
+            self._members[group] = add_name(self._members.get(group, b""), eni)
         if facts.instance:
-            self._of_instance.put(facts.instance, added(self._of_instance.get(facts.instance) or b"", eni))
+            self._of_instance.put(facts.instance, add_name(self._of_instance.get(facts.instance) or b"", eni))
         if facts.host is not None:
             self._bind(eni, intern(facts.host), groups)
 
     def _bind(self, eni: str, host: str, groups: Iterable[str]) -> None:
-        self._enis[host] = added(self._enis.get(host, b""), eni)
+        self._enis[host] = add_name(self._enis.get(host, b""), eni)
         own = self._own.setdefault(host, {})
         for group in groups:
             if group not in own:

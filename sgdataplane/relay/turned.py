@@ -84,10 +84,10 @@ class Turned:
         for path in (*change.puts, *change.deletes):
             paths.setdefault(kind_of(path), []).append(path)
         both = _Both(before, after)
-        enis = dict.fromkeys((*map(name_of, paths.get(ResourceKind.ENI, ())), *_bound_anew(both, paths, topics)))
+        enis = dict.fromkeys((*map(name_of, paths.get(ResourceKind.ENI, ())), *_find_rebound(both, paths, topics)))
         return Turned(
-            tuple(_changed_groups(both, paths.get(ResourceKind.GROUP, ()), topics)),
-            tuple(_changed_enis(both, enis, host_of)),
+            tuple(_find_changed_groups(both, paths.get(ResourceKind.GROUP, ()), topics)),
+            tuple(_find_changed_enis(both, enis, host_of)),
             tuple(path for kind in OTHERS for path in paths.get(kind, ()) if both.is_changed(path)),
         )
 
@@ -114,7 +114,7 @@ def _differ(before: Body | None, after: Body | None) -> bool:
     return state_in(before) != state_in(after)
 
 
-def _changed_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Iterator[TurnedGroup]:
+def _find_changed_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Iterator[TurnedGroup]:
     for name in map(name_of, paths):
         before, after = both.of(ResourceKind.GROUP, name)
         if _differ(before, after):
@@ -122,7 +122,7 @@ def _changed_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Itera
             yield TurnedGroup(name, topics.groups.get(name), GroupFacts.of(after) if after else None, is_stub_changed)
 
 
-def _changed_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator[TurnedEni]:
+def _find_changed_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator[TurnedEni]:
     for name in names:
         before, after = both.of(ResourceKind.ENI, name)
         old = EniFacts.of(before, host_of(both.before, before)) if before else None
@@ -132,7 +132,7 @@ def _changed_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterato
             yield TurnedEni(name, old, new, is_far_changed)
 
 
-def _bound_anew(both: _Both, paths: Mapping[ResourceKind, list[Path]], topics: Topics) -> Iterator[str]:
+def _find_rebound(both: _Both, paths: Mapping[ResourceKind, list[Path]], topics: Topics) -> Iterator[str]:
     """Yield the ENIs that may be bound to another host, though their own documents aren't changed.
 
     A tag of their instance may bind them, or the number of hosts: the first one came, or a second one, or one is left.

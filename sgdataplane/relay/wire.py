@@ -121,7 +121,7 @@ def spell(message: Hello | Reported | HostChange | Refused) -> str:
     """Return the text of a message."""
     match message:
         case Hello():
-            said = {"protocol": PROTOCOL, "version": message.version, "have": _spelt(message.have)}
+            said = {"protocol": PROTOCOL, "version": message.version, "have": _spell_version(message.have)}
             return json_text({"kind": "hello", **said, "digests": dict(message.digests)}, separators=(",", ":"))
         case Reported():
             return json_text({"kind": "report", **_report(message)}, separators=(",", ":"))
@@ -158,11 +158,11 @@ def parts(texts: Iterator[tuple[Path, str]], version: Version, deletes: tuple[Pa
 def _report(report: Reported) -> dict[str, object]:
     """Return a report's fields, cut to what a report may have."""
     failed = [{"eni": eni, "why": why[:LONGEST_TEXT]} for eni, why in report.failed[:MAX_FAILED]]
-    said = {"enforced": _spelt(report.enforced), "failed": failed, "error": report.error[:LONGEST_TEXT]}
+    said = {"enforced": _spell_version(report.enforced), "failed": failed, "error": report.error[:LONGEST_TEXT]}
     return {**said, "claims": list(report.claims[:MAX_ENIS])}
 
 
-def _spelt(version: Version | None) -> dict[str, int] | None:
+def _spell_version(version: Version | None) -> dict[str, int] | None:
     return None if version is None else {"epoch": version.epoch, "revision": version.revision}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdataplane.relay.digests import KnownDigests
-from sgdataplane.relay.table import LINES, WORTH_PACKING, Lines, Packed, added, listed, packed, without
+from sgdataplane.relay.table import LINES, WORTH_PACKING, Lines, Packed, add_name, list_names, pack_names, without
 
 # Names that begin and end like others, and all that lines are made of.
 NAMES = st.one_of(
@@ -52,24 +52,24 @@ def test_a_table_grows() -> None:
 def test_names_of_one_name_come_and_go(names: list[str], packed_at: set[int]) -> None:
     value = b""
     for number, name in enumerate(names):
-        value = added(packed(value) if number in packed_at else value, name)
-    value = packed(value)
-    assert listed(value) == names
+        value = add_name(pack_names(value) if number in packed_at else value, name)
+    value = pack_names(value)
+    assert list_names(value) == names
     for name in [*names]:
         value = without(value, name)
         names.remove(name)
-        assert listed(value) == names
+        assert list_names(value) == names
 
 
 def test_many_names_are_packed_once() -> None:
     names = b""
     for number in range(WORTH_PACKING):
-        names = added(names, f"eni-{number:017x}")
-    small = packed(names)
+        names = add_name(names, f"eni-{number:017x}")
+    small = pack_names(names)
     assert isinstance(small, Packed)
     assert len(small) < len(names) / 2
-    assert packed(small) is small
-    assert listed(small) == listed(names)
+    assert pack_names(small) is small
+    assert list_names(small) == list_names(names)
 
 
 def test_an_entry_takes_little_more_than_its_bytes() -> None:
