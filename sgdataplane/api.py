@@ -34,13 +34,13 @@ from sgdataplane.lab.expect import expect as expectation_of
 from sgdataplane.lab.expectations import (
     Judged,
     Row,
+    get_opening_packet,
     judge_by_packets,
     judge_by_policy,
     one_probe,
-    opening_packet,
     parse_row,
-    planned,
-    planned_probe,
+    plan_lab,
+    plan_probe,
     with_hosts_of,
 )
 from sgdataplane.lab.manage import Lab as KnownLab
@@ -96,7 +96,7 @@ def explain(
 ) -> FlowExplanation:
     """Return why that flow passes or not, at both ends, with what would decide next and rules that nearly match."""
     lab, probe = _find_probe(state, sender, receiver, what, options)
-    return explain_flow(lab.state, opening_packet(probe), lab.options, lab.placement)
+    return explain_flow(lab.state, get_opening_packet(probe), lab.options, lab.placement)
 
 
 def diff(old: StateLike, new: StateLike, *, options: Options | None = None) -> Difference:
@@ -137,7 +137,7 @@ def expect(state: StateLike, *rows: str, options: Options | None = None) -> None
     """
     found, asked = _state(state), _rows(rows)
     record = with_hosts_of(_record("plan", options, Placement.INSTANCE), found, asked)
-    _refuse_mistakes(judge_by_policy(planned(record, found), asked))
+    _refuse_mistakes(judge_by_policy(plan_lab(record, found), asked))
 
 
 class Lab:
@@ -247,7 +247,7 @@ def _record(name: str, options: Options | None, placement: Placement) -> LabReco
 def _find_probe(
     state: StateLike, sender: str, receiver: str, what: str, options: Options | None
 ) -> tuple[KnownLab, Probe]:
-    return planned_probe(_record("plan", options, Placement.INSTANCE), _state(state), sender, receiver, what)
+    return plan_probe(_record("plan", options, Placement.INSTANCE), _state(state), sender, receiver, what)
 
 
 def _expected(lab: KnownLab, probe: Probe) -> Expectation:

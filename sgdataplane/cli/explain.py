@@ -267,12 +267,12 @@ def packet_between(state: CloudState, arguments: argparse.Namespace, choices: Ch
     Raises:
         LabError: There is no such flow.
     """
-    from sgdataplane.lab.expectations import opening_packet, planned_probe
+    from sgdataplane.lab.expectations import get_opening_packet, plan_probe
     from sgdataplane.lab.manage import default_record
 
     record = replace(default_record("plan"), choices=choices)
-    _, probe = planned_probe(record, state, arguments.sender, arguments.receiver, arguments.what)
-    return opening_packet(probe)
+    _, probe = plan_probe(record, state, arguments.sender, arguments.receiver, arguments.what)
+    return get_opening_packet(probe)
 
 
 def packet_of(state: CloudState, arguments: argparse.Namespace) -> Packet:

@@ -167,7 +167,7 @@ def run_up(arguments: argparse.Namespace) -> int:
         record = replace(record, externals=tuple(tuple(host.split(",")) for host in arguments.external))
     state = load_state(arguments.state, record.choices.profile).state
     building = Progress("building", len(state.instances))
-    with manage.terminated_like_interrupted(), building as progress, log_shown():
+    with manage.terminate_like_interrupt(), building as progress, log_shown():
         lab = manage.up(record, state, _counted(enforce_policy, progress))
     _warn_of_trackers(lab)
     _warn_of_neighbours()
@@ -181,7 +181,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     choices = choices_of(arguments, manage.record_of(arguments.name).choices)
     state = load_state(arguments.state, choices.profile).state
     changing = Progress("changing", len(state.instances))
-    with manage.terminated_like_interrupted(), changing as progress, log_shown():
+    with manage.terminate_like_interrupt(), changing as progress, log_shown():
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress), choices)
     _warn_of_trackers(lab)
     enis = pluralize(len(lab.state.network_interfaces), "ENI")
@@ -204,7 +204,7 @@ def run_down(arguments: argparse.Namespace) -> int:
     """Remove the lab; it is no error if there is none."""
     name = _lab_of(arguments)
     require_root(arguments.verb)
-    with manage.terminated_like_interrupted():
+    with manage.terminate_like_interrupt():
         removed = manage.down(name)
     if removed:
         say(f"lab {name}: removed {pluralize(len(removed), 'namespace')} and all links")

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         from sgdataplane.lab.hosts.hostslab import hosts_lab
         from sgdataplane.lab.hosts.portforwarder import forward_port
     at = read_for(arguments, lambda: listen_at(arguments.listen or LISTEN))
-    with manage.terminated_like_interrupted(), suppress(KeyboardInterrupt):
+    with manage.terminate_like_interrupt(), suppress(KeyboardInterrupt):
         say_aside(f"building {pluralize(arguments.hosts, 'host')} and their control plane")
         with hosts_lab(arguments.hosts, choices_of(arguments).placement) as lab:
             inside = lab.sandbox.namespace.netns

@@ -18,7 +18,7 @@ from sgdataplane.lab.replay.flows import FlowChange, ReplayedFlow, Report, chang
 from sgdataplane.lab.replay.octets import name_of
 from sgdataplane.lab.replay.page import replay_page
 from sgdataplane.lab.replay.run import Replay
-from sgdataplane.lab.replay.stage import built_lab, own_name
+from sgdataplane.lab.replay.stage import build_lab, own_name
 from sgdataplane.model import words
 from sgdataplane.model.choices import IN_LAB, JUDGING
 from sgdataplane.model.words import pluralize
@@ -103,7 +103,7 @@ def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
         choices = choices_of(arguments, IN_LAB)
         states = [load_state(path, choices.profile).state for path in (arguments.state, arguments.against) if path]
         for state in states:
-            with built_lab(own_name(), state, choices, enforce_policy) as (lab, everybody):
+            with build_lab(own_name(), state, choices, enforce_policy) as (lab, everybody):
                 yield _replay(arguments, capture, lab, Mapping(maps, everybody))
 
 
@@ -179,7 +179,7 @@ def _mapping(report: Report) -> Iterator[str]:
 
 def _flows(report: Report) -> Iterator[str]:
     """Yield a table of flows, and what disagrees with the policy."""
-    rows = report.ordered()
+    rows = report.order()
     yield from render_table(HEADERS, (_row(flow) for flow in rows[:SHOWN])).split("\n")
     yield from _more(len(rows), "flows")
     if report.rest.packets:

@@ -126,7 +126,7 @@ def read_files(paths: Sequence[Path]) -> tuple[Row, ...]:
 def judge(arguments: argparse.Namespace, choices: Choices, rows: Sequence[Row]) -> list[Judged]:
     """Return what is found about each probe of the rows."""
     from sgdataplane.lab import manage
-    from sgdataplane.lab.expectations import judge_by_packets, judge_by_policy, planned, with_hosts_of
+    from sgdataplane.lab.expectations import judge_by_packets, judge_by_policy, plan_lab, with_hosts_of
     from sgdataplane.lab.temporary import temporary_lab
 
     if arguments.live:
@@ -136,8 +136,8 @@ def judge(arguments: argparse.Namespace, choices: Choices, rows: Sequence[Row]) 
     record = replace(manage.default_record(f"test{os.getpid()}"), choices=choices)
     record = with_hosts_of(record, state, rows)
     if arguments.live is None:
-        return list(judge_by_policy(planned(record, state), rows))
-    planned_lab = planned(record, state)
+        return list(judge_by_policy(plan_lab(record, state), rows))
+    planned_lab = plan_lab(record, state)
     list(judge_by_policy(planned_lab, rows))  # a row that can't be asked is refused before anything is built
     with temporary_lab(planned_lab.record, state, manage.enforce_policy) as lab:
         return list(judge_by_packets(lab, rows))

@@ -16,7 +16,7 @@ from pathlib import Path
 import sgdataplane
 from sgdataplane.errors import PrivilegeError, SgDataplaneError
 from sgdataplane.lab import report, status
-from sgdataplane.lab.manage import default_record, enforce_policy, terminated_like_interrupted
+from sgdataplane.lab.manage import default_record, enforce_policy, terminate_like_interrupt
 from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.scenario import StepResult, load_scenario, run_scenario
 from sgdataplane.lab.topology import MAX_HOSTS
@@ -49,7 +49,7 @@ def _run(folder: Path, record: LabRecord) -> int:
         if os.geteuid() != 0:
             command = f"sudo {sys.executable} -m sgdataplane.lab run"
             raise PrivilegeError("root (it makes network namespaces)", command)
-        with terminated_like_interrupted():
+        with terminate_like_interrupt():
             return _show(folder, record)
     except SgDataplaneError as error:
         complain(error)

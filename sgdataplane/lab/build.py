@@ -101,7 +101,7 @@ def remove(names_to_remove: Iterable[str]) -> None:
         netns.remove(name)
 
 
-def marked_namespaces(lab: str) -> tuple[str, ...]:
+def find_marked_namespaces(lab: str) -> tuple[str, ...]:
     """Return the namespaces whose mark names this lab, which finds a lab even if its record is lost."""
     return tuple(name for name in netns.list_names() if lab_of(name) == lab)
 

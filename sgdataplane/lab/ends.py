@@ -156,7 +156,7 @@ def path_between(lab: Lab, source: ProbeEnd, target: ProbeEnd) -> RouterPath | N
     return RouterPath(_router_of(lab, source), _router_of(lab, target))
 
 
-def watched_routers(lab: Lab) -> tuple[Router, ...]:
+def list_watched_routers(lab: Lab) -> tuple[Router, ...]:
     """Return the routers that enforce policy; none unless the placement is `host`."""
     return lab.topology.routers if lab.placement is Placement.HOST else ()
 

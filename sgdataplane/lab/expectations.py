@@ -1,7 +1,7 @@
 """Expectations: what people say must pass and what must not, checked against a policy and against packets.
 
 Owns the format of a row, of a file of rows, and the comparison. It is given labs: one that is up for packets, or one
-that is only planned (`planned`) for what the policy says. Must not print.
+that is only planned (`plan_lab`) for what the policy says. Must not print.
 
     # who reaches the database
     web -> db tcp/5432 accept
@@ -179,21 +179,21 @@ def one_probe(lab: Lab, sender: str, receiver: str, what: str) -> Probe:
     return find_probes(lab, Asked(sender, receiver, services[0]))[0]
 
 
-def planned_probe(record: LabRecord, state: CloudState, sender: str, receiver: str, what: str) -> tuple[Lab, Probe]:
+def plan_probe(record: LabRecord, state: CloudState, sender: str, receiver: str, what: str) -> tuple[Lab, Probe]:
     """Return the same probe in a lab that is only planned, with the hosts outside that the ends name."""
     row = Row("", sender, receiver, (), "")
-    lab = planned(with_hosts_of(record, state, (row,)), state)
+    lab = plan_lab(with_hosts_of(record, state, (row,)), state)
     return lab, one_probe(lab, sender, receiver, what)
 
 
-def opening_packet(probe: Probe) -> Packet:
+def get_opening_packet(probe: Probe) -> Packet:
     """Return the probe's opening packet as the first end that has a policy sees it."""
     ways = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
     direction, end, other = next(way for way in ways if way[1].eni_id)
     return packet_at(end, other, direction, probe, EPHEMERAL)
 
 
-def planned(record: LabRecord, state: CloudState) -> Lab:
+def plan_lab(record: LabRecord, state: CloudState) -> Lab:
     """Return a lab that isn't built: it knows where everything would be, and nothing can be sent in it.
 
     Every ENI has a node there.
@@ -258,10 +258,10 @@ def judge_by_packets(lab: Lab, rows: Sequence[Row]) -> Iterator[Judged]:
     of_row = probes_of(lab, rows)
     probes = tuple(dict.fromkeys(probe for found in of_row.values() for probe in found))
     results = dict(zip(probes, probe_all(lab, probes), strict=True))
-    yield from judged(of_row, results)
+    yield from judge(of_row, results)
 
 
-def judged(of_row: Mapping[Row, Iterable[Probe]], results: Mapping[Probe, ProbeResult]) -> Iterator[Judged]:
+def judge(of_row: Mapping[Row, Iterable[Probe]], results: Mapping[Probe, ProbeResult]) -> Iterator[Judged]:
     """Yield each row's probes with their results; `results` must have a result for each probe."""
     for row, probes in of_row.items():
         for probe in probes:

@@ -60,7 +60,7 @@ class RememberingEnforcer:
         """
         before = self._before(request)
         self._in_force.pop(request.netns, None)  # until it is known again
-        proven = self._built(request.wanted, request.settings, before)
+        proven = self._build(request.wanted, request.settings, before)
         is_same = request.is_wired and before is not None and proven.table is before.table
         if not (is_same and enforcement.is_in_force(request.netns, proven)):
             enforcement.enforce(request.netns, proven, before, request.settings)
@@ -78,7 +78,7 @@ class RememberingEnforcer:
             return None
         return known if known.is_of(previous, request.settings) else None
 
-    def _built(self, wanted: Desired, settings: Settings, before: Proven | None) -> Proven:
+    def _build(self, wanted: Desired, settings: Settings, before: Proven | None) -> Proven:
         """Return the policy that is wanted, built and proven.
 
         What was in force serves again if the change can't affect it.

@@ -155,7 +155,7 @@ def neighbour_solicitation(mac: bytes, target: str, nonce: bytes) -> bytes:
     return bytes([NEIGHBOUR_SOLICITATION]) + bytes(7) + socket.inet_pton(socket.AF_INET6, target) + options
 
 
-def solicited_node(target: str) -> str:
+def derive_solicited_node(target: str) -> str:
     """Return the multicast group to which solicitations for an address go (RFC 4291, 2.7.1)."""
     group = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:0")[:13]
     return socket.inet_ntop(socket.AF_INET6, group + socket.inet_pton(socket.AF_INET6, target)[13:])
@@ -176,10 +176,10 @@ def checksum(data: bytes) -> int:
 def internet_sum(data: bytes) -> int:
     """Return the ones' complement sum of all 16-bit words; the checksum is its complement (RFC 1071)."""
     padded = data + b"\0" * (len(data) % 2)
-    return folded(sum(struct.unpack(f"!{len(padded) // 2}H", padded)))
+    return fold_carries(sum(struct.unpack(f"!{len(padded) // 2}H", padded)))
 
 
-def folded(total: int) -> int:
+def fold_carries(total: int) -> int:
     """Return a sum with its carries added in until 16 bits are left."""
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

@@ -181,17 +181,17 @@ async def judge_between(fleet: Fleet, path: RouterPath, source: ProbeEnd, target
     near = await fleet.call(path.sender.process, "watched", place=PASSED, key=key, seconds=0.0)
     if not near["seen"]:
         why = f"it left the sender but did not get past the sender's policy in {path.sender.process}"
-        return _dropped(source, EGRESS, why, wire or near["control"])
+        return _observe_drop(source, EGRESS, why, wire or near["control"])
     far = await fleet.call(path.receiver.process, "watched", place=COMING, key=key, seconds=ARRIVE_S)
     if not far["seen"]:
         why = f"it passed the sender's policy but was not seen before the receiver's policy in {path.receiver.process}"
         return Observation(UNKNOWN, evidence=tuple(filter(None, (why, far["control"]))))
     wire = (await fleet.call(target.node, "prove", ifname=target.ifname))["control"]
     why = f"it came to the receiver's policy in {path.receiver.process} but did not reach the receiver's interface"
-    return _dropped(target, INGRESS, why, wire)
+    return _observe_drop(target, INGRESS, why, wire)
 
 
-def _dropped(end: ProbeEnd, where: str, why: str, control: str) -> Observation:
+def _observe_drop(end: ProbeEnd, where: str, why: str, control: str) -> Observation:
     """Return a drop by that end's policy, or unknown.
 
     It is unknown if that end has no policy, or if the control behind the evidence failed.

@@ -32,7 +32,7 @@ def _places_of(name: str) -> list[tuple[str, Site]]:
 def _expire(name: str) -> None:
     """End trials whose time is over. LabError if there is no such lab."""
     folder = trials.folder_of(name)
-    if trials.expired(folder):
+    if trials.list_expired(folder):
         with manage.watch(name) as lab, folder.locked():
             trials.end_expired(lab, folder)
 

@@ -51,7 +51,7 @@ class Listeners:
             if place in self._open:
                 return
             if protocol == TCP:
-                sock = bound(socket.SOCK_STREAM, 0, port, family)
+                sock = bind_socket(socket.SOCK_STREAM, 0, port, family)
                 self._kept.append(await asyncio.start_server(self._serve_tcp, sock=sock, backlog=512))
             else:
                 self._add_datagrams(protocol, port, family)
@@ -89,7 +89,7 @@ class Listeners:
     def _add_datagrams(self, protocol: int, port: int, family: Family) -> None:
         """Open a socket for UDP or a raw protocol that learns to which address each datagram was sent."""
         kind = socket.SOCK_DGRAM if protocol == UDP else socket.SOCK_RAW
-        sock = bound(kind, 0 if protocol == UDP else protocol, port if protocol == UDP else 0, family)
+        sock = bind_socket(kind, 0 if protocol == UDP else protocol, port if protocol == UDP else 0, family)
         level, wanted, _ = PACKET_INFO[family]
         sock.setsockopt(level, wanted, 1)
         handle = self._on_echo if protocol in (ICMP, ICMPV6) else self._on_datagram
@@ -137,7 +137,7 @@ class Arrival:
 Handler = Callable[[socket.socket, Family, Arrival], None]
 
 
-def bound(kind: int, protocol: int, port: int, family: Family) -> socket.socket:
+def bind_socket(kind: int, protocol: int, port: int, family: Family) -> socket.socket:
     """Return a non-blocking socket on all addresses of one family. OSError if the port is taken."""
     sock = socket.socket(AF[family], kind | socket.SOCK_NONBLOCK, protocol)
     try:

@@ -158,7 +158,7 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
         LabError: A lab of that name exists, or one of its namespaces does.
     """
     folder = LabFolder(record.name)
-    with folder.locked():
+    with folder.lock():
         refuse_existing(record.name)
         record = replace(record, namespaces=(), phase=CHANGING)
         try:
@@ -166,11 +166,11 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
             _refuse_taken(lab.topology.netns_names)
             record = replace(record, namespaces=lab.topology.netns_names)
             folder.store(record)
-            with interrupts_held():
+            with hold_interrupts():
                 _build(record, lab, None, enforce)
                 record = folder.store_applied(record, state)
         except BaseException:  # leave nothing, not even the lock's folder, whatever it was; then raise it again
-            with interrupts_held():
+            with hold_interrupts():
                 build.remove(record.namespaces)
                 folder.remove()
             raise
@@ -202,7 +202,7 @@ def apply(
         LabError: There is no such lab, or it can't become that state.
     """
     folder = LabFolder(name)
-    with folder.locked():
+    with folder.lock():
         previous = _load(folder, known)
         record = previous.record
         asked = replace(record, choices=choices or record.choices)
@@ -212,7 +212,7 @@ def apply(
         added = tuple(n for n in wanted.topology.netns_names if n not in record.namespaces)
         _refuse_taken(added)
         changing = replace(record, phase=CHANGING, namespaces=record.namespaces + added)
-        with interrupts_held():
+        with hold_interrupts():
             folder.store(changing)
             try:
                 if previous is known and wanted.topology == known.topology:
@@ -233,15 +233,15 @@ def apply(
 def down(name: str) -> tuple[str, ...]:
     """Remove a lab, however it was left and even if its record is lost; return the namespaces that were removed."""
     folder = LabFolder(name)
-    with folder.locked():
+    with folder.lock():
         try:
             record = folder.load()
         except LabError:  # the record is unreadable, but the marks say what is the lab's
             record = None
         recorded = record.namespaces if record else ()
-        with interrupts_held():
+        with hold_interrupts():
             trials.forget(name)
-            found = tuple(n for n in dict.fromkeys(recorded + build.marked_namespaces(name)) if netns.exists(n))
+            found = tuple(n for n in dict.fromkeys(recorded + build.find_marked_namespaces(name)) if netns.exists(n))
             build.remove(found)
             folder.remove()
     return found
@@ -257,7 +257,7 @@ def watch(name: str) -> Iterator[Lab]:
     folder = LabFolder(name)
     if folder.load() is None:
         raise _no_such_lab(name)
-    with folder.locked(shared=True):
+    with folder.lock(shared=True):
         lab = _load(folder)
         if not lab.record.is_up:
             what = "a command died while changing it; `sgdp lab apply STATE` completes it, `down` removes it"
@@ -376,7 +376,7 @@ HELD = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
+def terminate_like_interrupt() -> Iterator[None]:
     """Make SIGTERM raise TerminatedError while the block runs, so that it undoes what Ctrl-C would."""
 
     def interrupt(*_: object) -> None:
@@ -390,7 +390,7 @@ def terminated_like_interrupted() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
+def hold_interrupts() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back until the block is done.
 
     Then the first of them takes effect, unless the block failed.

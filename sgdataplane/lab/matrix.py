@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
-from sgdataplane.lab.ends import in_family, pairs_of_ends, path_between, watched_routers
+from sgdataplane.lab.ends import in_family, list_watched_routers, pairs_of_ends, path_between
 from sgdataplane.lab.expect import ProbeResult, expect
 from sgdataplane.lab.fleet import Fleet, run_fleet
 from sgdataplane.lab.judge import observe
@@ -64,7 +64,7 @@ async def run_probes(
     ordered = tuple(probes)
     taking_part = {end.node for probe in ordered for end in (probe.source, probe.target)}
     nodes = tuple(node for node in lab.topology.nodes if node.name in taking_part)
-    async with run_fleet(nodes, watched_routers(lab)) as fleet:
+    async with run_fleet(nodes, list_watched_routers(lab)) as fleet:
         tasks = [asyncio.create_task(run(fleet, probe)) for probe in ordered]
         try:
             return list(await asyncio.gather(*tasks))

@@ -66,7 +66,7 @@ class LabFolder:
         self.path = (base or LABS_DIR) / name
 
     @contextmanager
-    def locked(self, *, shared: bool = False) -> Iterator[None]:
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
         """Hold the lab's lock while the block runs: alone, or `shared` to change nothing.
 
         Raises:
@@ -77,7 +77,7 @@ class LabFolder:
             if self._is_current(file):
                 yield
                 return
-        with self.locked(shared=shared):  # `down` removed the folder while we waited, so we hold an old lock
+        with self.lock(shared=shared):  # `down` removed the folder while we waited, so we hold an old lock
             yield
 
     def _is_current(self, file: IO[str]) -> bool:

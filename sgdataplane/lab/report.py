@@ -67,28 +67,31 @@ def matrix_as_text(cells: Sequence[ProbeResult], note: str = "") -> str:
         pairs.setdefault((cell.probe.source, cell.probe.target), []).append(cell)
     wrong = [cell for cell in cells if not cell.agrees]
     headers = ("FROM", "TO", "PASSES", "DISAGREES")[: 4 if wrong else 3]
-    fates = {ends: (_passing(found), _disagreeing(found))[: len(headers) - 2] for ends, found in pairs.items()}
+    fates = {
+        ends: (_describe_passing(found), _describe_disagreeing(found))[: len(headers) - 2]
+        for ends, found in pairs.items()
+    }
     parts = [
         one_line(f"what passes, of {', '.join(services)}{note}"),
-        render_table(headers, _folded(fates)),
+        render_table(headers, _fold_fates(fates)),
         *(one_line(f"{paint('!', 'red')} {cell.probe}: {explain_result(cell)}") for cell in wrong),
         summary(cells),
     ]
     return "\n".join(parts)
 
 
-def _passing(cells: Sequence[ProbeResult]) -> str:
+def _describe_passing(cells: Sequence[ProbeResult]) -> str:
     passing = [cell.probe.service.column for cell in cells if cell.observed.verdict == ACCEPT]
     if not passing:
         return paint("nothing", "dim")
     return paint("everything" if len(passing) == len(cells) else ", ".join(passing), "green")
 
 
-def _disagreeing(cells: Iterable[ProbeResult]) -> str:
+def _describe_disagreeing(cells: Iterable[ProbeResult]) -> str:
     return paint(", ".join(cell.probe.service.column for cell in cells if not cell.agrees), "red")
 
 
-def _folded(fates: Mapping[Pair, Key]) -> Iterator[Key]:
+def _fold_fates(fates: Mapping[Pair, Key]) -> Iterator[Key]:
     """Yield a row for each group of senders with the same results at a group of receivers.
 
     Rows of a sender follow each other.
@@ -211,11 +214,11 @@ def _grid(
     if len(ends) > MAX_ENDS:
         return None
     heads = tuple(map(_head, ends))
-    cells = tuple(tuple(_met(rows.get((source, target)), services) for target in ends) for source in ends)
+    cells = tuple(tuple(_make_cell(rows.get((source, target)), services) for target in ends) for source in ends)
     return content.Grid(heads, heads, cells)
 
 
-def _met(found: Mapping[str, ProbeResult] | None, services: Sequence[str]) -> content.GridCell:
+def _make_cell(found: Mapping[str, ProbeResult] | None, services: Sequence[str]) -> content.GridCell:
     if found is None:
         return content.GridCell(is_same=True)
     wrong = tuple(service for service, cell in found.items() if not cell.agrees)
@@ -267,13 +270,13 @@ def _box(
 ) -> tuple[str, tuple[str, ...]]:
     lines = [words.first_of(list(key), MAX_NAMES)]
     if (name, name) in edges:
-        lines.append(f"among them: {_passed(edges[name, name])}")
+        lines.append(f"among them: {_describe_passed(edges[name, name])}")
     if (name, OUTSIDE) in edges:
-        lines.append(f"out: {_passed(edges[name, OUTSIDE])}")
+        lines.append(f"out: {_describe_passed(edges[name, OUTSIDE])}")
     return words.first_of(names, MAX_NAMES), tuple(lines)
 
 
-def _passed(cells: Sequence[ProbeResult]) -> str:
+def _describe_passed(cells: Sequence[ProbeResult]) -> str:
     return "; ".join(" ".join(edge.texts) for edge in _edges(("", ""), cells)) or "nothing"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from sgdataplane.errors import LabError
 from sgdataplane.lab import manage
 from sgdataplane.lab.expect import ProbeResult, explain_result
-from sgdataplane.lab.expectations import Row, judged, parse_row, probes_of_row
+from sgdataplane.lab.expectations import Row, judge, parse_row, probes_of_row
 from sgdataplane.lab.manage import Enforcer, Lab
 from sgdataplane.lab.matrix import matrix_probes, probe_all
 from sgdataplane.lab.probe import Service, parse_services
@@ -122,6 +122,6 @@ def run_step(lab: Lab, step: ScenarioStep, services: tuple[Service, ...]) -> Ste
     probes = tuple(dict.fromkeys((*matrix, *(probe for found in of_row.values() for probe in found))))
     cells = dict(zip(probes, probe_all(lab, probes), strict=True))
     mistakes = [f"{cell.probe}: {explain_result(cell)}" for cell in cells.values() if not cell.agrees]
-    wrong = (each for each in judged(of_row, cells) if each.mistake)
+    wrong = (each for each in judge(of_row, cells) if each.mistake)
     mistakes += [f"row {each.row.text!r}: {each.probe}: {each.mistake}" for each in wrong]
     return StepResult(step, lab, tuple(cells[probe] for probe in matrix), tuple(mistakes))

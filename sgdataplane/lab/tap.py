@@ -138,7 +138,7 @@ class Tap:
             return f"the control frame did not leave {self.end.ifname}"
         if not await self.seen.wait_seen(IN, answer, CONTROL_S, answers):
             return f"the gateway did not answer on {self.end.ifname}"
-        return f"the tap on {self.end.ifname} lost frames" if self._lost() else ""
+        return f"the tap on {self.end.ifname} lost frames" if self._count_lost() else ""
 
     def _ask(self, nonce: bytes) -> None:
         """Send ARP as a frame, but neighbour discovery from a socket: a policy may refuse IP in raw frames."""
@@ -147,10 +147,10 @@ class Tap:
             request = frames.arp_request(mac, self.end.own, self.end.gateway, nonce)
             self._sender.sendto(request, (self.end.ifname, 0))
         else:
-            group = (frames.solicited_node(self.end.gateway), 0, 0, socket.if_nametoindex(self.end.ifname))
+            group = (frames.derive_solicited_node(self.end.gateway), 0, 0, socket.if_nametoindex(self.end.ifname))
             self._sender.sendto(frames.neighbour_solicitation(mac, self.end.gateway, nonce), group)
 
-    def _lost(self) -> int:
+    def _count_lost(self) -> int:
         """Return how many frames were lost for want of buffer since the last call."""
         _, drops = struct.unpack("II", self._listener.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
         return int(drops)

@@ -20,12 +20,12 @@ from sgdataplane.model.state import CloudState
 @contextmanager
 def temporary_lab(record: LabRecord, state: CloudState, enforce: Enforcer) -> Iterator[Lab]:
     """Build a lab that is up while the block runs."""
-    with taken_down(record.name):
+    with take_down_afterwards(record.name):
         yield manage.up(record, state, enforce)
 
 
 @contextmanager
-def taken_down(name: str) -> Iterator[None]:
+def take_down_afterwards(name: str) -> Iterator[None]:
     """Remove that lab after the block.
 
     If this process dies instead, another one waits for that and removes the lab.

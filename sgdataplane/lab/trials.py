@@ -161,7 +161,7 @@ def follow_all(lab: Lab) -> None:
             LOGGER.warning("a trial can't follow the policy: %s", error)
 
 
-def expired(folder: TrialFolder) -> list[str]:
+def list_expired(folder: TrialFolder) -> list[str]:
     """Return the trials whose time is over.
 
     One whose record can't be read ends by the age of its file (TrialFolder.known).
@@ -177,7 +177,7 @@ def expired(folder: TrialFolder) -> list[str]:
 def end_expired(lab: Lab, folder: TrialFolder) -> None:
     """End trials whose time is over. If the kernel refuses, the next call tries again."""
     with suppress(SgDataplaneError):
-        _end(lab, folder, expired(folder))
+        _end(lab, folder, list_expired(folder))
 
 
 def _end(lab: Lab, folder: TrialFolder, names: Collection[str]) -> None:

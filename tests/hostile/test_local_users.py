@@ -90,7 +90,7 @@ def start(folder: Path) -> None:
 
 
 def work_on_a_lab(folder: Path) -> None:
-    with LabFolder("demo", folder / "labs").locked():
+    with LabFolder("demo", folder / "labs").lock():
         pass
 
 

@@ -30,7 +30,7 @@ def mounted_elsewhere(folder: Path) -> Iterator[Path]:
 def test_what_others_mounted_on_the_folder_of_all_labs_stays(tmp_path: Path) -> None:
     run = tmp_path / "run"
     lab = LabFolder("web", run / "labs")
-    with lab.locked():
+    with lab.lock():
         pass
     with mounted_elsewhere(run) as theirs:
         lab.remove()

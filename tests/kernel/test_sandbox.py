@@ -45,7 +45,11 @@ def test_rooms_have_namespaces_of_their_own_and_share_one_folder(sandbox: Sandbo
     for namespace in namespaces:
         sandbox.run(["ip", "netns", "add", "same"], namespace)
         sandbox.run(["touch", f"/run/sgdataplane/{namespace.name}", str(SHARED / namespace.name)], namespace)
-    inodes = {netns.inode_of(name) for namespace in namespaces for name in (namespace.netns, namespace.named("same"))}
+    inodes = {
+        netns.inode_of(name)
+        for namespace in namespaces
+        for name in (namespace.netns, namespace.get_namespace_path("same"))
+    }
     assert len(inodes | {netns.inode_of(sandbox.namespace.netns), netns.inode_of(netns.OWN_NETNS)}) == 6
     assert [os.listdir(namespace.path("/run/sgdataplane")) for namespace in namespaces] == [["one"], ["two"]]
     assert set(os.listdir(namespaces[0].path(SHARED))) == {"one", "two"}

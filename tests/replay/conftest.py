@@ -14,7 +14,7 @@ from sgdataplane.lab.replay.capture import Capture
 from sgdataplane.lab.replay.endpoints import Mapping
 from sgdataplane.lab.replay.flows import Report
 from sgdataplane.lab.replay.run import Replay
-from sgdataplane.lab.replay.stage import built_lab
+from sgdataplane.lab.replay.stage import build_lab
 from sgdataplane.net.values import Address
 from tests.replay.generator import STATE, write_pcap
 from tests.support.scenes.labs import assert_gone, choices_at, state_of
@@ -42,6 +42,6 @@ def stage(
     make_lab_name: Callable[[], str], placement: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
     name = make_lab_name()
-    with built_lab(name, state_of(STATE), choices_at(placement), enforce_policy) as (lab, everybody):
+    with build_lab(name, state_of(STATE), choices_at(placement), enforce_policy) as (lab, everybody):
         yield Stage(lab, everybody, tmp_path_factory.mktemp("captures"))
     assert_gone(name)

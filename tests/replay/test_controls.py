@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.lab.manage import Enforcer, EnforceRequest, enforce_policy
 from sgdataplane.lab.replay import wire
-from sgdataplane.lab.replay.stage import built_lab
+from sgdataplane.lab.replay.stage import build_lab
 from sgdataplane.model.state import CloudState, SecurityGroup
 from tests.replay.conftest import Stage
 from tests.replay.generator import KINDS, OPEN, SHUT, STATE, scenes
@@ -44,7 +44,7 @@ def test_packets_that_do_other_than_the_policy_says_are_told(  # noqa: PLR0917  
 ) -> None:
     monkeypatch.setattr(wire, "WAIT_S", 0.3)
     packets = [KINDS["tcp_session"](scene).packets[0] for scene in scenes(3)]
-    with built_lab(lab_name, state_of(STATE), choices_at(placement), enforce) as (lab, everybody):
+    with build_lab(lab_name, state_of(STATE), choices_at(placement), enforce) as (lab, everybody):
         report = Stage(lab, everybody, tmp_path).replay(packets)
     assert_gone(lab_name)
     problems = {flow.key: flow.problem for flow in report.flows.values()}

@@ -10,7 +10,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
 from sgdataplane.lab.manage import enforce_policy
-from sgdataplane.lab.replay.stage import built_lab
+from sgdataplane.lab.replay.stage import build_lab
 from tests.replay.conftest import Stage
 from tests.support.scenes.labs import assert_gone, choices_at, state_of
 
@@ -44,7 +44,7 @@ def stage(
     make_lab_name: Callable[[], str], placement: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
     name = make_lab_name()
-    with built_lab(name, state_of(STATE), choices_at(placement), enforce_policy) as (lab, everybody):
+    with build_lab(name, state_of(STATE), choices_at(placement), enforce_policy) as (lab, everybody):
         yield Stage(lab, everybody, tmp_path_factory.mktemp("captures"))
     assert_gone(name)
 

@@ -12,7 +12,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.packet import Packet
 
 from sgdataplane.lab.manage import enforce_policy
-from sgdataplane.lab.replay.stage import built_lab
+from sgdataplane.lab.replay.stage import build_lab
 from tests.replay.conftest import Stage
 from tests.support.scenes.labs import assert_gone, choices_at, state_of
 
@@ -83,7 +83,7 @@ def packets(chance: random.Random, count: int) -> Iterator[Packet]:
 def check(seed: int, name: str, placement: str, folder: Path) -> None:
     chance = random.Random(seed)
     text = state_text(chance)
-    with built_lab(name, state_of(text), choices_at(placement), enforce_policy) as (lab, everybody):
+    with build_lab(name, state_of(text), choices_at(placement), enforce_policy) as (lab, everybody):
         report = Stage(lab, everybody, folder).replay(packets(chance, 400))
     assert_gone(name)
     told = [(flow.name, flow.problem) for flow in report.flows.values() if flow.problem]

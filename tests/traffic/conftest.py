@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sgdataplane.lab.hosts.hostslab import hosts_lab, started
+from sgdataplane.lab.hosts.hostslab import hosts_lab, start_all
 from sgdataplane.lab.hosts.portforwarder import forward_port
 from sgdataplane.model.options import Placement
 from tests.support.probes.probers import forked_probers  # noqa: F401  # a fixture
@@ -18,7 +18,7 @@ from tests.support.servers.sdks import Driver, driver
 @pytest.fixture
 def scene(whole: Scene) -> Scene:
     """With everything up, whatever the test before has left."""
-    started(whole.lab.components)
+    start_all(whole.lab.components)
     return whole
 
 

@@ -9,7 +9,7 @@ from socket import SOCK_DGRAM, SOCK_STREAM
 
 import pytest
 
-from sgdataplane.lab.hosts.hostslab import AGENT_CONFIG, Host, started
+from sgdataplane.lab.hosts.hostslab import AGENT_CONFIG, Host, start_all
 from sgdataplane.lab.hosts.sandbox import sgdp
 from tests.support.events.hostsmoving import bring, plugged_in, talk, unplug
 from tests.support.probes.flood import wait_until
@@ -74,7 +74,7 @@ def with_choice(scene: Scene, name: str, line: str) -> Iterator[None]:
     def restart(text: str) -> None:
         file.write_text(text, "utf-8")
         host.agent.kill()
-        started([host.agent])
+        start_all([host.agent])
 
     restart(before + line)
     try:

@@ -82,7 +82,7 @@ def as_seen(keeper: Housekeeper, state: CloudState) -> Lab:
     nodes = tuple(_node(keeper, node) for node in planned.nodes if node.interfaces)
     lab = keeper.lab
     routers = tuple(
-        Router(vpc.vpc_id, host.namespace.named(f"{PREFIX}{vpc.vpc_id}"), host.number)
+        Router(vpc.vpc_id, host.namespace.get_namespace_path(f"{PREFIX}{vpc.vpc_id}"), host.number)
         for vpc in state.vpcs
         for host in lab.hosts
     )

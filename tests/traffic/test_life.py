@@ -168,7 +168,7 @@ def test_lab_whose_record_is_unreadable_is_removed_all_the_same(name: str) -> No
 
 def test_bare_file_left_by_a_crash_between_the_steps_of_create_is_removed(name: str) -> None:
     folder = LabFolder(name)
-    with folder.locked():
+    with folder.lock():
         folder.store(replace(labs.record_of(name), namespaces=(f"{name}-i-a",)))
     netns.create(f"{name}-x")  # makes /run/netns
     netns.remove(f"{name}-x")
@@ -327,7 +327,7 @@ def test_verbs_on_one_lab_exclude_each_other(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr("sgdataplane.lab.record.LOCK_S", 0.1)
     with manage.watch(name), manage.watch(name), pytest.raises(LabError, match="another verb has been working on it"):
         manage.down(name)
-    with LabFolder(name).locked(), pytest.raises(LabError, match="another verb has been working on it"):
+    with LabFolder(name).lock(), pytest.raises(LabError, match="another verb has been working on it"):
         manage.look(name)
     assert manage.look(name).record.name == name
 

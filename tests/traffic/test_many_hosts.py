@@ -13,7 +13,7 @@ from sgdataplane.control.http.client import RefusedError
 from sgdataplane.errors import HostError
 from sgdataplane.lab.hosts import guests
 from sgdataplane.lab.hosts.authority import Authority
-from sgdataplane.lab.hosts.hostslab import CLIENT_PORT, FIRST_HOST, FIRST_MEMBER, started
+from sgdataplane.lab.hosts.hostslab import CLIENT_PORT, FIRST_HOST, FIRST_MEMBER, start_all
 from sgdataplane.lab.hosts.sandbox import sgdp
 from sgdataplane.lab.hosts.wires import management_address
 from tests.support.events.hostsfailing import Turning, cut_off, kill_each_second, restored, saved, stopped
@@ -131,7 +131,7 @@ def test_with_the_whole_control_plane_down_enforcement_goes_on(scene: Scene, tmp
             component.kill()
         for host in lab.hosts:
             host.folder.rename(host.folder.with_name("away"))
-        started([host.agent for host in lab.hosts])
+        start_all([host.agent for host in lab.hosts])
         for name in PLACES:
             wait_until(lambda name=name: "in force" in scene.host(name).outcomes().values())  # type: ignore[misc]
         assert scene.reaches("web", "db", WEB)
@@ -139,7 +139,7 @@ def test_with_the_whole_control_plane_down_enforcement_goes_on(scene: Scene, tmp
         streams.wait_for_more()
         for host in lab.hosts:
             host.folder.with_name("away").rename(host.folder)
-        started(lab.components)
+        start_all(lab.components)
         cloud.open(group, rule(SQL))
         cloud.settle()
         assert scene.reaches("web", "db", SQL)
@@ -231,12 +231,12 @@ def test_hosts_keep_what_is_newer_than_a_restored_store_until_an_operator_says_s
         component.kill()
     restored(lab, copy)
     generation, heard = scene.generation("db"), len(scene.sync_log("db"))
-    started([*lab.members, *lab.relays])
+    start_all([*lab.members, *lab.relays])
     wait_until(lambda: "accept-epoch" in scene.sync_log("db")[heard:])
     assert scene.generation("db") == generation
     assert scene.reaches("web", "db", WEB)
     lab.sandbox.run(sgdp("api", "restored", "--store", lab.store("api")))
-    started(lab.components)
+    start_all(lab.components)
     cloud.settle()
     assert not scene.reaches("web", "db", WEB)
     assert scene.reaches("web", "db", SQL)
@@ -270,7 +270,7 @@ def leaks_and_loses_nothing(scene: Scene, folder: Path, seconds: float) -> None:
     asked, again = cloud.asked, cloud.sent_again
     with PacedFlood(folder, *places, allowed, denied) as flood, streams, turning:
         killed = kill_each_second(scene.lab, seconds)
-    started(scene.lab.components)
+    start_all(scene.lab.components)
     print(flood.allowed, flood.denied, killed.total(), killed, turning)
     print(f"answered: {cloud.asked - asked}, sent again: {cloud.sent_again - again}")
     assert turning.wrong == []

@@ -42,7 +42,7 @@ class Guest:
     @property
     def netns(self) -> str:
         """The path of its namespace, from outside."""
-        return self.host.namespace.named(self.name)
+        return self.host.namespace.get_namespace_path(self.name)
 
     @property
     def port(self) -> str:
@@ -52,7 +52,7 @@ class Guest:
     @property
     def router(self) -> str:
         """The path of its VPC's router on its host, in host placement, from outside."""
-        return self.host.namespace.named(f"{PREFIX}{self.vpc_id}")
+        return self.host.namespace.get_namespace_path(f"{PREFIX}{self.vpc_id}")
 
 
 def start_all(sandbox: Sandbox, found: Iterable[Guest]) -> None:

@@ -180,20 +180,20 @@ def hosts_lab(
         tls, etcd_tls = (Authority(sandbox.namespace.path(folder), folder) for folder in (TLS, ETCD_TLS))
         lab = HostsLab(sandbox, tls, etcd_tls, sandbox.make_namespace("fabric"), placement)
         _add_members(lab)
-        started(lab.members)
+        start_all(lab.members)
         _give_roles(lab, ROLES)
         lab.key = _make_key(lab)
         _add_apis(lab, apis)
         _add_relays(lab, relays)
         for number in range(1, hosts + 1):
             lab.hosts.append(_make_host(lab, number))
-        started([*lab.relays, *lab.apis])
+        start_all([*lab.relays, *lab.apis])
         _add_to_store(lab)
-        started(lab.components)
+        start_all(lab.components)
         yield lab
 
 
-def started(found: Sequence[Component]) -> None:
+def start_all(found: Sequence[Component]) -> None:
     """Start all of these components, then wait until each is well."""
     for component in found:
         component.start()

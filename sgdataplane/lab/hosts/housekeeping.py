@@ -75,7 +75,7 @@ class Housekeeper:
         for component in self.lab.components:
             component.start()
         try:
-            wanted = self._wanted()
+            wanted = self._list_wanted()
         except (EndpointError, RefusedError):
             return [], []
         gone = [guest for eni, guest in self.guests.items() if wanted.get(eni) != guest]
@@ -93,7 +93,7 @@ class Housekeeper:
         routers.join_all(self.lab.fabric, self.guests.values())
         return come, gone
 
-    def _wanted(self) -> dict[str, Guest]:
+    def _list_wanted(self) -> dict[str, Guest]:
         """Return the workloads that the API has now, by ENI. Errors as in LabClient.ask."""
         bound = {
             eni: host["HostName"]

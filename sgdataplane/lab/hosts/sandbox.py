@@ -74,7 +74,7 @@ class HostNamespace:
         """Return where a file in there is seen from outside."""
         return Path(f"/proc/{self.pid}/root{inside}")
 
-    def named(self, name: str) -> str:
+    def get_namespace_path(self, name: str) -> str:
         """Return the path of the network namespace that has this name in there."""
         return str(self.path(f"/run/netns/{name}"))
 

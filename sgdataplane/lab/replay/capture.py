@@ -164,7 +164,7 @@ def too_large(size: int) -> str:
     return f"a record of {size} octets; no tool writes more than {MAX_RECORD}"
 
 
-def framed(data: bytes, length: int, fcs: int) -> tuple[bytes, int]:
+def strip_fcs(data: bytes, length: int, fcs: int) -> tuple[bytes, int]:
     """Return the frame and its length without an FCS of so many octets."""
     length = max(0, length - fcs)
     return (data[:length] if fcs else data), length
@@ -184,7 +184,7 @@ class _Pcap:
         seconds, fraction, kept, length = self._head.unpack(self._octets.read(self._head.size))
         if kept > MAX_RECORD:
             raise DamageError(too_large(kept))
-        frame = framed(self._octets.read(kept), length, self._fcs)
+        frame = strip_fcs(self._octets.read(kept), length, self._fcs)
         return (seconds + fraction / self._fractions, self._linktype, *frame)
 
 
@@ -224,7 +224,7 @@ class _PcapNg:
             (size,) = self._unpack("I", self._octets.read(4))
             body = self._body(size, 12)
             if code == INTERFACE:
-                self._interfaces.append(self._described(body))
+                self._interfaces.append(self._describe_interface(body))
             elif code in (PACKET, OBSOLETE_PACKET):
                 return self._packet("IIIII" if code == PACKET else "HxxIIII", body)
             elif code == SIMPLE_PACKET:
@@ -263,7 +263,7 @@ class _PcapNg:
         except struct.error:
             raise DamageError(f"a block too short for what it says it is: {len(octets)} octets") from None
 
-    def _described(self, body: bytes) -> _CaptureInterface:
+    def _describe_interface(self, body: bytes) -> _CaptureInterface:
         """Return the interface that a block describes."""
         linktype, snap_length = self._unpack("HxxI", body)
         options = dict(self._options(body[8:]))
@@ -302,4 +302,4 @@ class _PcapNg:
     def _record(time: float | None, interface: _CaptureInterface, data: bytes, kept: int, length: int) -> Frame:
         if kept > len(data):
             raise DamageError(f"a packet of {kept} octets in a block that holds {len(data)}")
-        return (time, interface.linktype, *framed(data[:kept], length, interface.fcs))
+        return (time, interface.linktype, *strip_fcs(data[:kept], length, interface.fcs))

@@ -57,7 +57,7 @@ def header_fields(packet: IpPacket, source: Address, target: Address, upper: byt
     if protocol in (ICMP, ICMPV6):
         kind = upper[0] if upper else None
         if is_error(protocol, kind):
-            return HeaderFields(source, target, protocol, (0, 0), kind, 0, hop_limit, _quoted(upper[8:]))
+            return HeaderFields(source, target, protocol, (0, 0), kind, 0, hop_limit, _parse_quoted(upper[8:]))
         ident = int.from_bytes(upper[4:6], "big")
         return HeaderFields(source, target, protocol, (ident, ident), kind, 0, hop_limit)
     flags = upper[13] if protocol == TCP and len(upper) > 13 else 0
@@ -73,7 +73,7 @@ def _ports(protocol: int, upper: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _quoted(data: bytes) -> HeaderFields | None:
+def _parse_quoted(data: bytes) -> HeaderFields | None:
     """Read the fields of a quoted packet; None if it is a fragment, or an error itself.
 
     It may end anywhere behind the first eight octets of its transport header.
@@ -81,7 +81,7 @@ def _quoted(data: bytes) -> HeaderFields | None:
     try:
         packet: IpPacket | None = find_packet(RAW_IP, data, 1 << 16)
     except Unfit:
-        packet = _shortened(data)
+        packet = _parse_shortened(data)
     if packet is None or packet.fragment:
         return None
     upper = packet.data[packet.upper :]
@@ -90,7 +90,7 @@ def _quoted(data: bytes) -> HeaderFields | None:
     return header_fields(packet, packet.source, packet.target, upper)
 
 
-def _shortened(data: bytes) -> IpPacket | None:
+def _parse_shortened(data: bytes) -> IpPacket | None:
     """Return a quoted packet whose end is missing, taken as it is; None if too little of it is there."""
     if family_of(data) is None:
         return None

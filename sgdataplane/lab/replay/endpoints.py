@@ -48,9 +48,9 @@ class Endpoints:
 
     def __init__(self, lab: Lab, mapping: Mapping) -> None:
         self._lab, self._everybody = lab, mapping.everybody
-        self._own = dict(_owned(lab))
-        self._delegated = tuple(_delegated(lab))
-        self._mapped = {address: self._mapped_endpoint(address, name) for address, name in mapping.mapped.items()}
+        self._own = dict(_group_by_address(lab))
+        self._delegated = tuple(_list_delegated(lab))
+        self._mapped = {address: self._find_mapped_endpoint(address, name) for address, name in mapping.mapped.items()}
         self._found: dict[Address, Endpoint | str] = {}
         self._met: dict[Address, Endpoint] = {}
 
@@ -68,7 +68,7 @@ class Endpoints:
         self._remember(target, far)
         return near, far
 
-    def changed(self, address: Address) -> Address:
+    def translate(self, address: Address) -> Address:
         """Return the lab's address for an address of the capture; itself if it has none."""
         try:
             return self._end(address).address
@@ -123,13 +123,13 @@ class Endpoints:
         node = self._lab.topology.node[self._everybody]
         return Endpoint(node, node.interfaces[0], address)
 
-    def _mapped_endpoint(self, address: Address, name: str) -> Endpoint:
+    def _find_mapped_endpoint(self, address: Address, name: str) -> Endpoint:
         """Return the endpoint that the user maps an address to. LabError if there is none."""
         option = f"--map {address}={name}"
         try:
             wanted = Address.parse(name)
         except ValueError:
-            return self._named(option, name, address)
+            return self._find_named(option, name, address)
         if wanted.family is not address.family:
             raise LabError(option, "the two are of different families")
         found = self._locate(wanted)
@@ -137,7 +137,7 @@ class Endpoints:
             raise LabError(option, found)
         return found
 
-    def _named(self, option: str, name: str, address: Address) -> Endpoint:
+    def _find_named(self, option: str, name: str, address: Address) -> Endpoint:
         found = next((end for end in find_ends(self._lab, name) if end.address.family is address.family), None)
         if found is None:
             raise LabError(option, f"{name} has no {address.family.value} address")
@@ -152,7 +152,7 @@ def _at(end: Endpoint, vpc_id: str) -> Endpoint:
     return Endpoint(end.node, interface, end.address)
 
 
-def _owned(lab: Lab) -> Iterable[tuple[Address, tuple[Endpoint, ...]]]:
+def _group_by_address(lab: Lab) -> Iterable[tuple[Address, tuple[Endpoint, ...]]]:
     """Return the endpoints that have each address; several where VPCs use the same addresses."""
     found: dict[Address, tuple[Endpoint, ...]] = {}
     for node in lab.topology.nodes:
@@ -162,7 +162,7 @@ def _owned(lab: Lab) -> Iterable[tuple[Address, tuple[Endpoint, ...]]]:
     return found.items()
 
 
-def _delegated(lab: Lab) -> Iterable[tuple[Prefix, Endpoint]]:
+def _list_delegated(lab: Lab) -> Iterable[tuple[Prefix, Endpoint]]:
     """Yield each delegated prefix with the endpoint that it is routed to."""
     for node in lab.topology.nodes:
         for interface in node.interfaces:

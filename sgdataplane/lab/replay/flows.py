@@ -174,7 +174,7 @@ class Report:
         found = sum(1 for flow in self.flows.values() if flow.disagreements)
         return found + self.rest.disagreements + self.strangers
 
-    def ordered(self) -> list[ReplayedFlow]:
+    def order(self) -> list[ReplayedFlow]:
         """Return flows in the order in which they began, those with disagreements first."""
         return sorted(self.flows.values(), key=lambda flow: (not flow.disagreements, flow.first))
 
@@ -239,10 +239,10 @@ def changes(before: Report, after: Report) -> list[FlowChange]:
     """Return the flows of which other packets arrive under the second policy, or whose verdict differs."""
     keys = dict.fromkeys((*before.flows, *after.flows))
     pairs = ((before.flows.get(key), after.flows.get(key)) for key in keys)
-    return [FlowChange(old, new) for old, new in pairs if _fared(old) != _fared(new)]
+    return [FlowChange(old, new) for old, new in pairs if _make_key(old) != _make_key(new)]
 
 
-def _fared(flow: ReplayedFlow | None) -> tuple[object, ...]:
+def _make_key(flow: ReplayedFlow | None) -> tuple[object, ...]:
     """Return what two fates are compared by."""
     return () if flow is None else (flow.delivered, flow.decision.verdict)
 

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sgdataplane.lab.frames import checksum, folded, internet_sum
+from sgdataplane.lab.frames import checksum, fold_carries, internet_sum
 from sgdataplane.model.always import DISCOVERY_TYPES, ICMP_ERRORS, ICMPV6_ERRORS
 from sgdataplane.net.headers import (
     ENDS,
@@ -232,10 +232,10 @@ def is_error(protocol: int, kind: int | None) -> bool:
     return (protocol == ICMP and kind in ICMP_ERRORS) or (protocol == ICMPV6 and kind in ICMPV6_ERRORS)
 
 
-def adjusted(check: int, old: bytes, new: bytes) -> int:
+def adjust_checksum(check: int, old: bytes, new: bytes) -> int:
     """Return the checksum after octets that it covers, at an even place, have changed."""
     total = (~check & 0xFFFF) + (~internet_sum(old) & 0xFFFF) + internet_sum(new)
-    return ~folded(total) & 0xFFFF
+    return ~fold_carries(total) & 0xFFFF
 
 
 def _octets(address: Address) -> bytes:
@@ -258,7 +258,7 @@ def _adjust_at(data: bytearray, at: int, old: bytes, new: bytes, *, is_udp: bool
     check = int.from_bytes(data[at : at + 2], "big")
     if len(data) < at + 2 or (is_udp and check == 0):
         return
-    check = adjusted(check, old, new)
+    check = adjust_checksum(check, old, new)
     data[at : at + 2] = ((check or 0xFFFF) if is_udp else check).to_bytes(2, "big")
 
 

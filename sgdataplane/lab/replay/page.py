@@ -55,7 +55,7 @@ def _run(key: str, policy: str, report: Report) -> content.ReplayRun:
         key=key,
         policy=policy,
         summary=_summary(report),
-        rows=tuple(map(_row, report.ordered()[:MAX_ROWS])),
+        rows=tuple(map(_row, report.order()[:MAX_ROWS])),
         problems=tuple(_problems(report)),
         notes=tuple(_notes(report)),
         left_out=tuple((entry.reason, entry.packets, entry.first) for entry in report.left_out.values()),

@@ -89,7 +89,7 @@ class Replay:
         """Send one packet. If it completes a datagram, see what becomes of that and note it."""
         near, far = ends
         hops = len({self._lab.router_of(near), self._lab.router_of(far)})
-        sent = readdress(packet, near.address, far.address, self._endpoints.changed, hops)
+        sent = readdress(packet, near.address, far.address, self._endpoints.translate, hops)
         datagram = self._reassembly.add(sent)
         self._take_given_up()
         wire.prepare(near, far)
@@ -146,7 +146,7 @@ class Replay:
         """Make a packet that opens a session open one in the lab too, even if the lab has had the same session."""
         if header.protocol in (ICMP, ICMPV6):
             return
-        for name in self._sessions.opened_by(header, stops, now):
+        for name in self._sessions.find_opened_tables(header, stops, now):
             with netns.inside(name):
                 conntrack.forget(conntrack.SessionTuple(header.protocol, header.source, header.target, *header.ports))
 

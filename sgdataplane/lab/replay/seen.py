@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from sgdataplane.lab.replay.capture import Capture, Record
 from sgdataplane.lab.replay.datagrams import ACK, RST, SYN, HeaderFields, Reassembly
 from sgdataplane.lab.replay.packets import LINK_ONLY, Readdressed, Unfit, find_packet
-from sgdataplane.lab.replay.sessions import INVERSE, MAX_SESSIONS, QUERIES, Key, reversed_key, session_key
+from sgdataplane.lab.replay.sessions import INVERSE, MAX_SESSIONS, QUERIES, Key, reverse_key, session_key
 from sgdataplane.model.always import LINK_LOCAL, MULTICAST, SHARED
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Prefix
@@ -71,7 +71,7 @@ class CaptureEvidence:
 
     def __init__(self, state: CloudState, mapped: Mapping[Address, Eni], passes: Callable[[SeenFlow], bool]) -> None:
         self._state, self._passes = state, passes
-        self._ends = {address: (eni, address) for address, eni in _owned(state).items()}
+        self._ends = {address: (eni, address) for address, eni in _map_owners(state).items()}
         for address, eni in mapped.items():
             own = next((one for one in eni.addresses if one.family is address.family), address)
             self._ends[address] = eni, own
@@ -115,12 +115,12 @@ class CaptureEvidence:
         Unfit if it belongs to none.
         """
         key = session_key(header)
-        name = key if key in self._table else reversed_key(key)
+        name = key if key in self._table else reverse_key(key)
         found = self._table.get(name)
         if found is not None and not _is_new(found, header, time):
             _advance(found, header, time)
             return None
-        opening = _opening(header)
+        opening = _derive_opening(header)
         if opening is None:
             raise Unfit(NO_SESSION)
         is_guess = header.protocol == TCP and not header.is_syn and not header.tcp_flags & SYN
@@ -166,7 +166,7 @@ class CaptureEvidence:
         return found
 
 
-def _owned(state: CloudState) -> dict[Address, Eni]:
+def _map_owners(state: CloudState) -> dict[Address, Eni]:
     """Return the ENI of each address. An address that ENIs of several VPCs have stands for none."""
     found: dict[Address, Eni] = {}
     times = Counter(address for eni in state.judged_enis for address in eni.addresses)
@@ -175,7 +175,7 @@ def _owned(state: CloudState) -> dict[Address, Eni]:
     return found
 
 
-def _opening(header: HeaderFields) -> HeaderFields | None:
+def _derive_opening(header: HeaderFields) -> HeaderFields | None:
     """Return the packet that opened a session, by the first one that was captured; None if that opens none."""
     if header.protocol in (ICMP, ICMPV6):
         queries = dict(QUERIES[header.protocol])

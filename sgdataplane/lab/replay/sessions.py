@@ -113,7 +113,7 @@ class SessionModel:
                 return Expectation(decision, (decision if is_early else stop).direction.value)
         return expected
 
-    def opened_by(self, header: HeaderFields, stops: Stops, now: float) -> tuple[str, ...]:
+    def find_opened_tables(self, header: HeaderFields, stops: Stops, now: float) -> tuple[str, ...]:
         """Return the tables in which the packet belongs to no known session."""
         return tuple(name for name in _tables(stops) if self.find(name, header, now) is None)
 
@@ -137,7 +137,7 @@ class SessionModel:
     def find(self, name: str, header: HeaderFields, now: float) -> ModelSession | None:
         """Return the session in that table that a packet belongs to; None if there is none, or it has ended."""
         table, key = self._tables.get(name, OrderedDict()), session_key(header)
-        session = table.get(key) or table.get(reversed_key(key))
+        session = table.get(key) or table.get(reverse_key(key))
         if session is None or now - session.seen > self._idle(session):
             return None
         return None if session.is_closed and header.protocol == TCP and header.is_syn else session
@@ -165,7 +165,7 @@ class SessionModel:
     def _open(self, name: str, header: HeaderFields, now: float) -> ModelSession:
         """Put a new session into a table; the oldest goes if there are too many."""
         table, key = self._tables.setdefault(name, OrderedDict()), session_key(header)
-        table.pop(reversed_key(key), None)
+        table.pop(reverse_key(key), None)
         session = table[key] = ModelSession(header, now)
         if len(table) > MAX_SESSIONS:
             table.popitem(last=False)
@@ -221,7 +221,7 @@ def session_key(header: HeaderFields) -> Key:
     return header.protocol, header.icmp_type, header.source, sport, header.target, dport
 
 
-def reversed_key(key: Key) -> Key:
+def reverse_key(key: Key) -> Key:
     """Return the key of the other direction."""
     protocol, kind, source, sport, target, dport = key
     return protocol, kind if kind is None else INVERSE.get((protocol, kind), kind), target, dport, source, sport

@@ -18,7 +18,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import AF, RTPROT_OURS, Links, Route
 from sgdataplane.lab import manage
 from sgdataplane.lab.manage import Enforcer, Lab
-from sgdataplane.lab.temporary import taken_down
+from sgdataplane.lab.temporary import take_down_afterwards
 from sgdataplane.lab.topology import EVERYWHERE
 from sgdataplane.model.choices import Choices
 from sgdataplane.model.state import CloudState
@@ -34,14 +34,14 @@ OUTSIDE = {
 
 
 @contextmanager
-def built_lab(name: str, state: CloudState, choices: Choices, enforce: Enforcer) -> Iterator[tuple[Lab, str]]:
+def build_lab(name: str, state: CloudState, choices: Choices, enforce: Enforcer) -> Iterator[tuple[Lab, str]]:
     """Build the lab, which is up while the block runs.
 
     Yields the lab, and the name of the node in it that stands for every host outside.
     """
     outside = tuple(_free_address(state, family) for family in Family)
     record = replace(manage.default_record(name), choices=choices, externals=(tuple(map(str, outside)),))
-    with taken_down(name):
+    with take_down_afterwards(name):
         lab = manage.up(record, state, enforce)
         everybody = next(node for node in lab.topology.nodes if not node.is_instance)
         _widen(lab)
@@ -84,13 +84,13 @@ def _let_in_everybody(lab: Lab, name: str) -> None:
         loopback = ipr.link_lookup(ifname="lo")[0]
         for family in Family:
             everywhere = {"family": AF[family], "table": EVERYBODYS_TABLE, "proto": RTPROT_OURS}
-            for half in _halves(family):  # the kernel would use a default route only as a last resort
+            for half in _split(family):  # the kernel would use a default route only as a last resort
                 ipr.route("add", dst=str(half), oif=loopback, type="local", scope=254, **everywhere)
             for interface in node.interfaces:
                 ipr.rule("add", family=AF[family], priority=5, table=EVERYBODYS_TABLE, iifname=interface.ifname)
 
 
-def _halves(family: Family) -> tuple[Prefix, Prefix]:
+def _split(family: Family) -> tuple[Prefix, Prefix]:
     return Prefix(family.bits, 0, 1), Prefix(family.bits, 1 << (family.bits - 1), 1)
 
 

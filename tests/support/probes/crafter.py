@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from sgdataplane.lab.frames import ASK, ProbeMessage
-from sgdataplane.lab.listeners import AF, Arrival, bound, read_all
+from sgdataplane.lab.listeners import AF, Arrival, bind_socket, read_all
 from sgdataplane.lab.prober import Prober, start_nodes
 from sgdataplane.net.values import Address, Family
 
@@ -28,7 +28,7 @@ class Crafter(Prober):
         """Begin to count tokens in packets of a protocol, including TCP and UDP, without answering."""
         place = (protocol, Family(family))
         if place not in self._watched:
-            sock = bound(socket.SOCK_RAW, protocol, 0, place[1])
+            sock = bind_socket(socket.SOCK_RAW, protocol, 0, place[1])
             asyncio.get_running_loop().add_reader(sock, read_all, sock, place[1], self._count)
             self._watched[place] = sock
         return {}

@@ -77,7 +77,7 @@ def test_arp_request_is_one_and_carries_the_nonce() -> None:
 
 def test_neighbour_solicitation_is_one_and_carries_the_nonce() -> None:
     message = frames.neighbour_solicitation(MAC, "fe80::1", NONCE)
-    packet = Ether() / IPv6(src="fe80::2", dst=frames.solicited_node("fe80::1"), nh=58, hlim=255) / Raw(message)
+    packet = Ether() / IPv6(src="fe80::2", dst=frames.derive_solicited_node("fe80::1"), nh=58, hlim=255) / Raw(message)
     parsed = Ether(bytes(packet))
     assert parsed[ICMPv6ND_NS].tgt == "fe80::1"
     assert parsed[IPv6].dst == "ff02::1:ff00:1"

@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
-from sgdataplane.lab.manage import interrupts_held
+from sgdataplane.lab.manage import hold_interrupts
 
 
 def interrupted_work(done: list[str], error: Exception | None = None) -> None:
-    with interrupts_held():
+    with hold_interrupts():
         os.kill(os.getpid(), signal.SIGINT)
         done.append("the rest")
         if error is not None:
@@ -27,7 +27,7 @@ def test_termination_waits_too_and_meets_the_handler_there_was() -> None:
     got = []
     former = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
     try:
-        with interrupts_held():
+        with hold_interrupts():
             os.kill(os.getpid(), signal.SIGTERM)
             assert got == []
         assert got == [signal.SIGTERM]
@@ -41,6 +41,6 @@ def test_error_of_the_block_goes_first() -> None:
 
 
 def test_without_a_signal_nothing_happens() -> None:
-    with interrupts_held():
+    with hold_interrupts():
         pass
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

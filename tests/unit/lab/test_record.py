@@ -17,7 +17,7 @@ STATE = state_of("version: 1\nvpcs: [{vpc_id: v, cidr_blocks: [10.0.0.0/8]}]\n")
 def test_record_survives_being_written_and_read(tmp_path: Path) -> None:
     folder = LabFolder("lab", tmp_path)
     assert folder.load() is None
-    with folder.locked():
+    with folder.lock():
         folder.store(RECORD)
     assert folder.load() == RECORD
     assert lab_names(tmp_path) == ("lab",)
@@ -25,7 +25,7 @@ def test_record_survives_being_written_and_read(tmp_path: Path) -> None:
 
 def test_applied_state_is_kept_and_the_former_goes(tmp_path: Path) -> None:
     folder = LabFolder("lab", tmp_path)
-    with folder.locked():
+    with folder.lock():
         folder.store(RECORD)
         first = folder.store_applied(RECORD, state_of("version: 1\n"))
         second = folder.store_applied(first, STATE)
@@ -39,7 +39,7 @@ def test_applied_state_is_kept_and_the_former_goes(tmp_path: Path) -> None:
 
 def test_remove_leaves_nothing(tmp_path: Path) -> None:
     folder = LabFolder("lab", tmp_path / "labs")
-    with folder.locked():
+    with folder.lock():
         folder.store(RECORD)
         folder.remove()
     assert not (tmp_path / "labs").exists()
@@ -47,9 +47,9 @@ def test_remove_leaves_nothing(tmp_path: Path) -> None:
 
 def test_lock_taken_on_a_folder_that_was_removed_is_taken_again(tmp_path: Path) -> None:
     folder = LabFolder("lab", tmp_path)
-    with folder.locked():
+    with folder.lock():
         folder.remove()
-    with folder.locked():
+    with folder.lock():
         assert (tmp_path / "lab" / "lock").exists()
 
 
@@ -73,7 +73,7 @@ def test_unreadable_record_is_told(tmp_path: Path, text: str) -> None:
 
 def test_record_of_another_version_is_told(tmp_path: Path) -> None:
     folder = LabFolder("lab", tmp_path)
-    with folder.locked():
+    with folder.lock():
         folder.store(RECORD)
     text = (tmp_path / "lab" / "lab.json").read_text()
     (tmp_path / "lab" / "lab.json").write_text(text.replace('"version": 1', '"version": 9'))
