@@ -10,7 +10,7 @@ import time
 from datetime import datetime
 
 from sgdataplane.cli.history import Document, coverage_of, history_path, say_coverage
-from sgdataplane.history.read import HistoryQuery, opened
+from sgdataplane.history.read import HistoryQuery, open_history
 from sgdataplane.history.rows import TotalRow
 from sgdataplane.terminal.output import iso_time
 
@@ -21,7 +21,7 @@ def since_then(document: Document, arguments: argparse.Namespace) -> tuple[list[
     In these, "packets" is only 1 or 0: whether the rule was used.
     """
     query = HistoryQuery(since=arguments.since)
-    with opened(history_path(arguments)) as history:
+    with open_history(history_path(arguments)) as history:
         coverage = coverage_of(history, query)
         used = {_ids(total) for total in history.totals(query) if total.packets}
     if not arguments.json:

@@ -13,7 +13,7 @@ from sgdataplane.analyse.explain import Explanation, FlowExplanation
 from sgdataplane.cli.flows import document_of
 from sgdataplane.cli.history import Coverage, Document, coverage_of, history_path, say_coverage
 from sgdataplane.history.gather import BLOCK
-from sgdataplane.history.read import History, HistoryQuery, opened
+from sgdataplane.history.read import History, HistoryQuery, open_history
 from sgdataplane.history.rows import ANY, REST, Fate, HistoryRow
 from sgdataplane.model import words
 from sgdataplane.model.state import CloudState
@@ -39,7 +39,7 @@ class Past:
 def read_past(arguments: argparse.Namespace, state: CloudState, flow: FlowExplanation) -> Past:
     """Read what history has of both ends of a flow. HostError if there is no history."""
     query = HistoryQuery(since=arguments.since)
-    with opened(history_path(arguments)) as history:
+    with open_history(history_path(arguments)) as history:
         rows = tuple(tuple(_rows(history, state, end.packet, arguments.since)) for end in flow.ends)
         return Past(coverage_of(history, query), rows)
 

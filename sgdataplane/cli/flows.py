@@ -27,7 +27,7 @@ from sgdataplane.cli.history import (
     say_coverage,
 )
 from sgdataplane.cli.times import add_time
-from sgdataplane.history.read import History, HistoryQuery, opened
+from sgdataplane.history.read import History, HistoryQuery, open_history
 from sgdataplane.history.rows import ALL_OF_ENI, ANY, Fate, FlowCount, FlowKey, HistoryRow, traffic_words
 from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html is not None:
         require_writable(arguments.html)
     most = arguments.limit or (MAX_JSON if arguments.json else MAX_ROWS)
-    with opened(history_path(arguments)) as history:
+    with open_history(history_path(arguments)) as history:
         coverage = coverage_of(history, query)
         document = read(history, query, arguments.by, most)
     if arguments.json:

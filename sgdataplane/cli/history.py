@@ -157,10 +157,10 @@ def run_show(arguments: argparse.Namespace) -> int:
     """Print how much history is kept."""
     require_root("reading the agent's history")
     from sgdataplane.history.file import size_of
-    from sgdataplane.history.read import opened
+    from sgdataplane.history.read import open_history
 
     path = history_path(arguments)
-    with opened(path) as history:
+    with open_history(path) as history:
         number, since = history.size, history.since
     size = size_of(path)
     if arguments.json:

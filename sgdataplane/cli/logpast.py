@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from sgdataplane.cli.flows import decided_by, document_of, traffic
 from sgdataplane.cli.history import Document, coverage_of, history_path, query_of, say_coverage
-from sgdataplane.history.read import opened
+from sgdataplane.history.read import open_history
 from sgdataplane.history.rows import Fate
 from sgdataplane.terminal.output import Exit, render_table, say, say_aside, say_block, whole_seconds
 from sgdataplane.visible import json_text
@@ -23,7 +23,7 @@ WOULD = "would drop: "
 def show_past(arguments: argparse.Namespace) -> int:
     """Print the denied packets of that time, the oldest first: one line for each minute and kind."""
     query = query_of(arguments, fates=(Fate.DROP, Fate.AUDITED))
-    with opened(history_path(arguments)) as history:
+    with open_history(history_path(arguments)) as history:
         coverage = coverage_of(history, query)
         rows = [document_of(row) for row in history.buckets(query, most=MAX_ROWS + 1)]
     shown = sorted(rows[:MAX_ROWS], key=lambda row: row["first"])

@@ -94,10 +94,10 @@ class Sources:
     def _recorded(self) -> Iterator[SeenFlow]:
         """Yield the flows of the agent's history; note its gaps."""
         from sgdataplane.cli.history import coverage_of, history_path
-        from sgdataplane.history.read import HistoryQuery, opened
+        from sgdataplane.history.read import HistoryQuery, open_history
 
         evidence, query = HistoryEvidence(self.state), HistoryQuery(since=self.arguments.since or 0)
-        with opened(history_path(self.arguments)) as history:
+        with open_history(history_path(self.arguments)) as history:
             yield from evidence.read(history.flows(query))
             coverage = coverage_of(history, query)
         if coverage.absent_s:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from sgdataplane.cli.history import Document, history_path
 from sgdataplane.history import live
-from sgdataplane.history.read import HistoryQuery, opened
+from sgdataplane.history.read import HistoryQuery, open_history
 from sgdataplane.history.rows import ALL_OF_ENI, BUCKET_S
 from sgdataplane.model import words
 from sgdataplane.terminal.arguments import Verbs, read_limit, read_seconds, require_root
@@ -99,7 +99,7 @@ def read(path: Path) -> TopReading:
     at = time.time()
     query = HistoryQuery(since=at - 3 * BUCKET_S)
     enis, rules, ends = Counter[tuple[int, Key]](), Counter[tuple[int, Key]](), Counter[tuple[int, Key]]()
-    with opened(path) as history:
+    with open_history(path) as history:
         for total in history.totals(query, is_summed=False):
             decision = total.decision
             is_eni = decision.cause == ALL_OF_ENI

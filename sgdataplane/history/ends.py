@@ -51,13 +51,13 @@ class Interpretation:
             self._counters[key] = decisions(self.state, {eni_id: interfaces[eni_id] for eni_id in kinds.values()})
         return self._counters[key]
 
-    def dropped(self, packet: Denied, at: int) -> Seen | None:
+    def interpret_dropped(self, packet: Denied, at: int) -> Seen | None:
         """Return the record of a packet that was denied; None if it has no ENI, or isn't IP."""
         if packet.decision is None:
             return None
         return self._find_seen(packet, at, packet.decision)
 
-    def opened(self, packet: Denied, at: int) -> Seen | None:
+    def interpret_opened(self, packet: Denied, at: int) -> Seen | None:
         """Return the record of a packet that opened a session; None if it can't be told.
 
         That is so if it has no ENI, if the state has no such ENI, or if it isn't IP.
@@ -66,7 +66,7 @@ class Interpretation:
         return None if decision is None else self._find_seen(packet, at, decision)
 
     def decision(self, packet: Denied) -> Decision | None:
-        """Return the decision by which a packet has opened its session; None as in `opened`.
+        """Return the decision by which a packet has opened its session; None as in `interpret_opened`.
 
         It is UNEXPLAINED if the state would drop the packet: then the state has changed meanwhile.
         """
@@ -82,7 +82,7 @@ class Interpretation:
         return decision
 
     def _packet(self, packet: Denied) -> Packet | None:
-        """Return the packet as a policy sees it; None as in `opened`."""
+        """Return the packet as a policy sees it; None as in `interpret_opened`."""
         headers, eni_id = packet.headers, packet.eni_id
         if eni_id is None or headers.source is None or headers.destination is None or headers.protocol is None:
             return None

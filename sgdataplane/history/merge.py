@@ -58,7 +58,7 @@ def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterato
         yield from _widen(db, BUCKET_S, HOUR_S, now - DAY_S)
         yield from _widen(db, HOUR_S, DAY_S, now - WEEK_S)
         yield from _drop(db, now - room.keep_s)
-    if _used(db) <= HIGH * room.max_bytes:
+    if _count_used(db) <= HIGH * room.max_bytes:
         return
     now = _latest(db) if now is None else now
     for part in (
@@ -68,7 +68,7 @@ def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterato
     ):
         for has_gone in part:
             yield has_gone
-            if _used(db) <= LOW * room.max_bytes:
+            if _count_used(db) <= LOW * room.max_bytes:
                 return
 
 
@@ -159,7 +159,7 @@ def remove_unused_names(db: sqlite3.Connection) -> None:
     db.execute(f"DELETE FROM names WHERE id NOT IN ({used})")
 
 
-def _used(db: sqlite3.Connection) -> int:
+def _count_used(db: sqlite3.Connection) -> int:
     """Return the bytes in use: free pages take new rows."""
     numbers = [
         int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")

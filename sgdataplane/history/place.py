@@ -20,7 +20,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.history.confirm import Confirmations
 from sgdataplane.history.ends import Interpretation
 from sgdataplane.history.rows import ALL_OF_ENI
-from sgdataplane.history.sample import opened_counter, sampling_table
+from sgdataplane.history.sample import make_sampling_table, name_opened_counter
 from sgdataplane.host import netns
 from sgdataplane.host.identity import Identity, find_namespace, identity_of, is_there
 from sgdataplane.host.nflog import Logged, Nflog
@@ -91,7 +91,7 @@ class Listening:
         """
         self.place = place
         with ExitStack() as stack:
-            self._fd = stack.enter_context(_opened(place))
+            self._fd = stack.enter_context(_open_place(place))
             self._path = f"/proc/self/fd/{self._fd}"
             self._inode = os.fstat(self._fd).st_ino
             self.cookie = identity_of(self._path).cookie
@@ -101,14 +101,14 @@ class Listening:
                 self._logs = (Nflog(LOG_GROUP, buffer_bytes), Nflog(HISTORY_GROUP, buffer_bytes))
             for log in self._logs:
                 stack.callback(log.close)
-            table = sampling_table(SITES[place.placement], place.interfaces.values(), per_second)
+            table = make_sampling_table(SITES[place.placement], place.interfaces.values(), per_second)
             kernel = NetlinkKernel(self._path)
             # The kernel removes the table with the socket that made it: that is no commit, and no generation.
             stack.callback(kernel.close)
             kernel.run_beside(table)
             self._table = table.name
             self._own = frozenset(
-                opened_counter(side, name) for side in Direction for name in place.interfaces.values()
+                name_opened_counter(side, name) for side in Direction for name in place.interfaces.values()
             )
             self.of_enis = dict(_of_enis(place.interfaces))
             self.decisions: Mapping[str, Decision] = {}
@@ -161,7 +161,7 @@ class Listening:
         self._renew()
         for log in self._logs:
             for packet in log.read():
-                named = self._named(packet)
+                named = self._name_packet(packet)
                 if named is not None and len(self._came) < MAX_HELD:
                     self._came.append(named)
 
@@ -197,7 +197,7 @@ class Listening:
         findings.packets = [(name, packet) for name, packet in came if name not in refused]
         return findings
 
-    def _named(self, packet: Logged) -> tuple[str, Denied] | None:
+    def _name_packet(self, packet: Logged) -> tuple[str, Denied] | None:
         """Return the packet with the counter that has counted it; None if it isn't recorded.
 
         Another program's isn't, nor one that opened a session at an interface without an ENI, nor one that wasn't
@@ -208,7 +208,7 @@ class Listening:
             return None
         seen = self._interpreter.denied(LoggedAs(name, packet))
         if name == f"opened.{seen.direction.value}":
-            return (opened_counter(seen.direction, seen.ifname or ""), seen) if seen.eni_id else None
+            return (name_opened_counter(seen.direction, seen.ifname or ""), seen) if seen.eni_id else None
         is_refused = seen.decision is not None and seen.decision.verdict is Verdict.DROP
         return (name, seen) if is_refused else None
 
@@ -217,13 +217,13 @@ def _of_enis(interfaces: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, De
     """Yield the counters that count for one ENI, whatever decided: its new sessions, and what was dropped at it."""
     for eni_id, ifname in interfaces.items():
         for side in Direction:
-            yield opened_counter(side, ifname), (eni_id, Decision(side, Verdict.ACCEPT, ALL_OF_ENI))
+            yield name_opened_counter(side, ifname), (eni_id, Decision(side, Verdict.ACCEPT, ALL_OF_ENI))
             yield eni_counter(side, ifname), (eni_id, Decision(side, Verdict.DROP, ALL_OF_ENI))
         yield name_fenced_counter(ifname), (eni_id, Decision(Direction.EGRESS, Verdict.DROP, ALL_OF_ENI))
 
 
 @contextmanager
-def _opened(place: RecordedPlace) -> Iterator[int]:
+def _open_place(place: RecordedPlace) -> Iterator[int]:
     """Open a descriptor of the place's namespace. HostError if it has ended."""
     if isinstance(place.key, str):
         with netns.open_fd(place.key) as fd:

@@ -3,7 +3,7 @@
 Owns the questions, as SQL. Is given the file's path. Must not know who asks. It holds no lock: the agent goes on
 writing.
 
-    with opened(path) as history:
+    with open_history(path) as history:
         for row in history.flows(HistoryQuery(since, until, fates=(Fate.ACCEPT,))): ...
 """
 
@@ -198,7 +198,7 @@ def _in_time(table: str, asked: HistoryQuery) -> tuple[str, list[object]]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[History]:
+def open_history(path: Path) -> Iterator[History]:
     """Open a history for reading while the block runs. HostError if there is none, or it can't be read."""
     file.require_history(path)
     with file.refusals(path), closing(file.connect(path, "ro")) as db:

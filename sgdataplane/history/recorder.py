@@ -256,7 +256,9 @@ class Recorder:
         self._tell(place, findings)
         for name, packet in findings.packets:
             at = min(now, max(now - BUCKET_S, int(packet.seconds)))
-            seen = (self._meaning.opened if name in place.of_enis else self._meaning.dropped)(packet, at)
+            seen = (self._meaning.interpret_opened if name in place.of_enis else self._meaning.interpret_dropped)(
+                packet, at
+            )
             if seen is None:
                 findings.missing[name] = findings.missing.get(name, 0) + 1
             else:

@@ -33,7 +33,7 @@ META = {Field.IIFNAME: 6, Field.OIFNAME: 7}  # NFT_META_*
 WORD = struct.Struct("=I")
 
 
-def opened_counter(side: Direction, ifname: str) -> str:
+def name_opened_counter(side: Direction, ifname: str) -> str:
     """Return the counter of sessions that were opened to (ingress) or from (egress) the ENI at that interface."""
     return names.identifier("opened", side.value, ifname)
 
@@ -43,11 +43,11 @@ def is_own(counter: str) -> bool:
     return counter.startswith("opened.")
 
 
-def sampling_table(site: Site, ifnames: Iterable[str], per_second: int) -> SamplingTable:
+def make_sampling_table(site: Site, ifnames: Iterable[str], per_second: int) -> SamplingTable:
     """Return the table for these interfaces, with a name that no other one has."""
     ordered = sorted(ifnames)
     maps = tuple(_map_of(side, ordered) for side in Direction)
-    counters = tuple(Counter(opened_counter(side, ifname)) for side in Direction for ifname in ordered)
+    counters = tuple(Counter(name_opened_counter(side, ifname)) for side in Direction for ifname in ordered)
     chains = tuple(_chain_of(site, side) for side in Direction)
     table = Table(f"{NAME}-{os.urandom(4).hex()}", chains, maps, counters)
     return SamplingTable(table.name, table=table, site=site, per_second=per_second)
@@ -55,7 +55,7 @@ def sampling_table(site: Site, ifnames: Iterable[str], per_second: int) -> Sampl
 
 def _map_of(side: Direction, ifnames: Iterable[str]) -> Map:
     """Return the map from a side's interfaces to their counters."""
-    elements = tuple((ifname, Count(opened_counter(side, ifname))) for ifname in ifnames)
+    elements = tuple((ifname, Count(name_opened_counter(side, ifname))) for ifname in ifnames)
     return Map(f"opened.{side.value}", KeyType.IFNAME, elements, holds=KeyType.COUNTER)
 
 

@@ -17,7 +17,7 @@ from subprocess import PIPE, Popen
 import pytest
 
 from sgdataplane.contract.tables import TABLE
-from sgdataplane.history.read import HistoryQuery, opened
+from sgdataplane.history.read import HistoryQuery, open_history
 from sgdataplane.history.rows import Fate
 from sgdataplane.history.sample import NAME as HISTORY_TABLE
 from sgdataplane.nft.kernel import NetlinkKernel
@@ -97,7 +97,7 @@ def test_a_flood_costs_little_and_is_counted_exactly(slow_kept: HistoryScene, se
     (row,) = [row for row in kept.flows(HistoryQuery(fates=(Fate.DROP,), port=DNS)) if row.key.eni_id == "eni-a"]
     assert row.count.is_sampled
     assert 0 < row.count.packets < sent
-    with opened(kept.path) as history:
+    with open_history(kept.path) as history:
         gaps = [gap for gap in history.gaps() if gap.fate is Fate.DROP and not gap.is_absence]
     assert row.count.packets + sum(gap.number for gap in gaps) == sent
 

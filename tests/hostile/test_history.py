@@ -15,7 +15,7 @@ from sgdataplane.contract.counters import HISTORY_GROUP, LOG_GROUP
 from sgdataplane.history import file
 from sgdataplane.history.merge import HistoryRoom
 from sgdataplane.history.place import RecordedPlace
-from sgdataplane.history.read import opened
+from sgdataplane.history.read import open_history
 from sgdataplane.history.recorder import Recorder
 from sgdataplane.history.rows import BUCKET_S, Fate, FlowCount, FlowKey
 from sgdataplane.history.write import HistoryWriter, PendingRows
@@ -86,7 +86,7 @@ def test_what_a_workload_logs_in_our_name_is_not_recorded(
 
 
 def rows(path: Path, fate: Fate) -> list[tuple[FlowKey, FlowCount]]:
-    with opened(path) as history:
+    with open_history(path) as history:
         return [(row.key, row.count) for row in history.flows() if row.key.fate is fate]
 
 

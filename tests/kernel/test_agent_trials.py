@@ -23,7 +23,7 @@ from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.history import file
 from sgdataplane.history.merge import HistoryRoom
 from sgdataplane.history.place import RecordedPlace
-from sgdataplane.history.read import opened
+from sgdataplane.history.read import open_history
 from sgdataplane.history.recorder import Recorder
 from sgdataplane.history.rows import Fate
 from sgdataplane.host import netns
@@ -143,7 +143,7 @@ def run(recorder: Recorder) -> bool:
 
 
 def ends(path: Path) -> list[tuple[str, int | None]]:
-    with opened(path) as history:
+    with open_history(path) as history:
         return [(row.key.end, row.key.port) for row in history.flows() if row.key.fate is Fate.ACCEPT]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.history import file
-from sgdataplane.history.read import HistoryQuery, opened
+from sgdataplane.history.read import HistoryQuery, open_history
 from sgdataplane.history.rows import Fate, HistoryRow, TotalRow
 from sgdataplane.net.values import Direction
 from tests.support.probes.flood import wait_until
@@ -34,11 +34,11 @@ class HistoryScene:
         self.scene, self.path = scene, scene.agent.var / file.NAME
 
     def flows(self, query: HistoryQuery = HistoryQuery()) -> list[HistoryRow]:  # noqa: B008
-        with opened(self.path) as history:
+        with open_history(self.path) as history:
             return list(history.flows(query))
 
     def totals(self) -> list[TotalRow]:
-        with opened(self.path) as history:
+        with open_history(self.path) as history:
             return list(history.totals())
 
     def number(self, fate: Fate, port: int) -> int:

@@ -12,7 +12,7 @@ import pytest
 from sgdataplane.history import file
 from sgdataplane.history.gather import Gatherer, Seen
 from sgdataplane.history.merge import HistoryRoom, finish, steps
-from sgdataplane.history.read import HistoryQuery, opened
+from sgdataplane.history.read import HistoryQuery, open_history
 from sgdataplane.history.rows import BUCKET_S, DAY_S, HOUR_S, Fate, FlowCount
 from sgdataplane.history.write import HistoryWriter, PendingRows, TotalKey
 from sgdataplane.model.decision import Decision
@@ -75,7 +75,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_what_is_new_is_there_and_what_is_old_is_wide(day: Path) -> None:
-    with opened(day) as history:
+    with open_history(day) as history:
         end = T0 + DAY_S + 2 * HOUR_S
         last = list(history.buckets(HistoryQuery(end - HOUR_S, end, eni_id="eni-500")))
         assert {row.seconds for row in last} == {BUCKET_S}
@@ -87,7 +87,7 @@ def test_what_is_new_is_there_and_what_is_old_is_wide(day: Path) -> None:
 
 def test_scans_are_merged_and_bounded(day: Path) -> None:
     end = T0 + DAY_S + 2 * HOUR_S
-    with opened(day) as history:
+    with open_history(day) as history:
         ends = {
             (row.start // HOUR_S, row.key.end)
             for row in history.buckets(HistoryQuery(end - HOUR_S, end, eni_id="eni-1", fates=(Fate.DROP,)))
@@ -112,7 +112,7 @@ def test_scans_are_merged_and_bounded(day: Path) -> None:
     ids=["one ENI", "everything of an hour", "by address", "rules of a day", "log of an hour", "one flow of a day"],
 )
 def test_an_answer_takes_less_than_a_second(day: Path, ask) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    with opened(day) as history:
+    with open_history(day) as history:
         before = time.process_time()
         found = ask(history, T0 + DAY_S + 2 * HOUR_S)
         took = time.process_time() - before

@@ -50,7 +50,7 @@ def packet(
     ids=["a rule", "an ENI of the same group", "egress", "icmp", "the state has changed"],
 )
 def test_an_opened_session(seen: Denied, end: object, port: int, cause: str, rule: str) -> None:
-    found = MEANING.opened(seen, 5)
+    found = MEANING.interpret_opened(seen, 5)
     assert found is not None
     assert (found.end, found.port, found.cause, found.rule_id) == (end, port, cause, rule)
     assert (found.at, found.eni_id, found.fate, found.bytes) == (5, "eni-a", Fate.ACCEPT, 60)
@@ -58,19 +58,19 @@ def test_an_opened_session(seen: Denied, end: object, port: int, cause: str, rul
 
 def test_a_denied_packet_has_what_its_counter_stands_for() -> None:
     spoofed = Decision(IN, Verdict.DROP, "spoofed")
-    found = MEANING.dropped(packet("198.51.100.1", decision=spoofed), 5)
+    found = MEANING.interpret_dropped(packet("198.51.100.1", decision=spoofed), 5)
     assert found is not None
     assert (found.cause, found.fate, found.port) == ("spoofed", Fate.DROP, 22)
-    assert MEANING.dropped(packet("198.51.100.1"), 5) is None  # nobody knows why
+    assert MEANING.interpret_dropped(packet("198.51.100.1"), 5) is None  # nobody knows why
 
 
 def test_what_is_no_ip_packet_is_only_counted() -> None:
     arp = Denied(1.0, "eni-a", "eth0", IN, Headers(length=46), 0x806, "fence.arp-claim", None)
-    assert (MEANING.opened(arp, 5), MEANING.dropped(arp, 5)) == (None, None)
+    assert (MEANING.interpret_opened(arp, 5), MEANING.interpret_dropped(arp, 5)) == (None, None)
 
 
 def test_a_protocol_without_ports_has_none() -> None:
-    found = MEANING.opened(packet("10.0.0.3", 47, None), 5)
+    found = MEANING.interpret_opened(packet("10.0.0.3", 47, None), 5)
     assert found is not None
     assert found.port == ANY
 

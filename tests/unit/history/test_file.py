@@ -12,7 +12,7 @@ import pytest
 from sgdataplane.errors import HostError
 from sgdataplane.history import file
 from sgdataplane.history.merge import HistoryRoom, finish, steps
-from sgdataplane.history.read import HistoryQuery, opened
+from sgdataplane.history.read import HistoryQuery, open_history
 from sgdataplane.history.rows import BUCKET_S, DAY_S, HOUR_S, Fate, FlowCount, FlowKey, Gap
 from sgdataplane.history.write import GapKey, HistoryWriter, PendingRows, TotalKey
 from sgdataplane.model.decision import Decision
@@ -51,7 +51,7 @@ def writer(path: Path) -> Iterator[HistoryWriter]:
 def test_what_was_written_is_read_and_equal_rows_add_up(path: Path, writer: HistoryWriter) -> None:
     writer.write(pending_at(T0 + 5, flow_key()), T0 + 5)
     writer.write(pending_at(T0 + 9, flow_key(), packets=2), T0 + 9)
-    with opened(path) as history:
+    with open_history(path) as history:
         (row,) = history.buckets()
         (total,) = history.totals()
     assert (row.start, row.seconds, row.key) == (T0, BUCKET_S, flow_key())
@@ -62,7 +62,7 @@ def test_what_was_written_is_read_and_equal_rows_add_up(path: Path, writer: Hist
 def test_rows_of_several_buckets_are_summed_up(path: Path, writer: HistoryWriter) -> None:
     for minute in range(5):
         writer.write(pending_at(T0 + 60 * minute, flow_key(), flow_key(port=80)), T0)
-    with opened(path) as history:
+    with open_history(path) as history:
         rows = list(history.flows(HistoryQuery(port=443)))
         assert len(list(history.buckets())) == 10
     assert [(row.start, row.seconds, row.count.packets) for row in rows] == [(T0, 300, 5)]
@@ -87,13 +87,13 @@ def test_rows_of_several_buckets_are_summed_up(path: Path, writer: HistoryWriter
 )
 def test_only_what_is_asked_for_comes(path: Path, writer: HistoryWriter, asked: HistoryQuery, count: int) -> None:
     writer.write(pending_at(T0, flow_key(), flow_key(eni="eni-b")), T0)
-    with opened(path) as history:
+    with open_history(path) as history:
         assert len(list(history.flows(asked))) == count
 
 
 def test_sums_by_any_columns_come_largest_first(path: Path, writer: HistoryWriter) -> None:
     writer.write(pending_at(T0, flow_key(), flow_key(eni="eni-b"), flow_key(eni="eni-b", port=80)), T0)
-    with opened(path) as history:
+    with open_history(path) as history:
         found = [(by, count.packets) for by, count in history.sums(HistoryQuery(), ("eni", "direction"))]
     assert found == [(("eni-b", Direction.INGRESS), 2), (("eni-a", Direction.INGRESS), 1)]
 
@@ -107,7 +107,7 @@ def test_only_its_owner_can_use_it(path: Path, writer: HistoryWriter) -> None:
 def test_what_is_no_history_is_refused_and_stays(path: Path, text: bytes) -> None:
     path.write_bytes(text)
     path.chmod(0o600)
-    for act in (lambda: HistoryWriter(path, MB, "boot"), lambda: opened(path).__enter__()):
+    for act in (lambda: HistoryWriter(path, MB, "boot"), lambda: open_history(path).__enter__()):
         with pytest.raises(HostError, match=file.NAME):
             act()
     assert path.read_bytes() == text
@@ -137,11 +137,11 @@ def test_a_write_that_fails_in_the_middle_leaves_nothing(path: Path, writer: His
     broken.at(T0, BUCKET_S).gaps[GapKey("eni-a", Fate.DROP)] = None  # type: ignore[assignment]
     with pytest.raises(HostError):
         writer.write(broken, T0 + 60)
-    with opened(path) as history:
+    with open_history(path) as history:
         assert [row.count.packets for row in history.flows()] == [1]
         assert list(history.gaps()) == []
     writer.write(pending_at(T0 + 60, flow_key("192.0.2.9")), T0 + 60)  # control: names are known again
-    with opened(path) as history:
+    with open_history(path) as history:
         assert {row.key.end for row in history.flows()} == {"192.0.2.7", "192.0.2.9"}
 
 
@@ -172,7 +172,7 @@ def test_buckets_become_hours_after_a_day_days_after_a_week_and_go(path: Path, w
     ):
         merge_all(writer, ROOM, now)
         assert widths(path) == expected
-        with opened(path) as history:
+        with open_history(path) as history:
             assert sum(row.count.packets for row in history.buckets()) == 9
             assert sum(row.packets for row in history.totals()) == 9
             assert sum(gap.number for gap in history.gaps()) == 18
@@ -187,7 +187,7 @@ def test_rows_that_come_late_into_a_wide_bucket_add_up_again(path: Path, writer:
         writer.write(pending_at(T0, flow_key()), T0)
         merge_all(writer, ROOM, T0 + 2 * DAY_S)
     assert widths(path) == {3600: 1}
-    with opened(path) as history:
+    with open_history(path) as history:
         assert [row.count.packets for row in history.flows()] == [2]
 
 
@@ -200,7 +200,7 @@ def test_it_never_takes_more_room_than_it_has(path: Path) -> None:
         merge_all(writer, room, T0 + 60 * minute)
     writer.close()
     assert file.size_of(path) <= room.max_bytes
-    with opened(path) as history:
+    with open_history(path) as history:
         assert history.since is not None
         assert any(row.start > T0 + 23 * HOUR_S for row in history.buckets())  # what is new is there
 
@@ -218,7 +218,7 @@ def test_gaps_are_told(path: Path, writer: HistoryWriter) -> None:
     pending = PendingRows()
     pending.at(T0, BUCKET_S).gaps = {GapKey("", Fate.DROP, is_absence=True): 300, GapKey("eni-a", Fate.ACCEPT): 5}
     writer.write(pending, T0)
-    with opened(path) as history:
+    with open_history(path) as history:
         found = set(history.gaps())
     assert found == {
         Gap(T0, BUCKET_S, "", Fate.DROP, 300, is_absence=True),
