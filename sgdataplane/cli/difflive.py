@@ -15,7 +15,7 @@ from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.sessions import Session, read_sessions
 from sgdataplane.terminal.arguments import require_root
 from sgdataplane.trial.lines import TrialLine
-from sgdataplane.trial.live import ending
+from sgdataplane.trial.live import find_ending
 
 
 def live_endings(
@@ -37,7 +37,7 @@ def endings_there(
         for change in changes
         if change.eni_id in here and not change.is_opening
     ]
-    return tuple(ending(live_sessions(there), lines))
+    return tuple(find_ending(live_sessions(there), lines))
 
 
 def live_sessions(there: Scopes) -> Iterator[Session]:

@@ -28,7 +28,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.terminal.arguments import CONFIG_HELP, ENI_HELP, Summary, Verbs, load_state, require_root
 from sgdataplane.terminal.files import require_writable, write
 from sgdataplane.terminal.output import Exit, iso_time, print_json, render_table, say, say_block, whole_seconds
-from sgdataplane.trial.live import ending
+from sgdataplane.trial.live import find_ending
 from sgdataplane.trial.record import EXPECTED, MAX_S, NAME, TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport
 
@@ -165,7 +165,7 @@ class AgentTrials:
     def start(self, record: TrialRecord, state: CloudState) -> TrialReport:
         """Have the agent begin a trial; wait PLANNING_S at most until it counts."""
         self._ask(Request.TRIALS)
-        with self._folder.locked():
+        with self._folder.lock():
             self._folder.add(record, state)
         found = self._report(Request.TRIAL_START, record.name)
         until = time.monotonic() + PLANNING_S
@@ -257,7 +257,7 @@ def _show(arguments: argparse.Namespace, *, is_last: bool) -> int:
     with _host(arguments) as (there, host):
         name = _find_trial(arguments, host)
         report = host.read(name)
-        sessions = tuple(ending(live_sessions(there), (seen.line for seen in report.lines)))
+        sessions = tuple(find_ending(live_sessions(there), (seen.line for seen in report.lines)))
         if is_last:
             report = host.stop(name)
     shown = trialtext.ShownTrial(report, sessions, trialtext.owners_of(there.state), time.time())

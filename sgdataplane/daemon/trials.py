@@ -255,7 +255,7 @@ class Trials:
         if name in self._trials:
             return self._trials[name].record.until
         try:
-            return self.folder.known(name).until
+            return self.folder.read_known(name).until
         except SgDataplaneError:
             return self.now()  # its files are gone
 
@@ -308,7 +308,7 @@ class Trials:
             return None
         trial = self._trials.get(name)
         if trial is None:
-            return TrialReport(self.folder.known(name), self._errors.get(name, COMPARING), (), ())
+            return TrialReport(self.folder.read_known(name), self._errors.get(name, COMPARING), (), ())
         self._read_one(trial)
         self._settle()
         seen = report_of(trial, self._list_unsampled(name))
@@ -336,4 +336,4 @@ class Trials:
     def _records(self) -> Iterator[TrialRecord]:
         for name in self.folder.names():
             with suppress(SgDataplaneError):
-                yield self.folder.known(name)
+                yield self.folder.read_known(name)

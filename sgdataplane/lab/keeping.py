@@ -33,7 +33,7 @@ def _expire(name: str) -> None:
     """End trials whose time is over. LabError if there is no such lab."""
     folder = trials.folder_of(name)
     if trials.list_expired(folder):
-        with manage.watch(name) as lab, folder.locked():
+        with manage.watch(name) as lab, folder.lock():
             trials.end_expired(lab, folder)
 
 

@@ -56,7 +56,7 @@ def start(lab: Lab, record: TrialRecord, state: CloudState) -> TrialReport:
         KernelError: The kernel refuses; then nothing of it is left.
     """
     folder, scopes = folder_of(lab.record.name), scopes_of(lab)
-    with folder.locked():
+    with folder.lock():
         end_expired(lab, folder)
         folder.add(record, state)
         trial = Trial.load(folder, record.name)
@@ -78,13 +78,13 @@ def read(lab: Lab, name: str) -> TrialReport:
         TrialError: There is none of that name.
     """
     folder = folder_of(lab.record.name)
-    with folder.locked():
+    with folder.lock():
         end_expired(lab, folder)
         return _report(lab, folder, name)
 
 
 def _report(lab: Lab, folder: TrialFolder, name: str) -> TrialReport:
-    record = folder.known(name)
+    record = folder.read_known(name)
     try:
         trial = Trial.load(folder, name)
     except SgDataplaneError as error:
@@ -106,7 +106,7 @@ def stop(lab: Lab, name: str) -> TrialReport:
         KernelError: The kernel refuses.
     """
     folder = folder_of(lab.record.name)
-    with folder.locked():
+    with folder.lock():
         found = _report(lab, folder, name)
         _end(lab, folder, [name])
     if not folder.names():
@@ -141,9 +141,9 @@ def read_keeper(folder: TrialFolder) -> Mapping[str, object]:
 def records(lab: Lab) -> tuple[TrialRecord, ...]:
     """Return the trials that run."""
     folder = folder_of(lab.record.name)
-    with folder.locked():
+    with folder.lock():
         end_expired(lab, folder)
-        return tuple(folder.known(name) for name in folder.names())
+        return tuple(folder.read_known(name) for name in folder.names())
 
 
 def follow_all(lab: Lab) -> None:
@@ -164,12 +164,12 @@ def follow_all(lab: Lab) -> None:
 def list_expired(folder: TrialFolder) -> list[str]:
     """Return the trials whose time is over.
 
-    One whose record can't be read ends by the age of its file (TrialFolder.known).
+    One whose record can't be read ends by the age of its file (TrialFolder.read_known).
     """
     found = []
     for name in folder.names():
         with suppress(SgDataplaneError):
-            if folder.known(name).until <= time.time():
+            if folder.read_known(name).until <= time.time():
                 found.append(name)
     return found
 

@@ -15,7 +15,7 @@ from sgdataplane.trial.lines import TrialLine
 OVER = ("TIME_WAIT", "CLOSE")  # states of sessions that have ended, and that conntrack still keeps
 
 
-def ending(sessions: Iterable[Session], lines: Iterable[TrialLine]) -> Iterator[tuple[Session, TrialLine]]:
+def find_ending(sessions: Iterable[Session], lines: Iterable[TrialLine]) -> Iterator[tuple[Session, TrialLine]]:
     """Yield the sessions that the policy in force has accepted and that a line would end, each with the line."""
     by_place: dict[object, list[TrialLine]] = {}
     for line in lines:

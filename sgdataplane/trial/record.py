@@ -64,7 +64,7 @@ class TrialFolder:
         self.path, self._survives = path, survives
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Hold the folder's lock while the block runs: nobody else changes trials.
 
         Raises:
@@ -117,11 +117,11 @@ class TrialFolder:
                 name, str(value["source"]), tuple(map(str, value["enis"])), float(value["since"]), float(value["until"])
             )
         except FileNotFoundError:
-            raise self._missing(name) from None
+            raise self._make_missing_error(name) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TrialError(name, f"its record can't be read ({error})") from error
 
-    def known(self, name: str) -> TrialRecord:
+    def read_known(self, name: str) -> TrialRecord:
         """Return a trial's record; one that can't be read is made up from its file's age.
 
         That one ends as if the trial had begun when the file was written, and ran as long as a trial may. TrialError if
@@ -135,10 +135,10 @@ class TrialFolder:
         try:
             since = (self.path / f"{name}.json").stat().st_mtime
         except OSError:
-            raise self._missing(name) from None
+            raise self._make_missing_error(name) from None
         return TrialRecord(name, UNREADABLE, (), since, since + MAX_S)
 
-    def _missing(self, name: str) -> TrialError:
+    def _make_missing_error(self, name: str) -> TrialError:
         """Return the error that there is no such trial, with the names of those that run."""
         others = ", ".join(self.names()) or "none"
         return TrialError(name, f"there is no such trial; these run: {others}", is_missing=True)
@@ -147,7 +147,7 @@ class TrialFolder:
         """Return the state on trial. StateFileError if it can't be read."""
         return load(self.path / f"{name}.yaml", profile="unlimited").state
 
-    def seen(self, name: str) -> Mapping[str, object]:
+    def read_seen(self, name: str) -> Mapping[str, object]:
         """Return what was noted last; nothing if there is nothing that can be read."""
         path = self.path / f"{name}.seen"
         with suppress(OSError, ValueError, RecursionError, MemoryError):

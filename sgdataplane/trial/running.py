@@ -31,7 +31,7 @@ def put(kernel: NetlinkKernel, table: Table) -> Mapping[str, Counted]:
     wanted = table if can_log(kernel) else without_logs(table)
     held = kernel.inventory(table.name)
     if held.exists and _is_odd(held):
-        kernel.run_beside(_deletion(table.name))
+        kernel.run_beside(_make_deletion(table.name))
         held = kernel.inventory(table.name)
     stage, switch = _stage(wanted, held), _switch(wanted, held)
     for part in stage.parts():
@@ -72,7 +72,7 @@ def _switch(wanted: Table, held: Inventory) -> Transaction:
 
 def _sweep(kernel: NetlinkKernel, wanted: Table, held: Inventory) -> Mapping[str, Counted]:
     """Remove what isn't wanted, once no packet can be in it; return the last values of counters that go."""
-    gone = list(_unwanted(held, _names(wanted)))
+    gone = list(_find_unwanted(held, _names(wanted)))
     ending = [entry.name for entry in gone if isinstance(entry, Counter)]
     if not gone:
         return {}
@@ -82,7 +82,7 @@ def _sweep(kernel: NetlinkKernel, wanted: Table, held: Inventory) -> Mapping[str
     return last
 
 
-def _unwanted(held: Inventory, wanted: set[str]) -> Iterator[Chain | Map | Counter]:
+def _find_unwanted(held: Inventory, wanted: set[str]) -> Iterator[Chain | Map | Counter]:
     """Yield what is there and isn't wanted."""
     yield from (Chain(name, ()) for name in held.chains if name not in wanted)
     yield from (_map(name, held) for name in held.maps if name not in wanted)
@@ -123,8 +123,8 @@ def read(kernel: NetlinkKernel, table: str, counters: Iterable[str]) -> dict[str
 def remove(kernel: NetlinkKernel, table: str) -> None:
     """Remove a trial's table, if it is there."""
     if kernel.inventory(table).exists:
-        kernel.run_beside(_deletion(table))
+        kernel.run_beside(_make_deletion(table))
 
 
-def _deletion(table: str) -> Transaction:
+def _make_deletion(table: str) -> Transaction:
     return Transaction.of(Table(table), (Operation(Verb.DELETE, Kind.TABLE, Table(table)),))

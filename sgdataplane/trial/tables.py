@@ -160,7 +160,7 @@ class _Chains:
 
     def _family(self, hook: Direction, family: Family, lines: Sequence[TrialLine]) -> str:
         """Return the first chain of the diagram that finds the line of a packet."""
-        boxes = [RuleBox(_numbered(hook, number), _intervals(line)) for number, line in enumerate(lines)]
+        boxes = [RuleBox(_make_decision(hook, number), _intervals(line)) for number, line in enumerate(lines)]
         boxes.append(RuleBox(Decision(hook, Verdict.ACCEPT, NO_LINE), (None,) * len(ASKED)))
         node = build_cutting(boxes, family, LOOK_UPS, None).node
         ends = {box.decision: self._line(line) for box, line in zip(boxes, lines, strict=False)}
@@ -170,7 +170,7 @@ class _Chains:
         """Keep the chain that counts a line's packets; return its name."""
         counter = self.found.counters[line.name]
         counts = rule(Count(counter), Log(counter, TRIAL_GROUP, SAMPLES_A_SECOND))
-        unjudged = [rule(*condition, RETURN) for condition in _unjudged(line, self.place.options)]
+        unjudged = [rule(*condition, RETURN) for condition in _exclude_unjudged(line, self.place.options)]
         return self._keep(content_chain("line", (*unjudged, counts)))
 
     def _keep(self, chain: Chain) -> str:
@@ -221,7 +221,7 @@ class _Diagram:
             yield rule(VerdictMap(asked, tuple((keys, goto(name)) for keys, name in targets)))
 
 
-def _numbered(hook: Direction, number: int) -> Decision:
+def _make_decision(hook: Direction, number: int) -> Decision:
     """Return the decision that stands for a line in a diagram."""
     return Decision(hook, Verdict.ACCEPT, LINE, security_group_rule_id=str(number))
 
@@ -253,18 +253,18 @@ def _range(line: TrialLine, dimension: Dimension) -> Ranges | None:
     Ranges of several lines don't overlap, except where no rule judges.
     """
     part = line.change.of(dimension)
-    if dimension is LOCAL and len(judged := _judged_local(line)) == 1:
+    if dimension is LOCAL and len(judged := _list_judged_local(line)) == 1:
         part = judged[0]
     return None if part is None or (part,) == dimension.whole(line.change.family) else (part,)
 
 
-def _judged_local(line: TrialLine) -> Ranges:
+def _list_judged_local(line: TrialLine) -> Ranges:
     """Return the local addresses of the line that rules judge."""
     part = line.change.of(LOCAL)
     return line.judged.local if part is None else meet(line.judged.local, (part,))
 
 
-def _unjudged(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ...]]:
+def _exclude_unjudged(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ...]]:
     """Yield conditions of packets in the line's ranges that no rule judges, so that they aren't the line's."""
     _, hook, family = line.place
     far, local = (_field(each, hook, family) for each in (REMOTE, LOCAL))
@@ -272,7 +272,7 @@ def _unjudged(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ..
     unjudged = minus(dimension_ranges(REMOTE, family, remote), line.judged.far)
     if unjudged:
         yield (Match(far, _as_keys(unjudged)),)
-    judged = _judged_local(line)
+    judged = _list_judged_local(line)
     if len(judged) > 1:
         yield (Match(local, _as_keys(judged), negate=True),)
     yield from _of_protocols(line, options)

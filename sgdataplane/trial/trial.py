@@ -112,7 +112,7 @@ class Trial:
         """
         found = cls(folder, folder.record(name), folder.state(name))
         with suppress(ValueError, TypeError, KeyError, AttributeError):
-            found._take(folder.seen(name))
+            found._take(folder.read_seen(name))
         return found
 
     @property
@@ -177,7 +177,7 @@ class Trial:
         """
         planned = {entry.scope.key: entry for entry in plan}
         for scope in scopes:
-            with _entered(scope) as kernel:
+            with _enter(scope) as kernel:
                 if kernel is None:
                     continue
                 entry = planned.get(scope.key)
@@ -226,7 +226,7 @@ class Trial:
         """
         is_whole = True
         for scope in scopes:
-            with suppress(SgDataplaneError, OSError), _entered(scope) as kernel:
+            with suppress(SgDataplaneError, OSError), _enter(scope) as kernel:
                 if kernel is not None:
                     is_whole &= self._read(scope, kernel)
         return is_whole
@@ -269,7 +269,7 @@ class Trial:
     def end(self, scopes: Iterable[TrialScope]) -> None:
         """Count a last time, and remove the tables."""
         for scope in scopes:
-            with suppress(SgDataplaneError, OSError), _entered(scope) as kernel:
+            with suppress(SgDataplaneError, OSError), _enter(scope) as kernel:
                 if kernel is not None:
                     self._read(scope, kernel)
                     running.remove(kernel, table_name(self.name))
@@ -290,14 +290,14 @@ def remove_others(scopes: Iterable[TrialScope], names: Iterable[str]) -> None:
     """Remove the tables of all trials but these. KernelError if the kernel refuses."""
     wanted = set(map(table_name, names))
     for scope in scopes:
-        with _entered(scope) as kernel:
+        with _enter(scope) as kernel:
             for table in () if kernel is None else kernel.tables(TRIALS):
                 if kernel is not None and table not in wanted:
                     running.remove(kernel, table)
 
 
 @contextmanager
-def _entered(scope: TrialScope) -> Iterator[NetlinkKernel | None]:
+def _enter(scope: TrialScope) -> Iterator[NetlinkKernel | None]:
     """Open a socket to the namespace's nftables; None if the namespace has ended."""
     with scope.held() as path:
         if path is None:

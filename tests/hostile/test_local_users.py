@@ -110,7 +110,7 @@ def store(folder: Path) -> None:
 
 
 def change_trials(folder: Path) -> None:
-    with TrialFolder(folder / "trials", Survives.THE_WRITER).locked():
+    with TrialFolder(folder / "trials", Survives.THE_WRITER).lock():
         pass
 
 
