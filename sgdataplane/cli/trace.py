@@ -43,7 +43,7 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Prefix, Protocol
 from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import decision_of, decisions
-from sgdataplane.observe.trace import QUIET_S, PacketPath, Tracer, Wanted, tracing
+from sgdataplane.observe.trace import QUIET_S, PacketPath, Tracer, Wanted, trace_packets
 from sgdataplane.observe.tracepath import Gate, Scene, gates, headers_of
 from sgdataplane.terminal.arguments import (
     ENI_HELP,
@@ -199,7 +199,7 @@ def _follow(arguments: argparse.Namespace) -> int:
             arguments.port,
             arguments.source_port,
         )
-        with tracing(point.namespace, (wanted,), point.site) as tracer:
+        with trace_packets(point.namespace, (wanted,), point.site) as tracer:
             for path in tracer.read(arguments.seconds):
                 packets.append(packet_of(point, tracer, path))
                 if not arguments.json:
@@ -234,7 +234,8 @@ def _await(arguments: argparse.Namespace, asked: Asked) -> int:
         there.say_if_unread()
         found = _points_here(there, asked, stack)
         first, *others = [
-            (point, stack.enter_context(tracing(point.namespace, tuple(wanted), point.site))) for point, wanted in found
+            (point, stack.enter_context(trace_packets(point.namespace, tuple(wanted), point.site)))
+            for point, wanted in found
         ]
         for path in islice(first[1].read(arguments.seconds), arguments.count):
             paths = [(*first, path), *((*other, next(other[1].read(2 * QUIET_S), None)) for other in others)]
@@ -315,7 +316,7 @@ def _traced_probe(lab: Lab, probe: Probe) -> tuple[list[Document], ProbeResult]:
 
     with ExitStack() as stack:
         tracers = [
-            (point, stack.enter_context(tracing(point.namespace, tuple(wanted), point.site)))
+            (point, stack.enter_context(trace_packets(point.namespace, tuple(wanted), point.site)))
             for point, wanted in _points(lab, probe, stack)
         ]
         (cell,) = probe_all(lab, [probe])

@@ -31,7 +31,7 @@ from sgdataplane.net.values import GRE, TCP, UDP, Address, Prefix, Verdict
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.others import Flowtable, read_flowtables
-from sgdataplane.observe.sessions import Owners, opening_packet
+from sgdataplane.observe.sessions import Owners, rebuild_opening_packet
 
 MAX_EVERYWHERE = 100_000  # sessions of the machine; the kernel walks all of them in some 25 ms
 
@@ -177,7 +177,9 @@ def _make_refusal_test(desired: Desired, stamp: Stamp | None) -> Callable[[Track
             return False
         if not (desired.placement.is_outside or entry.is_carried):
             return False
-        packets = (opening_packet(entry, owner, desired.site) for owner in owners.of(entry) if not owner.is_judged)
+        packets = (
+            rebuild_opening_packet(entry, owner, desired.site) for owner in owners.of(entry) if not owner.is_judged
+        )
         return any(decider.decide(packet).verdict is Verdict.DROP for packet in packets)
 
     return is_refused

@@ -206,7 +206,7 @@ class Listening:
         name = find_logged_counter(packet.prefix)
         if name is None:
             return None
-        seen = self._interpreter.denied(LoggedAs(name, packet))
+        seen = self._interpreter.interpret(LoggedAs(name, packet))
         if name == f"opened.{seen.direction.value}":
             return (name_opened_counter(seen.direction, seen.ifname or ""), seen) if seen.eni_id else None
         is_refused = seen.decision is not None and seen.decision.verdict is Verdict.DROP

@@ -90,7 +90,7 @@ class Belief:
         self._hear()
         if not self._held:
             return []
-        return self._judged(self._settled(lambda: self._read_of({named.counter for named in self._held})))
+        return self._judge(self._read_settled(lambda: self._read_of({named.counter for named in self._held})))
 
     def tick(self) -> tuple[list[LoggedAs], list[tuple[str, int]]]:
         """Do once a second what `read` does, and also read what new rules log.
@@ -100,11 +100,11 @@ class Belief:
         """
         self._hear()
         self._learn_rules()
-        counted = self._settled(self._read_all)
-        believed = self._judged(counted)
-        return believed, self.account.missing(counted, {named.counter for named in self._held})
+        counted = self._read_settled(self._read_all)
+        believed = self._judge(counted)
+        return believed, self.account.list_missing(counted, {named.counter for named in self._held})
 
-    def _settled(self, read: Callable[[], dict[str, Counted]]) -> dict[str, Counted]:
+    def _read_settled(self, read: Callable[[], dict[str, Counted]]) -> dict[str, Counted]:
         """Read the counters, and wait until everything that they counted and rules logged has come.
 
         The counters in whose names packets keep coming are then in `_late`.
@@ -127,7 +127,7 @@ class Belief:
         self._forged += len(self._strange) - len(known)
         self._held, self._strange = self._held + known, []
 
-    def forged(self) -> int:
+    def count_forged(self) -> int:
         """Return how many packets others have logged in our name since the last call.
 
         It may be more: some of them may have been believed.
@@ -148,7 +148,7 @@ class Belief:
                 heard.add(counter)
         return heard & self._ours
 
-    def _judged(self, counted: Mapping[str, Counted]) -> list[LoggedAs]:
+    def _judge(self, counted: Mapping[str, Counted]) -> list[LoggedAs]:
         """Take the packets that can be judged from those that are held; return the believed ones."""
         ready = [named for named in self._held if named.counter not in self._late]
         self._held = [named for named in self._held if named.counter in self._late]
@@ -218,7 +218,7 @@ class Account:
         self._known[name] += spare
         self._owed[name] += spare - logged
 
-    def missing(self, counters: Mapping[str, Counted], late: Collection[str] = ()) -> list[tuple[str, int]]:
+    def list_missing(self, counters: Mapping[str, Counted], late: Collection[str] = ()) -> list[tuple[str, int]]:
         """Return what is to be reported as numbers, once everything that was logged has come.
 
         This leaves out the counters `late`, and what counters that deny nothing have counted: a rule that denies now

@@ -92,7 +92,7 @@ class _Eye:
         """Return what the rules of an ENI can tell apart."""
         profile = resolve_profile(state, eni, options)
         permissions = (*profile.ingress, *profile.egress)
-        places: set[Remote] = {*_fixed_places(eni, options), *_named_places(permissions)}
+        places: set[Remote] = {*_list_fixed_places(eni, options), *_list_named_places(permissions)}
         resolved = [{f: unite(resolve_remote(state, place, f).ranges) for f in Family} for place in places]
         pieces = {f: _Pieces.of([found[f] for found in resolved], state.members.pages(f)) for f in Family}
         return cls(pieces, tuple(_starts(permissions, each) for each in CUT))
@@ -118,7 +118,7 @@ def _piece(starts: tuple[int, ...], value: int | None) -> int | None:
     return None if value is None else bisect_right(starts, value)
 
 
-def _named_places(permissions: Iterable[Permission]) -> Iterator[Remote]:
+def _list_named_places(permissions: Iterable[Permission]) -> Iterator[Remote]:
     """Yield the places that rules name, and those that narrow them."""
     for permission in permissions:
         if permission.remote is not None:
@@ -127,7 +127,7 @@ def _named_places(permissions: Iterable[Permission]) -> Iterator[Remote]:
             yield permission.narrowing
 
 
-def _fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
+def _list_fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
     """Yield the addresses that decide() looks for without any rule."""
     yield from eni.own_prefixes
     yield from options.metadata

@@ -30,7 +30,7 @@ from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.belief import Belief, LoggedAs
 from sgdataplane.observe.drops import FIXED
 from sgdataplane.observe.headers import Headers, parse_headers
-from sgdataplane.observe.hits import logged
+from sgdataplane.observe.hits import map_logged
 
 PREROUTING = 0  # NF_INET_PRE_ROUTING; the other hook is NF_INET_POST_ROUTING
 
@@ -104,7 +104,7 @@ class Interpreter:
         self._enis = {ifname: eni_id for eni_id, ifname in place.interfaces.items()}
         self._names: dict[int, str] = {}
 
-    def denied(self, named: LoggedAs) -> Denied:
+    def interpret(self, named: LoggedAs) -> Denied:
         """Return a logged packet as a denied one. HostError if the namespace has ended."""
         logged = named.packet
         if logged.is_netdev:
@@ -145,7 +145,7 @@ class Listener:
             HostError: There is no such namespace.
             OSError: The kernel refuses to list counters.
         """
-        known = {} if place.state is None else logged(place.state, place.interfaces)
+        known = {} if place.state is None else map_logged(place.state, place.interfaces)
         self._decisions = {**FIXED, **known}
         self._interpreter = Interpreter(place, self._decisions)
         drops = {name for name, decision in self._decisions.items() if decision.enforced.verdict is Verdict.DROP}
@@ -162,7 +162,7 @@ class Listener:
 
     def read(self) -> Iterator[Denied]:
         """Return what has come. OSError if the kernel refuses to list counters."""
-        return map(self._interpreter.denied, self._belief.read())
+        return map(self._interpreter.interpret, self._belief.read())
 
     def tick(self) -> Iterator[Denied | Unlogged | Forged]:
         """Yield what has come, also from new rules; then what was denied and not logged, and what was forged.
@@ -171,9 +171,9 @@ class Listener:
             OSError: The kernel refuses to list counters.
         """
         believed, missing = self._belief.tick()
-        yield from map(self._interpreter.denied, believed)
+        yield from map(self._interpreter.interpret, believed)
         for counter, packets in missing:
             yield Unlogged(time.time(), packets, counter, self._decisions.get(counter))
-        forged = self._belief.forged()
+        forged = self._belief.count_forged()
         if forged:
             yield Forged(time.time(), forged)

@@ -143,14 +143,14 @@ class Tally:
         self.of_enis = {of_eni: self.of_enis.get(of_eni, 0) for of_eni in enis.values()}
         fixed = ((name, Reason.of(decision)) for name, decision in FIXED.items())
         for name, reason in (*fixed, *rules.items()):
-            self.packets[reason] += self._grown(name, found, previous.get(name, None if name in rules else 0))
+            self.packets[reason] += self._measure_growth(name, found, previous.get(name, None if name in rules else 0))
         for name, of_eni in enis.items():
-            self.of_enis[of_eni] += self._grown(name, found, previous.get(name, 0))
+            self.of_enis[of_eni] += self._measure_growth(name, found, previous.get(name, 0))
         self.audited = {would: self.audited.get(would, 0) for would in audited.values()}
         for name, would in audited.items():
-            self.audited[would] += self._grown(name, found, previous.get(name, 0))
+            self.audited[would] += self._measure_growth(name, found, previous.get(name, 0))
 
-    def _grown(self, name: str, found: Mapping[str, int], previous: int | None) -> int:
+    def _measure_growth(self, name: str, found: Mapping[str, int], previous: int | None) -> int:
         """Return what a counter has counted since `previous`: all, if it began anew; nothing, if that is None."""
         self._last[name] = now = found.get(name, 0)
         if previous is None:

@@ -95,18 +95,18 @@ class Follow:
                 yield from self._receive(key.data)
             if time.monotonic() >= tick:
                 tick = time.monotonic() + TICK_S
-                yield from self._ticked()
+                yield from self._tick()
 
     def rest(self) -> Iterator[Told]:
         """Yield what has come until now and wasn't yielded yet."""
-        yield from self._ticked()
+        yield from self._tick()
 
     def _receive(self, source: Followed) -> Iterator[Told]:
         """Yield what has come from one namespace."""
         with suppress(HostError, OSError):  # the kernel refuses; we ask again
             yield from ((source, entry) for entry in self._open[source][0].read())
 
-    def _ticked(self) -> Iterator[Told]:
+    def _tick(self) -> Iterator[Told]:
         """Yield what has come from all namespaces, and release those that have ended."""
         for source, (listener, _) in tuple(self._open.items()):
             with suppress(HostError, OSError):  # the kernel refuses; we ask again

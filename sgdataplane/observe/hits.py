@@ -40,7 +40,7 @@ PREFIXES = ("rule.", "inner.", "default.", f"{AUDITED_BY}.")  # counter_name(), 
 NO_ENIS: Mapping[str, str] = {}
 
 
-def _fixed() -> Iterator[Decision]:
+def _list_fixed() -> Iterator[Decision]:
     for hook in Direction:
         for cause in CAUSES:
             yield Decision(hook, Verdict.ACCEPT if cause in PASSING else Verdict.DROP, cause)
@@ -48,7 +48,7 @@ def _fixed() -> Iterator[Decision]:
         yield Decision(Direction.EGRESS, Verdict.DROP, FENCE + cause)
 
 
-FIXED: Mapping[str, Decision] = {counter_name(decision): decision for decision in _fixed()}
+FIXED: Mapping[str, Decision] = {counter_name(decision): decision for decision in _list_fixed()}
 
 
 def decisions(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, Decision]:
@@ -154,7 +154,7 @@ def rows(
             yield {**_row(name, FIXED.get(name), found, is_in_force=False), "eni": None}
 
 
-def logged(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, Decision]:
+def map_logged(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, Decision]:
     """Return counter -> what it counts, of rules and of what is audited, as logged packets name it.
 
     `interfaces` is ENI id -> interface name.

@@ -59,10 +59,10 @@ def _sum(packets: object, size: object, since: object, first: object, last: obje
 
 
 def _base(scope: object, counters: object) -> Base:
-    return Base(_as(str, scope), {name: _counted(*_as(list, row)) for name, row in _as(dict, counters).items()})
+    return Base(_as(str, scope), {name: _parse_counted(*_as(list, row)) for name, row in _as(dict, counters).items()})
 
 
-def _counted(made: object, packets: object, size: object) -> Counted:
+def _parse_counted(made: object, packets: object, size: object) -> Counted:
     return Counted(_count(packets), _count(size), _as(str, made))
 
 

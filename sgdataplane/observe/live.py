@@ -70,7 +70,7 @@ def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table |
             "", problem="the table judges nothing: it is dormant, or lacks a base chain", differences=others
         )
     try:
-        verdict, counters = judged(held.table, packet.direction.value, opening(packet, ifname, site))
+        verdict, counters = judge_packet(held.table, packet.direction.value, make_opening_fields(packet, ifname, site))
     except InternalError as error:  # others have changed the table; it isn't a bug of ours
         problem = f"the packet comes to a rule that can't be read ({error})"
         return LiveAnswer("", problem=problem, differences=others)
@@ -78,7 +78,7 @@ def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table |
     return LiveAnswer(verdict.value, tuple(counters), packets, differences=others)
 
 
-def judged(table: Table, chain: str, packet: Mapping[Field, Key]) -> tuple[VerdictKind, list[str]]:
+def judge_packet(table: Table, chain: str, packet: Mapping[Field, Key]) -> tuple[VerdictKind, list[str]]:
     """Return what happens to a packet at the hook of that base chain, and its counters.
 
     All base chains at the hook are run, because others may have added some. InternalError as in `run`.
@@ -119,7 +119,7 @@ def counters_of(decision: Decision, ifname: str) -> tuple[str, ...]:
     return (counter_name(decision), *dropped)
 
 
-def opening(packet: Packet, ifname: str, site: Site) -> dict[Field, Key]:
+def make_opening_fields(packet: Packet, ifname: str, site: Site) -> dict[Field, Key]:
     """Return the packet's fields at the hook of its direction, as the first packet of its session."""
     far, near = (SOURCE, DESTINATION) if packet.direction is Direction.INGRESS else (DESTINATION, SOURCE)
     family = packet.family

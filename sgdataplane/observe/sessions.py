@@ -189,7 +189,7 @@ def read_sessions(
     for entry in entries:
         found = owners.of(entry)
         for owner in found:
-            packet = opening_packet(entry, owner, site)
+            packet = rebuild_opening_packet(entry, owner, site)
             yield _session((namespace, interfaces[owner.eni_id]), packet, entry, owner, decider.decide(packet))
         if not found:
             yield _internal_session(namespace, entry)
@@ -222,7 +222,7 @@ def _session(place: tuple[str, str], packet: Packet, entry: Tracked, owner: Owne
     )
 
 
-def opening_packet(entry: Tracked, owner: Owner, site: Site = INSTANCE) -> Packet:
+def rebuild_opening_packet(entry: Tracked, owner: Owner, site: Site = INSTANCE) -> Packet:
     """Return the packet that opened the session, as it was on the ENI's wire."""
     on_wire = _on_wire(site, entry, owner.side)
     ends = _ends(site, entry, owner.side)

@@ -75,7 +75,7 @@ class Wanted:
         return tuple(found)
 
 
-def marking_tables(wanted: tuple[Wanted, ...], site: Site, name: str) -> tuple[Table, Table]:
+def make_marking_tables(wanted: tuple[Wanted, ...], site: Site, name: str) -> tuple[Table, Table]:
     """Return the tables that mark these packets, for the policy and for the fence."""
     policy: dict[Direction, list[Rule]] = {}
     fences: list[Chain] = []
@@ -175,7 +175,7 @@ class Tracer:
                 self._sock = Nfnetlink()
                 self._events = Subscription(NETLINK_NETFILTER, (TRACE_GROUP,))
                 self.ifnames = dict(socket.if_nameindex())
-            self._tables = [table for table in marking_tables(wanted, site, self._name) if table.chains]
+            self._tables = [table for table in make_marking_tables(wanted, site, self._name) if table.chains]
             for table in self._tables:
                 self._kernel.run(MarkingTable.make(table, PER_SECOND))
         except BaseException:
@@ -236,7 +236,7 @@ def counter_in(rules: Mapping[int, str], event: Event) -> str:
 
 
 @contextmanager
-def tracing(namespace: str, wanted: tuple[Wanted, ...], site: Site) -> Iterator[Tracer]:
+def trace_packets(namespace: str, wanted: tuple[Wanted, ...], site: Site) -> Iterator[Tracer]:
     """Trace packets while the block runs.
 
     Raises:

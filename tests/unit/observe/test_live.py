@@ -17,7 +17,7 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Table
-from sgdataplane.observe.live import counters_of, opening
+from sgdataplane.observe.live import counters_of, make_opening_fields
 from sgdataplane.policy.resolve import resolve
 from tests.property.test_compile_equals_decide import compiled
 from tests.support.inputs import gen
@@ -39,7 +39,7 @@ from tests.support.models import wire
 )
 def test_fields_of_an_opening_packet(where: Placement, text: str, more: dict[str, object]) -> None:
     packet = make_packet(text, **more)
-    found = opening(packet, "eth0", SITES[where])
+    found = make_opening_fields(packet, "eth0", SITES[where])
     found.pop(Field.IP_FRAGMENT, None)  # which no rule of the policy's table asks for
     assert found == wire.opening(packet, "eth0", where)
 
@@ -67,7 +67,7 @@ def test_each_decision_is_counted_under_its_own_counters(where: Placement) -> No
             table, ifname = tables[packet.eni_id]
             asked = (state, packet, options, where)
             decision = decide(*asked)
-            outcome = run(table, packet.direction.value, opening(packet, ifname, SITES[where]))
+            outcome = run(table, packet.direction.value, make_opening_fields(packet, ifname, SITES[where]))
             assert tuple(outcome.counters) == counters_of(decision, ifname), packet
             seen.add(decision.cause)
 

@@ -16,7 +16,7 @@ from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction, Prefix, Protocol, Verdict
 from sgdataplane.nft.interp import run
-from sgdataplane.observe.sessions import ORDERS, Owner, Owners, Selection, Session, in_order, opening_packet
+from sgdataplane.observe.sessions import ORDERS, Owner, Owners, Selection, Session, in_order, rebuild_opening_packet
 from sgdataplane.policy.resolve import resolve
 from tests.support.inputs.builders import make_eni, make_group, make_state
 from tests.support.kernel.conntrack import tracked
@@ -163,12 +163,12 @@ def packet(side: Direction, remote: str, local: str, ports: tuple[int, int] | No
 )
 def test_the_opening_packet_is_as_on_the_wire(entry: Tracked, opened: Packet) -> None:
     (found,) = OWNERS.of(entry)
-    assert opening_packet(entry, found) == opened
+    assert rebuild_opening_packet(entry, found) == opened
 
 
 def test_icmp_keeps_its_type() -> None:
     entry = tracked("198.51.100.7 10.0.0.1", protocol=ICMP, mark=IN_A, icmp_type=8)
-    assert opening_packet(entry, owner("eni-a", IN, judged=True)).icmp_type == 8
+    assert rebuild_opening_packet(entry, owner("eni-a", IN, judged=True)).icmp_type == 8
 
 
 SSH = Session(

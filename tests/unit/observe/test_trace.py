@@ -15,7 +15,7 @@ from sgdataplane.nft import text
 from sgdataplane.nft.tracing import Event, MarkingTable, encode_marking
 from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import decisions
-from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, counter_in, marking_tables
+from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, counter_in, make_marking_tables
 from sgdataplane.observe.tracepath import Gate, Scene, gates, headers_of
 from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
@@ -173,7 +173,7 @@ def test_headers_are_read_as_far_as_they_are_told() -> None:
 @pytest.mark.parametrize("where", Placement, ids=lambda where: where.value)
 def test_packets_are_marked_just_before_the_policy_and_the_fence(where: Placement) -> None:
     wanted = Wanted("eth0", Direction.EGRESS, 6, Prefix.parse("192.0.2.0/24"), 443)
-    policy, fence = marking_tables((wanted,), SITES[where], OWN)
+    policy, fence = make_marking_tables((wanted,), SITES[where], OWN)
     chains = [(table, chain) for table in (policy, fence) for chain in table.chains]
     lines = [line for table, chain in chains for line in (text.add_chain(table, chain), *text.add_rules(table, chain))]
     hook, asked, netdev = (
