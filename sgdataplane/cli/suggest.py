@@ -23,9 +23,9 @@ from sgdataplane.model.words import first_of, pluralize
 from sgdataplane.net.ports import Traffic
 from sgdataplane.net.values import Protocol
 from sgdataplane.statefile import dump_native
-from sgdataplane.suggest.describe import described
-from sgdataplane.suggest.document import observed_as_json, suggestion_as_json
-from sgdataplane.suggest.evidence import SeenFlow, gathered
+from sgdataplane.suggest.describe import add_descriptions
+from sgdataplane.suggest.document import evidence_as_json, suggestion_as_json
+from sgdataplane.suggest.evidence import SeenFlow, gather
 from sgdataplane.suggest.make import in_reading_order
 from sgdataplane.suggest.result import RefusedFlow, SeenSummary, SuggestedRule, Suggestion, Wishes
 from sgdataplane.suggest.solve import suggest
@@ -90,15 +90,15 @@ def run(arguments: argparse.Namespace) -> int:
     choices = choices_of(arguments)
     state = load_state(state_of(arguments), choices.profile).state
     sources = Sources(arguments, state, choices.options)
-    flows = gathered(sources.read())
+    flows = gather(sources.read())
     found = make_suggestion(arguments, state, flows, choices.options)
     if arguments.describe:
-        found = described(found)
+        found = add_descriptions(found)
     if arguments.output is not None:
         changed = {group.security_group_id for group in found.after.security_groups} - set(found.untouched)
         write_folder({FILE: dump_native(in_reading_order(found.after, changed))}, arguments.output)
     if arguments.json:
-        evidence = {**observed_as_json(SeenSummary.of(flows)), "notes": sources.notes}
+        evidence = {**evidence_as_json(SeenSummary.of(flows)), "notes": sources.notes}
         print_json({"evidence": evidence, **suggestion_as_json(found), "choices": choices.of_judging()})
     else:
         say_choices(choices)

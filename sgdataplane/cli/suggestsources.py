@@ -117,7 +117,7 @@ def live_flow(session: Session, sources: SourcePorts, now: float) -> SeenFlow:
     source = session.remote_port if session.direction is Direction.INGRESS else session.local_port
     return SeenFlow(
         session.eni_id, session.direction, (Prefix.of(session.remote),), session.protocol, port, session.local,
-        sources.kept(session.eni_id, source, port),
+        sources.get_if_relevant(session.eni_id, source, port),
         passage=Passage.PASSED if is_answered else Passage.UNKNOWN, answered=int(is_answered), first=now, last=now,
     )  # fmt: skip
 

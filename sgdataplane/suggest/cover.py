@@ -24,17 +24,17 @@ R = TypeVar("R", bound=Hashable)
 def cover(cells: Iterable[int], rectangles: Sequence[tuple[R, Cells]]) -> list[R]:
     """Choose rectangles so that each cell is in one of them; each cell must be in some rectangle."""
     left = set(cells)
-    chosen = _needed(left, rectangles)
+    chosen = _find_needed(left, rectangles)
     for place in chosen:
         left -= rectangles[place][1]
     rest = [place for place, (_, covered) in enumerate(rectangles) if not left.isdisjoint(covered)]
     if left:
         parts = [(place, rectangles[place][1] & left) for place in rest]
-        chosen |= set(_tried(left, parts) if len(parts) <= MAX_TRIED else _greedy(left, parts))
+        chosen |= set(_find_smallest(left, parts) if len(parts) <= MAX_TRIED else _greedy(left, parts))
     return [rectangles[place][0] for place in sorted(chosen)]
 
 
-def _needed(cells: set[int], rectangles: Sequence[tuple[R, Cells]]) -> set[int]:
+def _find_needed(cells: set[int], rectangles: Sequence[tuple[R, Cells]]) -> set[int]:
     """Return the rectangles that alone cover some cell."""
     only: dict[int, int] = {}
     for place, (_, covered) in enumerate(rectangles):
@@ -43,7 +43,7 @@ def _needed(cells: set[int], rectangles: Sequence[tuple[R, Cells]]) -> set[int]:
     return {place for place in only.values() if place >= 0}
 
 
-def _tried(cells: set[int], parts: Sequence[tuple[int, Cells]]) -> Sequence[int]:
+def _find_smallest(cells: set[int], parts: Sequence[tuple[int, Cells]]) -> Sequence[int]:
     """Return the first of the smallest combinations that cover all cells."""
     for size in range(1, len(parts) + 1):
         for some in combinations(parts, size):

@@ -12,7 +12,7 @@ from sgdataplane.model.words import pluralize
 from sgdataplane.suggest.result import SeenSummary, Suggestion
 
 
-def described(found: Suggestion) -> Suggestion:
+def add_descriptions(found: Suggestion) -> Suggestion:
     """Return the suggestion with the evidence as the description of each rule that the state doesn't have."""
     rules = tuple(
         one if one.is_kept else replace(one, rule=replace(one.rule, description=description(one.observed)))

@@ -17,11 +17,11 @@ from sgdataplane.suggest.result import Measure, RefusedFlow, SeenSummary, Sugges
 def suggestion_as_json(found: Suggestion) -> dict[str, object]:
     """Return all of a suggestion except the state itself."""
     return {
-        "rules": [_suggested(one) for one in found.rules],
+        "rules": [_serialize_suggested(one) for one in found.rules],
         "closing_rules": [_rule(group_id, rule) for group_id, rule in found.closing],
         "inner_policies_dropped": list(found.inner),
         "unused_rules": [{**_rule(one.group_id, one.rule), "stays": one.stays} for one in found.unused],
-        "refused": [_refused(one) for one in found.refused],
+        "refused": [_serialize_refused(one) for one in found.refused],
         "dropped_sessions": found.dropped,
         "always_passing_sessions": found.always,
         "silent_enis": list(found.silent),
@@ -31,14 +31,14 @@ def suggestion_as_json(found: Suggestion) -> dict[str, object]:
     }
 
 
-def _suggested(one: SuggestedRule) -> dict[str, object]:
+def _serialize_suggested(one: SuggestedRule) -> dict[str, object]:
     seen, members = one.members or (None, None)
     return {
         **_rule(one.group_id, one.rule),
         "replaces": list(one.replaces),
         "unchanged": one.is_kept,
         "new": one.is_new,
-        "evidence": observed_as_json(one.observed),
+        "evidence": evidence_as_json(one.observed),
         "members_seen": seen,
         "members": members,
         "closes": _measure(one.measure),
@@ -53,7 +53,7 @@ def _rule(group_id: str, rule: SecurityGroupRule) -> dict[str, object]:
     }
 
 
-def observed_as_json(observed: SeenSummary) -> dict[str, object]:
+def evidence_as_json(observed: SeenSummary) -> dict[str, object]:
     """Return evidence; times are in UTC, null if they are unknown."""
     return {
         "sessions": observed.sessions,
@@ -73,7 +73,7 @@ def _measure(measure: Measure) -> dict[str, int]:
     }
 
 
-def _refused(one: RefusedFlow) -> dict[str, object]:
+def _serialize_refused(one: RefusedFlow) -> dict[str, object]:
     packet = one.packet
     return {
         "eni": packet.eni_id,

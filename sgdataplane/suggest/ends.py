@@ -102,7 +102,7 @@ class Namer:
         """A namer that names neither groups nor lists."""
         return Namer(self._state, with_groups=False, with_lists=False, with_many=self._with_many)
 
-    def widened(self, grant: Grant, end: Prefix) -> Prefix:
+    def widen(self, grant: Grant, end: Prefix) -> Prefix:
         """Return the block around an address that isn't an ENI's, as far as it may pass today.
 
         An ENI's address, and an end that must be named exactly, stay as they are.
@@ -115,12 +115,12 @@ class Namer:
         around = [p for p in allowed if p.family is end.family and p.first <= end.first and end.last <= p.last]
         return max((block, *around), key=lambda prefix: prefix.length) if around else end
 
-    def seen_of(self, end: NamedEnd, seen: Iterable[Prefix]) -> tuple[int, int]:
+    def count_seen(self, end: NamedEnd, seen: Iterable[Prefix]) -> tuple[int, int]:
         """Return how many ENIs of a group, or addresses of a list, were seen, and how many there are."""
-        size, found = self.size_of(end.remote), united_by_family(seen)
+        size, found = self.size_of(end.remote), unite_by_family(seen)
         if isinstance(end.remote, GroupRef):
             enis = [eni for eni in self._state.enis_of_group[end.remote.security_group_id] if eni.is_member]
-            sizes = (united_by_family(eni.private_prefixes) for eni in enis)
+            sizes = (unite_by_family(eni.private_prefixes) for eni in enis)
             return sum(any(meet(mine[family], found[family]) for family in Family) for mine in sizes), len(enis)
         families = [end.narrowing.family] if end.narrowing else list(Family)
         return (
@@ -132,11 +132,11 @@ class Namer:
         vpc_id = self._state.group[grant.slot.group_id].vpc_id
         if vpc_id not in self._inside:
             enis = [eni for eni in self._state.network_interfaces if eni.vpc_id == vpc_id and eni.is_member]
-            self._inside[vpc_id] = united_by_family(p for eni in enis for p in eni.private_prefixes)
+            self._inside[vpc_id] = unite_by_family(p for eni in enis for p in eni.private_prefixes)
         return not minus(((end.first, end.last),), self._inside[vpc_id][end.family])
 
     def _as_groups(self, grant: Grant, inside: list[Prefix]) -> dict[Prefix, NamedEnd]:
-        seen, options = united_by_family(inside), self._groups(grant)
+        seen, options = unite_by_family(inside), self._groups(grant)
         own = NamedEnd(GroupRef(grant.slot.group_id))
         around = [end for end in (own, *options) if inside and not _beyond(seen, self.size_of(end.remote))]
         best = min(around, key=self._narrowest, default=None)
@@ -163,7 +163,7 @@ class Namer:
         return size if end.narrowing is None else {f: size[f] if f is end.narrowing.family else () for f in Family}
 
     def _size_of(self, remote: Remote) -> Sized:
-        return united_by_family(prefixes_of(self._state, remote))
+        return unite_by_family(prefixes_of(self._state, remote))
 
     def _groups_for(self, grant: Grant) -> tuple[NamedEnd, ...]:
         """Return the groups that may stand for ends of a flow: each member, now or later, may pass today."""
@@ -221,7 +221,7 @@ class Namer:
         return tuple(NamedEnd(ref, grant.rule.narrowing) for ref in named if not _beyond(self.size_of(ref), allowed))
 
 
-def united_by_family(prefixes: Iterable[Prefix]) -> dict[Family, Ranges]:
+def unite_by_family(prefixes: Iterable[Prefix]) -> dict[Family, Ranges]:
     """Return the addresses of each family in some prefixes."""
     prefixes = tuple(prefixes)
     return {family: unite((p.first, p.last) for p in prefixes if p.family is family) for family in Family}

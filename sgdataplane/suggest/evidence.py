@@ -71,7 +71,7 @@ class SeenFlow:
         return self.eni_id, self.direction.value, *what, self.remotes, *own, self.decided_by, self.is_audited
 
 
-def gathered(flows: Iterable[SeenFlow]) -> tuple[SeenFlow, ...]:
+def gather(flows: Iterable[SeenFlow]) -> tuple[SeenFlow, ...]:
     """Join flows that differ only in how often and when they were seen.
 
     The result doesn't depend on their order.
@@ -82,14 +82,14 @@ def gathered(flows: Iterable[SeenFlow]) -> tuple[SeenFlow, ...]:
     found: dict[tuple[object, ...], SeenFlow] = {}
     for flow in flows:
         earlier = found.get(flow.key)
-        found[flow.key] = flow if earlier is None else _joined(earlier, flow)
+        found[flow.key] = flow if earlier is None else _join_flows(earlier, flow)
         if len(found) > MAX_FLOWS:
             where = "the evidence (fewer ENIs, or less time, have fewer flows)"
             raise LimitError(where, MAX_FLOWS, len(found))
     return tuple(flow for _, flow in sorted(found.items()))
 
 
-def _joined(one: SeenFlow, other: SeenFlow) -> SeenFlow:
+def _join_flows(one: SeenFlow, other: SeenFlow) -> SeenFlow:
     answers = [flow.answered for flow in (one, other) if flow.answered is not None]
     return replace(
         one,

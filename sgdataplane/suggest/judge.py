@@ -138,7 +138,7 @@ class SourcePorts:
         self._state = state
         self._asks = cache(self._asks_for)
 
-    def kept(self, eni_id: str, source_port: int | None, port: int | None) -> int | None:
+    def get_if_relevant(self, eni_id: str, source_port: int | None, port: int | None) -> int | None:
         """Return the source port if it matters, else None.
 
         It matters if a rule of the ENI requires one, or if it shows that this is DHCP.

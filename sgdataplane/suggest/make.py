@@ -30,7 +30,7 @@ def name_of(slot: Slot, scope: ChangingGroups) -> Name:
     return slot.kind.value, slot.key
 
 
-def fixed_units(state: CloudState, scope: ChangingGroups) -> dict[Name, frozenset[str]]:
+def list_fixed_units(state: CloudState, scope: ChangingGroups) -> dict[Name, frozenset[str]]:
     """Return the units that exist whatever was seen, with their groups: each inner accept, and each default."""
     inner = [group_id for group_id in scope.groups if has_inner_accept(state.group[group_id])]
     found: dict[Name, frozenset[str]] = {(GrantKind.INNER.value, group_id): frozenset([group_id]) for group_id in inner}
@@ -46,7 +46,7 @@ class Maker:
     def state(self) -> CloudState:
         """Return the state with the rules of all units."""
         rules: dict[str, dict[SecurityGroupRule, None]] = {group_id: {} for group_id in self._scope.groups}
-        for group_id, rule in (*((one.slot.group_id, one.rule) for one in self.rules()), *self.closing()):
+        for group_id, rule in (*((one.slot.group_id, one.rule) for one in self.rules()), *self.close_egress()):
             rules[group_id][rule] = None
         inner = set(self.inner_closed())
         groups = tuple(
@@ -60,10 +60,10 @@ class Maker:
     def rules(self) -> Iterator[Drafted]:
         """Yield the accept rules of all units; one that the state has keeps its id and description."""
         for unit in self._units.values():
-            for one in unit.drafted():
-                yield replace(one, rule=self._identified(one.slot.group_id, one.rule))
+            for one in unit.draft():
+                yield replace(one, rule=self._identify(one.slot.group_id, one.rule))
 
-    def closing(self) -> Iterator[tuple[str, SecurityGroupRule]]:
+    def close_egress(self) -> Iterator[tuple[str, SecurityGroupRule]]:
         """Yield the rules that close the egress of basic groups."""
         for cluster in self._scope.clusters:
             for group_id in cluster if not self._units[GrantKind.DEFAULT.value, cluster].is_kept else ():
@@ -72,7 +72,7 @@ class Maker:
                         "", EGRESS, ALL, EVERYBODY[family], policy=Verdict.DROP, priority=WEAKEST,
                         description="nothing else was seen",
                     )  # fmt: skip
-                    yield group_id, self._identified(group_id, rule)
+                    yield group_id, self._identify(group_id, rule)
 
     def inner_closed(self) -> Iterator[str]:
         """Yield the groups whose inner policy becomes Drop."""
@@ -88,7 +88,7 @@ class Maker:
         rules = sorted((*stay, *made), key=lambda rule: rule.security_group_rule_id)
         return replace(group, rules=tuple(rules), inner_access_policy=inner)
 
-    def _identified(self, group_id: str, rule: SecurityGroupRule) -> SecurityGroupRule:
+    def _identify(self, group_id: str, rule: SecurityGroupRule) -> SecurityGroupRule:
         """Return the rule with an id made from what it says; the state's own rule, if it has one that says the same."""
         if rule.security_group_rule_id:
             return rule

@@ -116,12 +116,12 @@ class SlotPlan:
         protocols = {cell.protocol: None for cell in self.cells}
         for protocol in protocols:
             mine = [cell for cell in self.cells if cell.protocol == protocol]
-            named, others = self._named(mine, width)
+            named, others = self._group_by_name(mine, width)
             for end, cells in named.items():
                 yield from self._runs(protocol, end, cells)
             yield from self._blocks(protocol, others)
 
-    def _named(self, cells: Sequence[Cell], width: Width) -> tuple[dict[NamedEnd, list[Cell]], list[Cell]]:
+    def _group_by_name(self, cells: Sequence[Cell], width: Width) -> tuple[dict[NamedEnd, list[Cell]], list[Cell]]:
         """Return the cells by the name of their end, and those whose end has none."""
         named: dict[NamedEnd, list[Cell]] = {}
         others: list[Cell] = []
@@ -133,7 +133,7 @@ class SlotPlan:
                     named.setdefault(end, []).append(cell)
                 else:
                     is_wide = width is Width.BLOCKS or self._has_blocks
-                    others.append(replace(cell, end=self._namer.widened(grant, cell.end)) if is_wide else cell)
+                    others.append(replace(cell, end=self._namer.widen(grant, cell.end)) if is_wide else cell)
         return named, others
 
     def _names(self, grant: Grant, ends: Iterable[Prefix], width: Width) -> dict[Prefix, NamedEnd]:
@@ -142,7 +142,7 @@ class SlotPlan:
         return (self._namer if width is Width.SEEN else self._namer.plain).name(grant, ends)
 
     def _runs(self, protocol: Protocol, end: NamedEnd, cells: Sequence[Cell]) -> Iterator[Drafted]:
-        for ports in self._joined(protocol, {cell.port for cell in cells}):
+        for ports in self._join_ports(protocol, {cell.port for cell in cells}):
             mine = tuple(cell for cell in cells if _is_in(cell.port, ports))
             yield self._draft(protocol, end, ports, mine)
 
@@ -153,7 +153,7 @@ class SlotPlan:
         rectangles = [
             ((block, run), grid.cells_in(block, run))
             for block, ports in grid.blocks.items()
-            for run in self._joined(protocol, ports)
+            for run in self._join_ports(protocol, ports)
         ]
         rectangles.sort(key=lambda one: (one[0][1] or (0, 0), one[0][0]))
         left = dict(grid.cells)
@@ -163,7 +163,7 @@ class SlotPlan:
                 protocol, NamedEnd(block, self.slot.narrowing), run, tuple(c for some in mine for c in some)
             )
 
-    def _joined(self, protocol: Protocol, ports: Iterable[int | None]) -> list[Interval | None]:
+    def _join_ports(self, protocol: Protocol, ports: Iterable[int | None]) -> list[Interval | None]:
         """Return runs of ports, with each port in one of them; [None] for a protocol without ports."""
         numbers = sorted(port for port in ports if port is not None)
         if not numbers:

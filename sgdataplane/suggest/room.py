@@ -44,7 +44,7 @@ class Unit:
         """Whether what lets the flows pass today stays as it is."""
         return self.width is Width.KEPT
 
-    def drafted(self) -> Iterator[Drafted]:
+    def draft(self) -> Iterator[Drafted]:
         """Yield the rules of all slots."""
         for plan in self.plans:
             yield from plan.rules(self.width)
@@ -64,7 +64,7 @@ def fit(units: Sequence[Unit], made: Callable[[], CloudState], profile: str) -> 
     """Widen units until the state that `made` makes of them is within the quotas; return that state."""
     while True:
         state = made()
-        crowded = crowded_groups(state, profile)
+        crowded = find_crowded_groups(state, profile)
         if not crowded:
             return state
         open_units = [unit for unit in units if not unit.is_kept and unit.group_ids & crowded.keys()]
@@ -75,10 +75,10 @@ def fit(units: Sequence[Unit], made: Callable[[], CloudState], profile: str) -> 
 
 def _weight(unit: Unit, crowded: Mapping[str, frozenset[str]]) -> int:
     """Return how many rules of a crowded group the unit has."""
-    return sum(drafted.slot.group_id in crowded for drafted in unit.drafted())
+    return sum(drafted.slot.group_id in crowded for drafted in unit.draft())
 
 
-def crowded_groups(state: CloudState, profile: str) -> dict[str, frozenset[str]]:
+def find_crowded_groups(state: CloudState, profile: str) -> dict[str, frozenset[str]]:
     """Return the groups that take part in a quota that is passed, and what there is too much of."""
     limits, costs = PROFILES[profile], group_costs(state.security_groups, state)
     members, found = count_members(state.network_interfaces), dict[str, set[str]]()

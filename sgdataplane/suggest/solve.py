@@ -29,14 +29,14 @@ from sgdataplane.model.state import CloudState, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ALL, Verdict
 from sgdataplane.suggest.ends import Namer
-from sgdataplane.suggest.evidence import Passage, SeenFlow, gathered
+from sgdataplane.suggest.evidence import Passage, SeenFlow, gather
 from sgdataplane.suggest.judge import Judge, JudgedFlow
-from sgdataplane.suggest.make import Maker, Name, fixed_units, name_of
+from sgdataplane.suggest.make import Maker, Name, list_fixed_units, name_of
 from sgdataplane.suggest.plan import Cell, SlotPlan, protocol_of
 from sgdataplane.suggest.result import RefusedFlow, Suggestion, UnusedRule, Wishes
 from sgdataplane.suggest.room import Unit, fit
 from sgdataplane.suggest.scope import EGRESS, ChangingGroups, Grant, GrantKind, Slot
-from sgdataplane.suggest.told import notes_of, suggested_rules
+from sgdataplane.suggest.told import make_suggested_rules, notes_of
 
 WHY_VAGUE = "flows that it lets pass were recorded without a port"
 WHY_INNER = "without it, a drop rule would refuse what its members were seen to do"
@@ -49,7 +49,7 @@ def suggest(state: CloudState, flows: Iterable[SeenFlow], wishes: Wishes, option
         LimitError: more flows differ than can be examined.
     """
     judged = {eni.network_interface_id for eni in state.judged_enis}
-    return _Solver(state, wishes, options).solve(gathered(flow for flow in flows if flow.eni_id in judged))
+    return _Solver(state, wishes, options).solve(gather(flow for flow in flows if flow.eni_id in judged))
 
 
 class _Solver:
@@ -74,13 +74,14 @@ class _Solver:
         units = self._units()
         made = Maker(self._state, self._scope, units)
         after = fit(list(units.values()), made.state, self._wishes.profile)
-        refused = tuple(self._refused_flows(units))
-        difference = self._checked(after, is_new=any(one.is_allowed for one in refused))
+        refused = tuple(self._list_refused_flows(units))
+        difference = self._check(after, is_new=any(one.is_allowed for one in refused))
         silent = {e.network_interface_id for g in self._scope.groups for e in self._state.enis_of_group[g]} - seen
         return Suggestion(
             self._state, after,
-            suggested_rules(self._state, made.rules(), self._namer()),
-            tuple(made.closing()), tuple(made.inner_closed()), tuple(self._unused()), refused, tuple(self._carried),
+            make_suggested_rules(self._state, made.rules(), self._namer()),
+            tuple(made.close_egress()), tuple(made.inner_closed()), tuple(self._list_unused()),
+            refused, tuple(self._carried),
             self._dropped, self._always, tuple(sorted(silent)), self._scope.unseen,
             tuple(notes_of(self._state, self._scope, units, self._lost)), difference,
         )  # fmt: skip
@@ -161,7 +162,7 @@ class _Solver:
     def _units(self) -> dict[Name, Unit]:
         """Return everything that is widened as a whole: slots of rules, inner accept of groups, and the default."""
         scope, namer = self._scope, self._namer()
-        found = {name: Unit(name, groups) for name, groups in fixed_units(self._state, scope).items()}
+        found = {name: Unit(name, groups) for name, groups in list_fixed_units(self._state, scope).items()}
         for slot in sorted(self._cells, key=lambda slot: slot.key):
             plan = SlotPlan(slot, tuple(self._cells[slot]), namer, self._wishes)
             name = name_of(slot, scope)
@@ -176,20 +177,20 @@ class _Solver:
 
     # what is told
 
-    def _refused_flows(self, units: Mapping[Name, Unit]) -> Iterator[RefusedFlow]:
+    def _list_refused_flows(self, units: Mapping[Name, Unit]) -> Iterator[RefusedFlow]:
         for flow, judged, grant in self._refused:
             is_allowed = grant is not None and not units[name_of(grant.slot, self._scope)].is_kept
             if is_allowed:
                 self._carried[judged.packet] = None
             yield RefusedFlow(flow, judged.packet, judged.decision, is_allowed)
 
-    def _unused(self) -> Iterator[UnusedRule]:
+    def _list_unused(self) -> Iterator[UnusedRule]:
         for group_id in self._scope.groups:
             for rule in self._state.group[group_id].rules:
                 if (group_id, rule.security_group_rule_id) not in self._used:
                     yield UnusedRule(group_id, rule)
 
-    def _checked(self, after: CloudState, *, is_new: bool) -> Difference:
+    def _check(self, after: CloudState, *, is_new: bool) -> Difference:
         """Return what changes.
 
         Raises:
@@ -199,12 +200,12 @@ class _Solver:
         for packet in self._carried:
             if not judge.accepts(packet):
                 raise InternalError(f"the suggestion refuses what was seen: {packet}")
-        difference = compare(StateDiff(_enforced(self._state), _enforced(after), self._options))
+        difference = compare(StateDiff(_enforce_audited(self._state), _enforce_audited(after), self._options))
         if difference.is_open and not is_new:
             raise InternalError("the suggestion opens something that the state refuses")
         return difference
 
 
-def _enforced(state: CloudState) -> CloudState:
+def _enforce_audited(state: CloudState) -> CloudState:
     """Return the state with no ENI in audit mode: what its rules refuse counts as refused, whatever passes there."""
     return state.with_mode({eni.network_interface_id for eni in state.audited}, Mode.ENFORCE)

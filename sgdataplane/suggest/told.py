@@ -11,7 +11,7 @@ from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, Securit
 from sgdataplane.model.words import first_of, pluralize
 from sgdataplane.net.ranges import count, unite
 from sgdataplane.net.values import PORT_PROTOCOLS, Family
-from sgdataplane.suggest.ends import EVERYBODY, Namer, united_by_family
+from sgdataplane.suggest.ends import EVERYBODY, Namer, unite_by_family
 from sgdataplane.suggest.judge import prefixes_of
 from sgdataplane.suggest.make import Name
 from sgdataplane.suggest.plan import Drafted, Width
@@ -30,18 +30,18 @@ WIDER = {
 }
 
 
-def suggested_rules(state: CloudState, drafted: Iterable[Drafted], namer: Namer) -> tuple[SuggestedRule, ...]:
+def make_suggested_rules(state: CloudState, drafted: Iterable[Drafted], namer: Namer) -> tuple[SuggestedRule, ...]:
     """Return each rule once, by group and direction."""
     found: dict[tuple[str, SecurityGroupRule], Drafted] = {}
     for one in drafted:
         key = one.slot.group_id, one.rule
         earlier = found.get(key)
-        found[key] = one if earlier is None else _joined(earlier, one)
+        found[key] = one if earlier is None else _join_drafted(earlier, one)
     told = [_summarize_rule(state, one, namer) for one in found.values()]
     return tuple(sorted(told, key=lambda one: (one.group_id, one.rule.direction.value != "ingress")))
 
 
-def _joined(one: Drafted, other: Drafted) -> Drafted:
+def _join_drafted(one: Drafted, other: Drafted) -> Drafted:
     return Drafted(one.slot, one.rule, one.end, (*one.cells, *other.cells))
 
 
@@ -57,7 +57,7 @@ def _summarize_rule(state: CloudState, one: Drafted, namer: Namer) -> SuggestedR
         is_new=one.slot.kind is GrantKind.NEW,
         observed=SeenSummary.of(cell.flow for cell in one.cells),
         measure=_measure(state, one, namer),
-        members=None if is_named else namer.seen_of(one.end, (cell.end for cell in one.cells)),
+        members=None if is_named else namer.count_seen(one.end, (cell.end for cell in one.cells)),
     )
 
 
@@ -77,10 +77,10 @@ def _measure(state: CloudState, one: Drafted, namer: Namer) -> Measure:
 
 def _remotes(state: CloudState, grant: Grant) -> Mapping[Family, tuple[tuple[int, int], ...]]:
     if grant.rule is not None:
-        return united_by_family(prefixes_of(state, grant.rule.remote))
+        return unite_by_family(prefixes_of(state, grant.rule.remote))
     if grant.slot.kind is GrantKind.INNER:
-        return united_by_family(prefixes_of(state, GroupRef(grant.slot.group_id)))
-    return united_by_family(EVERYBODY.values())
+        return unite_by_family(prefixes_of(state, GroupRef(grant.slot.group_id)))
+    return unite_by_family(EVERYBODY.values())
 
 
 def services(rule: SecurityGroupRule | None, state: CloudState) -> int:
@@ -118,7 +118,7 @@ def notes_of(state: CloudState, scope: ChangingGroups, units: Mapping[Name, Unit
 
 
 def _what(unit: Unit) -> str:
-    names = {grant.name: None for one in unit.drafted() for grant in one.grants}
+    names = {grant.name: None for one in unit.draft() for grant in one.grants}
     return f"in place of {first_of(list(names), NAMED)}"
 
 

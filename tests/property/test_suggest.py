@@ -17,7 +17,7 @@ from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import Address, Prefix, Verdict
 from sgdataplane.suggest.evidence import Passage, SeenFlow
 from sgdataplane.suggest.result import Suggestion, Wishes
-from sgdataplane.suggest.room import crowded_groups
+from sgdataplane.suggest.room import find_crowded_groups
 from sgdataplane.suggest.solve import suggest
 from tests.support.inputs import gen
 from tests.support.run.amounts import few_or_many, holds_for
@@ -114,9 +114,9 @@ def test_a_suggestion_of_a_suggestion_changes_nothing(
 @holds_for(gen.states(), wishes(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=3)
 def test_the_quotas_hold(state: CloudState, wish: Wishes, number: int) -> None:
     wish = replace(wish, profile="seed")
-    if not crowded_groups(state, "seed"):
+    if not find_crowded_groups(state, "seed"):
         _, found = made(state, Options(), wish, number)
-        assert crowded_groups(found.after, "seed") == {}
+        assert find_crowded_groups(found.after, "seed") == {}
 
 
 def loose(packet: Packet, length: int) -> SeenFlow:

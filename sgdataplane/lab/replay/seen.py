@@ -152,7 +152,7 @@ class CaptureEvidence:
         asked = port if has_ports else None
         return SeenFlow(
             eni.network_interface_id, direction, (Prefix.of(remote),), protocol, asked, local,
-            self._sources.kept(eni.network_interface_id, source_port, asked),
+            self._sources.get_if_relevant(eni.network_interface_id, source_port, asked),
             passage=Passage.PASSED if found.is_answered else Passage.UNKNOWN,
             answered=int(found.is_answered), first=found.first, last=found.last,
         )  # fmt: skip
