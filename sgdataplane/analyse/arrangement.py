@@ -92,11 +92,11 @@ class Arrangement:
                 self._free[dim] |= 1 << index
         self._known: dict[tuple[int, tuple[Mask, ...]], tuple[TrafficCell, ...]] = {}
 
-    def decided(self, side: Mask) -> tuple[TrafficCell, ...]:
+    def list_decided(self, side: Mask) -> tuple[TrafficCell, ...]:
         """Return what each shape of a set decides: disjoint cells with one winner, which together are everything."""
         return self._cells(0, (side,))
 
-    def differing(self, before: Mask, after: Mask) -> tuple[TrafficCell, ...]:
+    def list_differing(self, before: Mask, after: Mask) -> tuple[TrafficCell, ...]:
         """Return where two sets lead to different verdicts: disjoint cells with two winners."""
         return self._cells(0, (before, after))
 
@@ -209,21 +209,21 @@ class Stack(Arrangement):
         self._budget = budget
         self._pairs: dict[tuple[int, Mask], frozenset[tuple[int, int]]] = {}
 
-    def followed(self) -> frozenset[tuple[int, int]]:
+    def follow(self) -> frozenset[tuple[int, int]]:
         """Return each entry that decides some traffic, with the entry that would decide it next.
 
         The last entry is followed by itself.
         """
-        return self._followed(0, self.every)
+        return self._follow(0, self.every)
 
-    def _followed(self, dim: int, side: Mask) -> frozenset[tuple[int, int]]:
+    def _follow(self, dim: int, side: Mask) -> frozenset[tuple[int, int]]:
         first = self._relevant(dim, side)
         side = first | self._relevant(dim, side & ~(first & self._free[dim]))
         if not side & ~self._free[dim]:
             return frozenset([((side & -side).bit_length() - 1, side.bit_length() - 1)])
         key = dim, side
         if key not in self._pairs:
-            found = (self._followed(dim + 1, part) for _, (part,) in self._pieces(dim, (side,)))
+            found = (self._follow(dim + 1, part) for _, (part,) in self._pieces(dim, (side,)))
             self._pairs[key] = frozenset().union(*found)
         return self._pairs[key]
 

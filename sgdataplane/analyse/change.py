@@ -16,9 +16,9 @@ from functools import cache
 from typing import NamedTuple
 
 from sgdataplane.analyse.arrangement import Arrangement, Mask, Shape, bits, either, mask_of, overlay
-from sgdataplane.analyse.internet import opened
+from sgdataplane.analyse.internet import find_opened
 from sgdataplane.analyse.order import FarAddresses, PermissionOrder
-from sgdataplane.analyse.regions import Block, Region, common, merged, without
+from sgdataplane.analyse.regions import Block, Region, common, merge, without
 from sgdataplane.model.decision import ABSENT, INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni, NicType
@@ -82,23 +82,25 @@ class Pairs:
     def __init__(self, before: CloudState, after: CloudState, options: Options) -> None:
         self.before, self.after = Policies(before, options), Policies(after, options)
         self.options = options
-        self.changed = cache(self._changed)
-        self.opened = cache(self._opened)
+        self.changed = cache(self._compare)
+        self.opened = cache(self._find_opened)
 
-    def _changed(
+    def _compare(
         self, before: Key | None, after: Key | None, direction: Direction, family: Family
     ) -> tuple[ChangedTraffic, ...]:
         orders = self.before.order(before, direction, family), self.after.order(after, direction, family)
-        return changed_traffic(*orders, self.options)
+        return list_changed_traffic(*orders, self.options)
 
-    def _opened(self, before: Key | None, after: Key | None, family: Family) -> Region:
+    def _find_opened(self, before: Key | None, after: Key | None, family: Family) -> Region:
         """Return what opens to the internet; what is accepted is what differs from nothing."""
         was = tuple(part.block for part in self.changed(before, None, Direction.INGRESS, family))
         now = tuple(part.block for part in self.changed(None, after, Direction.INGRESS, family))
-        return opened(was, now, family)
+        return find_opened(was, now, family)
 
 
-def changed_traffic(before: PermissionOrder, after: PermissionOrder, options: Options) -> tuple[ChangedTraffic, ...]:
+def list_changed_traffic(
+    before: PermissionOrder, after: PermissionOrder, options: Options
+) -> tuple[ChangedTraffic, ...]:
     """Return all traffic whose verdict differs, in disjoint parts; both orders are of one direction and family."""
     sides = _Side.of(before, options), _Side.of(after, options)
     every = sorted({*sides[0].far, *sides[1].far})
@@ -106,7 +108,7 @@ def changed_traffic(before: PermissionOrder, after: PermissionOrder, options: Op
     found: dict[tuple[Decision, Decision], list[Block]] = {}
     for part in _parts(sides, every, turned) if turned else ():
         found.setdefault((part.before, part.after), []).append(part.block)
-    return tuple(ChangedTraffic(block, *causes) for causes, blocks in found.items() for block in merged(blocks))
+    return tuple(ChangedTraffic(block, *causes) for causes, blocks in found.items() for block in merge(blocks))
 
 
 def strength(decision: Decision, options: Options) -> Strength:
@@ -136,7 +138,7 @@ class _Side:
         far = {one: some[0] if len(some) == 1 else unite(i for r in some for i in r) for one, some in sets.items()}
         return cls(order, candidates, far)
 
-    def holding(self, entries: Mask, number: dict[Candidate, Mask]) -> Mask:
+    def select_candidates(self, entries: Mask, number: dict[Candidate, Mask]) -> Mask:
         """Return which candidates some entries are."""
         return either(number[self.candidates[index]] for index in bits(entries))
 
@@ -166,7 +168,9 @@ def _parts(sides: tuple[_Side, _Side], every: list[Candidate], turned: Ranges) -
     entries = (*before.order.entries, *after.order.entries)
     for holding, far in overlay(((meet(e.far, turned), 1 << index) for index, e in enumerate(entries)), turned).items():
         old, new = holding & ((1 << size) - 1), holding >> size
-        for shape, winners in arrangement.differing(before.holding(old, number), after.holding(new, number)):
+        for shape, winners in arrangement.list_differing(
+            before.select_candidates(old, number), after.select_candidates(new, number)
+        ):
             was, becomes = (every[winner][0] for winner in winners)
             for block, decision in before.decisions(old, was, (Block((far, *shape)),)):
                 others = after.decisions(new, becomes, (block,))

@@ -64,7 +64,7 @@ class StateDiff:
         """The ENIs that are in the first state only, sorted."""
         return sorted(self._before.eni.keys() - self._after.eni.keys())
 
-    def concerned(self) -> list[str]:
+    def list_concerned(self) -> list[str]:
         """Return the ENIs that the change may affect, sorted; at all others nothing changes."""
         every = self._before.eni.keys() | self._after.eni.keys()
         return sorted(eni_id for eni_id in every if self._reach.touches([eni_id]))

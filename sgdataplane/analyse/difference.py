@@ -81,7 +81,7 @@ def compare(diff: StateDiff, not_judged: tuple[Finding, ...] = (), steps: StepLi
     `not_judged` has what can't be judged in their files.
     """
     steps = steps or _Unheard()
-    concerned, places = diff.concerned(), diff.hypothetical.places()
+    concerned, places = diff.list_concerned(), diff.hypothetical.places()
     steps.expect(len(concerned) + len(places))
     enis = tuple(one for one in _each(map(diff.at, concerned), steps) if one.changes)
     would_open = tuple(one for some in _each(map(diff.hypothetical.at, places), steps) for one in some)

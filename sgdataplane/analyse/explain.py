@@ -49,7 +49,7 @@ class Later:
 
     decision: Decision
     outranked_by: str
-    """Why the next stronger one comes first (see `outranking`)."""
+    """Why the next stronger one comes first (see `explain_outranking`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def explain_range(
     found: list[tuple[PortRange, FlowExplanation]] = []
     edges = {
         edge
-        for first, last in _named_port_ranges(state)
+        for first, last in _list_named_port_ranges(state)
         for edge in (first, last + 1)
         if ports.first < edge <= ports.last
     }
@@ -126,7 +126,7 @@ def explain_range(
     return tuple(found)
 
 
-def _named_port_ranges(state: CloudState) -> Iterator[tuple[int, int]]:
+def _list_named_port_ranges(state: CloudState) -> Iterator[tuple[int, int]]:
     """Yield the ranges of ports that rules, port lists and what is decided before them name."""
     rules = (rule.port_range for group in state.security_groups for rule in group.rules)
     entries = (entry.port_range for ports in state.port_lists for entry in ports.entries)
@@ -145,13 +145,13 @@ def explain(
     decision = decide(state, packet, options, placement)
     before, later = decision.enforced, []
     for other in later_candidates(state, packet, decision, options):
-        later.append(Later(other, outranking(before, other)))
+        later.append(Later(other, explain_outranking(before, other)))
         before = other
     misses = () if decision.is_fixed else tuple(near_misses(state, packet, decision.enforced, options))
     return Explanation(packet, decision, tuple(later), misses)
 
 
-def outranking(stronger: Decision, weaker: Decision) -> str:
+def explain_outranking(stronger: Decision, weaker: Decision) -> str:
     """Return why one decision comes before the other.
 
     It is one of `fixed` (no rule is evaluated), `default_is_last`, `inner_accept_first`, `rules_first` (an option),
@@ -196,13 +196,15 @@ def near_misses(state: CloudState, packet: Packet, decision: Decision, options: 
         group, rule = candidate.group, candidate.rule
         if group is None or rule is None:
             continue
-        missed = missed_alone(state, group, rule, packet)
+        missed = find_only_mismatch(state, group, rule, packet)
         if missed is not None and can_speak_of(state, rule, packet.family):
             asked, found = missed.asked(state, rule), missed.describe_value(packet)
             yield NearMiss(candidate.decision, missed, asked, found, is_stronger)
 
 
-def missed_alone(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet) -> Dimension | None:
+def find_only_mismatch(
+    state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet
+) -> Dimension | None:
     """Return the only dimension in which the packet doesn't match the rule; None if there are more, or none."""
     missed = None
     for each in ASKED:

@@ -24,7 +24,7 @@ from sgdataplane.analyse.arrangement import LOCAL_AT
 from sgdataplane.analyse.change import ChangedTraffic, Pairs
 from sgdataplane.analyse.members import FarMember, Keys, MemberOpenings
 from sgdataplane.analyse.regions import Block, addresses, common, ranges_of
-from sgdataplane.analyse.rows import JudgedTraffic, judged_traffic
+from sgdataplane.analyse.rows import JudgedTraffic, judge_traffic
 from sgdataplane.analyse.view import Exposure, Frame, VerdictChange
 from sgdataplane.model.options import Options
 from sgdataplane.model.pending import PendingEni
@@ -115,14 +115,14 @@ class HypotheticalDiff:
         """Yield what opens from anybody that no real ENI shows; then from hypothetical members, group by group."""
         shown = side.openings_of([eni for eni in self._alike.get(place, []) if not self._is_audited(eni)])
         changed = self._pairs.changed(*keys, side.direction, side.family)
-        found = side.opening(changed, shown)
+        found = side.list_openings(changed, shown)
         if found:
             opened = self._pairs.opened(*keys, side.family) if side.direction is Direction.INGRESS else ()
             exposures = tuple(side.exposures(opened, shown))
             yield WouldOpen(place, self._occupancy(place), None, found, exposures)
         if any(map(self._is_about_members, place.security_group_ids)):
             for member, parts in self._members.of(keys, side.direction, side.family):
-                found = side.opening(parts)
+                found = side.list_openings(parts)
                 if found:
                     yield WouldOpen(place, self._occupancy(place), member, found)
 
@@ -132,7 +132,7 @@ class HypotheticalDiff:
         The ENI itself is there, and its own rows show the rest.
         """
         for member, parts in self._members.of_unknown(keys, side.direction, side.family):
-            found = side.opening(parts)
+            found = side.list_openings(parts)
             if found:
                 yield WouldOpen(place, Occupancy.JOINING, member, found)
 
@@ -146,7 +146,9 @@ class HypotheticalDiff:
         for eni in self._after.judged_enis if self._after.unknown_groups else ():
             was, place = self._before.eni.get(eni.network_interface_id), _place_of(eni)
             before = None if was is None else _place_of(was)
-            if before != place and any(self._named(g) & self._after.unknown_groups for g in place.security_group_ids):
+            if before != place and any(
+                self._list_named(g) & self._after.unknown_groups for g in place.security_group_ids
+            ):
                 found.setdefault((before, place), (place._replace(name=eni.network_interface_id), was))
         return dict(found.values())
 
@@ -196,7 +198,7 @@ class HypotheticalDiff:
         return self._known[group_id]
 
     def _is_about_members(self, group_id: str) -> bool:
-        is_changed = self._reach.changes_rules(group_id) or bool(self._named(group_id) & self._in_view_of_one)
+        is_changed = self._reach.changes_rules(group_id) or bool(self._list_named(group_id) & self._in_view_of_one)
         return is_changed or self._names_pending(group_id)
 
     @cached_property
@@ -204,7 +206,7 @@ class HypotheticalDiff:
         """The groups that rules name and that one of the states lacks."""
         return self._before.unknown_groups ^ self._after.unknown_groups
 
-    def _named(self, group_id: str) -> frozenset[str]:
+    def _list_named(self, group_id: str) -> frozenset[str]:
         """Return the groups that this one's rules name after the change."""
         rules = self._after.group[group_id].rules if group_id in self._after.group else ()
         return frozenset(rule.remote.security_group_id for rule in rules if isinstance(rule.remote, GroupRef))
@@ -217,7 +219,7 @@ class HypotheticalDiff:
         """Return whether the group has a member without an address, or names a group that has one."""
         if not self._pending or group_id not in self._after.group:
             return False
-        return not self._pending_groups.isdisjoint({group_id, *self._named(group_id)})
+        return not self._pending_groups.isdisjoint({group_id, *self._list_named(group_id)})
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ class _DirectionView:
         """How this traffic is reported."""
         return Frame(self.direction, self.family, self.far, addresses(self.family), self.options)
 
-    def opening(self, parts: Iterable[ChangedTraffic], shown: _Shown | None = None) -> tuple[VerdictChange, ...]:
+    def list_openings(self, parts: Iterable[ChangedTraffic], shown: _Shown | None = None) -> tuple[VerdictChange, ...]:
         """Return what opens there that rules judge, without what is shown already."""
         region = JudgedTraffic(self.far, addresses(self.family)).region(self.family)
         opening = (part for part in parts if part.after.verdict is Verdict.ACCEPT)
@@ -259,7 +261,7 @@ class _DirectionView:
         def scope_of(eni: Eni) -> JudgedTraffic:
             eni_id = eni.network_interface_id
             if eni_id not in known:
-                known[eni_id] = judged_traffic(eni, self.direction, self.family, options)
+                known[eni_id] = judge_traffic(eni, self.direction, self.family, options)
             return known[eni_id]
 
         return _Shown(tuple(enis), scope_of)
@@ -275,17 +277,17 @@ class _Shown:
 
     def without(self, part: ChangedTraffic) -> ChangedTraffic | None:
         """Return the part at local addresses where no ENI shows any of it; None if there are none."""
-        left = self._left(part.block, (scope for scope in self._scopes() if meet(scope.far, part.block.far)))
+        left = self._find_left(part.block, (scope for scope in self._scopes() if meet(scope.far, part.block.far)))
         return None if left is None else ChangedTraffic(left, part.before, part.after)
 
     def at_other_addresses(self, block: Block) -> Block | None:
         """Return the same for a block, whatever the far address."""
-        return self._left(block, self._scopes())
+        return self._find_left(block, self._scopes())
 
     def _scopes(self) -> Iterator[JudgedTraffic]:
         return (scope for eni in self.enis if (scope := self.scope_of(eni)).far)
 
-    def _left(self, block: Block, scopes: Iterable[JudgedTraffic]) -> Block | None:
+    def _find_left(self, block: Block, scopes: Iterable[JudgedTraffic]) -> Block | None:
         left = block[LOCAL]
         for scope in scopes:
             left = tuple(interval for interval in left if not meet((interval,), scope.local))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from sgdataplane.analyse.arrangement import LOCAL_AT, PORT_AT, PROTOCOL_AT, Mask, TrafficCell, bits, mask_of, overlay
 from sgdataplane.analyse.pools import PoolPolicy
-from sgdataplane.analyse.regions import Block, Region, addresses, merged, ranges_of
+from sgdataplane.analyse.regions import Block, Region, addresses, merge, ranges_of
 from sgdataplane.model.decision import RULE
 from sgdataplane.net.ranges import Ranges, count, holds, meet, minus, unite
 from sgdataplane.net.values import TCP, Family, Prefix
@@ -68,7 +68,7 @@ def openings(policy: PoolPolicy, outside: Ranges, ports: Iterable[int | None]) -
     if sum(map(count, wide)) < count(outside):
         return
     classes = policy.order.classes(outside)
-    accepted = list(_accepted(policy, classes))
+    accepted = list(_list_accepted(policy, classes))
     for port in ports:
         found = [part for part in accepted if _has_port(policy, part, port)]
         locals_ = ((part.cell.shape[LOCAL_AT], 1 << number) for number, part in enumerate(found))
@@ -77,7 +77,7 @@ def openings(policy: PoolPolicy, outside: Ranges, ports: Iterable[int | None]) -
             for part in (found[number] for number in bits(some)):
                 if not accepting >> part.winner & 1 and policy.is_met(part.far, local):
                     accepting |= 1 << part.winner
-            yield from (Opening(index, port, others) for index, others in _covering(accepting, classes))
+            yield from (Opening(index, port, others) for index, others in _find_covering(accepting, classes))
 
 
 class _Accepted(NamedTuple):
@@ -88,7 +88,7 @@ class _Accepted(NamedTuple):
     winner: int
 
 
-def _accepted(policy: PoolPolicy, classes: Mapping[Mask, Ranges]) -> Iterator[_Accepted]:
+def _list_accepted(policy: PoolPolicy, classes: Mapping[Mask, Ranges]) -> Iterator[_Accepted]:
     for holding, far in classes.items():
         for cell, winner in policy.cells(holding):
             if policy.decision(winner).cause == RULE and policy.accepting >> winner & 1:
@@ -101,7 +101,7 @@ def _has_port(policy: PoolPolicy, part: _Accepted, port: int | None) -> bool:
     return holds(part.cell.shape[PROTOCOL_AT], TCP) and holds(part.cell.shape[PORT_AT], port)
 
 
-def _covering(accepting: Mask, classes: Iterable[Mask]) -> Iterator[tuple[int, tuple[int, ...]]]:
+def _find_covering(accepting: Mask, classes: Iterable[Mask]) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield the accepting rules that each cover all classes; if there is none, the fewest that do so together."""
     whole = reduce(and_, classes, accepting)
     if whole:
@@ -114,7 +114,7 @@ def _covering(accepting: Mask, classes: Iterable[Mask]) -> Iterator[tuple[int, t
         yield from ((index, tuple(other for other in bits(few) if other != index)) for index in bits(few))
 
 
-def opened(before: Region, after: Region, family: Family) -> Region:
+def find_opened(before: Region, after: Region, family: Family) -> Region:
     """Return the traffic that more than half of the public addresses may send after and not before.
 
     `before` and `after` are what is accepted then, in disjoint blocks. The result holds whatever the far address is, so
@@ -129,7 +129,7 @@ def opened(before: Region, after: Region, family: Family) -> Region:
                 weights.append(sign * weight)
                 shapes.append(block[1:])
     search = _Search(shapes, weights, count(public) // 2)
-    return merged(Block((addresses(family), *shape)) for shape in search.open(0, mask_of(range(len(weights)))))
+    return merge(Block((addresses(family), *shape)) for shape in search.open(0, mask_of(range(len(weights)))))
 
 
 class _Search:

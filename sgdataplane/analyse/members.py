@@ -21,7 +21,7 @@ from functools import cache, cached_property
 from itertools import product
 from typing import NamedTuple
 
-from sgdataplane.analyse.change import ChangedTraffic, Key, Pairs, Policies, changed_traffic
+from sgdataplane.analyse.change import ChangedTraffic, Key, Pairs, Policies, list_changed_traffic
 from sgdataplane.analyse.order import MemberAddresses, PermissionOrder
 from sgdataplane.analyse.regions import Block, Region, without
 from sgdataplane.model.decision import Decision
@@ -77,10 +77,10 @@ class MemberOpenings:
 
     def of(self, keys: Keys, direction: Direction, family: Family) -> Iterator[MemberParts]:
         """Yield each kind of member from which something opens, with what opens."""
-        named = self._named(keys, direction)
+        named = self._list_named(keys, direction)
         for member in self._members(keys, named):
-            found = self._opened(keys, member, direction, family)
-            shown = self._unchanged_addresses(member, named, family) if found and not member.name else ()
+            found = self._find_opened(keys, member, direction, family)
+            shown = self._find_unchanged_addresses(member, named, family) if found and not member.name else ()
             left = [part for part in found if not meet(part.block.far, shown)]
             if left:
                 yield member, left
@@ -95,7 +95,7 @@ class MemberOpenings:
         for member in self._unknown_members(keys, direction):
             groups = set(member.groups)
             left = []
-            for part in self._opened(keys, member, direction, family):
+            for part in self._find_opened(keys, member, direction, family):
                 before = told.setdefault((part.block, part.after), [])
                 if not any(some <= groups for some in before):
                     before.append(groups)
@@ -103,7 +103,7 @@ class MemberOpenings:
             if left:
                 yield member, left
 
-    def _named(self, keys: Keys, direction: Direction) -> Groups:
+    def _list_named(self, keys: Keys, direction: Direction) -> Groups:
         """Return the groups that a policy names, before or after."""
         permissions = (permission for at in (0, 1) for permission in self._permissions(keys, at, direction))
         return _groups_of(permissions)
@@ -151,7 +151,7 @@ class MemberOpenings:
         known_before, known_after = (_groups_of_vpc(state, vpc_id, some) for state in self._states)
         return FarMember(before | (known_before - after), after | (known_after - before), unknown=before | after)
 
-    def _opened(self, keys: Keys, member: FarMember, direction: Direction, family: Family) -> list[ChangedTraffic]:
+    def _find_opened(self, keys: Keys, member: FarMember, direction: Direction, family: Family) -> list[ChangedTraffic]:
         """Return what opens from such a member, without what opens from anybody at the same addresses.
 
         Parts of which only some does stay whole, so that they are easy to describe.
@@ -170,7 +170,7 @@ class MemberOpenings:
             self._order(side, key, some, direction, family)
             for (side, key), some in zip(self._sides(keys), groups, strict=True)
         ]
-        changed = changed_traffic(orders[0], orders[1], self._pairs.options)
+        changed = list_changed_traffic(orders[0], orders[1], self._pairs.options)
         return tuple(part for part in changed if part.after.verdict is Verdict.ACCEPT)
 
     def _order(
@@ -184,7 +184,7 @@ class MemberOpenings:
     def _sides(self, keys: Keys) -> tuple[tuple[Policies, Key | None], tuple[Policies, Key | None]]:
         return (self._pairs.before, keys[0]), (self._pairs.after, keys[1])
 
-    def _unchanged_addresses(self, member: FarMember, named: Groups, family: Family) -> Ranges:
+    def _find_unchanged_addresses(self, member: FarMember, named: Groups, family: Family) -> Ranges:
         """Return the addresses of real ENIs that are in the same groups before and after."""
         before, after = self._states
         some = next(iter(member.after), None)

@@ -33,10 +33,10 @@ class FarAddresses:
         """
         key = remote, family
         if key not in self._known:
-            self._known[key] = addresses(family) if remote is None else self._resolved(remote, family)
+            self._known[key] = addresses(family) if remote is None else self._resolve(remote, family)
         return self._known[key]
 
-    def _resolved(self, remote: Remote, family: Family) -> Ranges:
+    def _resolve(self, remote: Remote, family: Family) -> Ranges:
         found = resolve_remote(self._state, remote, family)
         return unite((*((single, single) for single in found.singles), *found.ranges))
 

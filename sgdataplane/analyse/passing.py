@@ -51,7 +51,7 @@ class Passing:
         return bool(self.rows)
 
 
-def passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
+def find_passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
     """Return what all of these ways accept; each is an order of permissions that ends in one for everything."""
     named = {
         permission.protocol.number
@@ -81,34 +81,34 @@ def _of_protocol(way: Iterable[Permission], number: int, family: Family) -> list
 
 
 def effort(ways: Sequence[Sequence[Permission]], family: Family) -> int:
-    """Return about how many permissions `passing` examines; the rest of its work costs as much as twenty."""
+    """Return about how many permissions `find_passing` examines; the rest of its work costs as much as twenty."""
     cuts = [{span for way in ways for p in way for span in each.of_rule(p, family) or ()} for each in FURTHER]
     return 20 + prod(1 + len(spans) for spans in cuts) * sum(map(len, ways))
 
 
 def _rows(ways: Iterable[Iterable[Permission]], number: int, family: Family) -> tuple[PassingRow, ...]:
     """Return the sessions of one protocol that all ways accept."""
-    found = _accepted_by([_of_protocol(way, number, family) for way in ways], FURTHER, family)
+    found = _combine_accepted([_of_protocol(way, number, family) for way in ways], FURTHER, family)
     return tuple(sorted(PassingRow(number, _ranges(ports), further) for further, ports in found))
 
 
-def _accepted_by(ways: Sequence[Sequence[Permission]], left: Sequence[Condition], family: Family) -> Accepted:
+def _combine_accepted(ways: Sequence[Sequence[Permission]], left: Sequence[Condition], family: Family) -> Accepted:
     """Return what all ways accept; equal sets have equal forms.
 
     In each dimension that is left, numbers that lead to the same result are joined.
     """
     if not left:
-        ports = reduce(and_, map(_accepted, ways))
+        ports = reduce(and_, map(_list_accepted_ports, ways))
         return (((), ports),) if ports else ()
     found: dict[Accepted, list[Interval]] = {}
     asked = [[(p, left[0].of_rule(p, family)) for p in way] for way in ways]
     for piece in _cut(left[0], [span for way in asked for _, ranges in way for span in ranges or ()]):
         held = [[p for p, ranges in way if ranges is None or holds(ranges, piece[0])] for way in asked]
-        found.setdefault(_accepted_by(held, left[1:], family), []).append(piece)
+        found.setdefault(_combine_accepted(held, left[1:], family), []).append(piece)
     return tuple(((unite(spans), *rest), ports) for inner, spans in found.items() for rest, ports in inner)
 
 
-def _accepted(way: Iterable[Permission]) -> int:
+def _list_accepted_ports(way: Iterable[Permission]) -> int:
     """Return the ports that an order accepts, as bits.
 
     There can be a thousand permissions; each takes its ports away from those after it.

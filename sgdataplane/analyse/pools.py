@@ -83,18 +83,18 @@ class PoolPolicy:
         """Return what decides the traffic of a set of entries: disjoint cells, each with its entry."""
         if holding not in self._known:
             stack, places = self._stack(holding)
-            self._known[holding] = [(cell, places[cell.winners[0]]) for cell in stack.decided(stack.every)]
+            self._known[holding] = [(cell, places[cell.winners[0]]) for cell in stack.list_decided(stack.every)]
         return self._known[holding]
 
-    def followed(self, holding: Mask) -> Iterator[tuple[int, int]]:
+    def follow(self, holding: Mask) -> Iterator[tuple[int, int]]:
         """Return each entry that decides some traffic of a set, with the entry that would decide it next."""
         stack, places = self._stack(holding)
-        return ((places[first], places[second]) for first, second in stack.followed())
+        return ((places[first], places[second]) for first, second in stack.follow())
 
     def is_same(self, holding: Mask, index: int) -> bool:
         """Return whether all verdicts of a set stay as they are without one of its entries."""
         stack, places = self._stack(holding)
-        return not stack.differing(stack.every, stack.every & ~(1 << places.index(index)))
+        return not stack.list_differing(stack.every, stack.every & ~(1 << places.index(index)))
 
     def has_part(self, cell: TrafficCell, index: int) -> bool:
         """Return whether some of a cell meets all of an entry's conditions except the remote."""
@@ -132,7 +132,7 @@ class PoolPolicy:
         """The entries that are inner accepts."""
         return mask_of(i for i, _ in enumerate(self.order.entries) if self.decision(i).cause == INNER_ACCEPT)
 
-    def agreeing(self, index: int) -> Mask:
+    def find_agreeing(self, index: int) -> Mask:
         """Return the entries with the same verdict as this one."""
         return self.accepting if self.accepting >> index & 1 else ~self.accepting
 
@@ -154,7 +154,7 @@ def pools_of(state: CloudState, options: Options, pending: Iterable[PendingEni] 
         eni
         for group in state.security_groups
         if not state.enis_of_group[group.security_group_id]
-        for eni in _imagined(state, group)
+        for eni in _imagine_enis(state, group)
     ]
     imagined += [Eni("", each.vpc_id, "", (), each.security_group_ids) for each in pending]
     for eni in imagined:
@@ -163,7 +163,7 @@ def pools_of(state: CloudState, options: Options, pending: Iterable[PendingEni] 
             yield Pool(resolve_profile(state, eni, options), (), passing)
 
 
-def _imagined(state: CloudState, group: SecurityGroup) -> Iterator[Eni]:
+def _imagine_enis(state: CloudState, group: SecurityGroup) -> Iterator[Eni]:
     """Yield an ENI that is in this group alone; in the classic network, one of each NIC type."""
     is_classic = state.vpc[group.vpc_id].network_type is NetworkType.CLASSIC
     for nic_type in NicType if is_classic else (NicType.INTRANET,):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sgdataplane.analyse.kinds import AddressClass, Block, Blocks, EniKind, kinds_of, segments_of
-from sgdataplane.analyse.passing import OTHER, Passing, PassingRow, effort, normal, passing
+from sgdataplane.analyse.passing import OTHER, Passing, PassingRow, effort, find_passing, normal
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, GroupRef
 from sgdataplane.net.ranges import Interval, Ranges, count, minus, unite
@@ -58,7 +58,7 @@ class _ByBlock:
             remote = permission.remote
             (self._always if remote is None or isinstance(remote, GroupRef) else self._naming[remote]).append(place)
 
-    def naming(self, blocks: Blocks) -> Iterator[Permission]:
+    def list_naming(self, blocks: Blocks) -> Iterator[Permission]:
         """Return the permissions for these blocks, for groups and for everyone, in order."""
         named = (place for block in blocks for place in self._naming.get(block, ()))
         return (self._permissions[place] for place in sorted((*self._always, *named)))
@@ -99,14 +99,14 @@ class Reachability:
     def _both(self, source: EniKind, near: AddressClass, target: EniKind, far: AddressClass) -> Passing:
         leaving = self._steps(source, Direction.EGRESS, near, far.blocks, target)
         arriving = self._steps(target, Direction.INGRESS, far, near.blocks, source)
-        return self._passing((leaving, arriving), near.family)
+        return self._find_passing((leaving, arriving), near.family)
 
-    def _passing(self, ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
+    def _find_passing(self, ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
         needed = effort(ways, family)
         if needed > self._effort:
             raise TooIntricateError
         self._effort -= needed
-        return passing(ways, family)
+        return find_passing(ways, family)
 
     def _steps(
         self, kind: EniKind, direction: Direction, local: AddressClass, remote: Blocks, other: EniKind | None
@@ -115,7 +115,7 @@ class Reachability:
         groups = other.security_group_ids if other is not None and other.enis[0].is_member else ()
         return [
             permission
-            for permission in self._order(kind, direction).naming(remote)
+            for permission in self._order(kind, direction).list_naming(remote)
             if (permission.narrowing is None or permission.narrowing in local.blocks)
             and (not isinstance(permission.remote, GroupRef) or permission.remote.security_group_id in groups)
         ]
@@ -160,7 +160,7 @@ class Reachability:
         found: dict[Passing, list[Interval]] = {}
         for span, blocks in self._segments[local.family].of(self.outside(kind.vpc_id, local.family)):
             if blocks not in known:
-                known[blocks] = self._passing((self._steps(kind, direction, local, blocks, None),), local.family)
+                known[blocks] = self._find_passing((self._steps(kind, direction, local, blocks, None),), local.family)
             found.setdefault(known[blocks], []).append(span)
         return {what: unite(spans) for what, spans in found.items()}
 
@@ -173,7 +173,7 @@ def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Pas
         for row, addresses in _rows_by_addresses(groups, protocol):
             found.setdefault(addresses, {}).setdefault(protocol, []).append(row)
     for addresses, rows_of in found.items():
-        yield addresses, normal({number: _joined(number, rows_of.get(number, ())) for number in protocols})
+        yield addresses, normal({number: _join_rows(number, rows_of.get(number, ())) for number in protocols})
 
 
 def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Iterator[tuple[PassingRow, Ranges]]:
@@ -201,7 +201,7 @@ def _rows_of(what: Passing, protocol: int) -> Iterator[PassingRow]:
     return (PassingRow(protocol, row.ports, row.further) for row in what.rows if row.protocol == key)
 
 
-def _joined(protocol: int, rows: Iterable[PassingRow]) -> tuple[PassingRow, ...]:
+def _join_rows(protocol: int, rows: Iterable[PassingRow]) -> tuple[PassingRow, ...]:
     """Return the rows with those joined that differ only in their ports."""
     ports: dict[Further, list[Interval]] = {}
     for row in rows:

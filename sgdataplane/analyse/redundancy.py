@@ -62,7 +62,7 @@ class Needs:
     def _add(self, policy: PoolPolicy) -> None:
         deciding = needed = 0
         for holding in policy.classes:
-            for first, second in policy.followed(holding):
+            for first, second in policy.follow(holding):
                 deciding |= 1 << first
                 needed |= (policy.accepting >> first ^ policy.accepting >> second) % 2 << first
         if not policy.pool.enis:
@@ -73,7 +73,7 @@ class Needs:
                 self._deciding.add(key)
                 self._needed |= {key} if needed >> index & 1 else set()
             elif key not in self._deciding:
-                rivals = mask_of(before(policy, index)) & ~policy.agreeing(index)
+                rivals = mask_of(before(policy, index)) & ~policy.find_agreeing(index)
                 self._opposed |= {key} if rivals & ~policy.inner else set()
                 self._void |= {key} if rivals & policy.inner else set()
 
@@ -119,7 +119,7 @@ class Needs:
             for policy, index in self._places[key]:
                 policy.stacks.budget.begin()
                 found = before(policy, index) if is_shadowed else before(policy, index, gone[policy] | 1 << index)
-                others = ~policy.agreeing(index) if is_shadowed else policy.agreeing(index)
+                others = ~policy.find_agreeing(index) if is_shadowed else policy.find_agreeing(index)
                 instead |= {policy.decision(winner): None for winner in found if others >> winner & 1}
         return RedundantRule(self._decision(key), is_shadowed, tuple(instead))
 
@@ -155,7 +155,7 @@ def ties(policy: PoolPolicy) -> Iterator[tuple[int, int]]:
         for cell, winner in policy.cells(holding):
             decision = policy.decision(winner)
             tied = holding & accepts.get(decision.priority, 0) if decision.cause == RULE else 0
-            for index in bits(tied & ~policy.agreeing(winner)):
+            for index in bits(tied & ~policy.find_agreeing(winner)):
                 pair = index, winner
                 if pair not in found and policy.has_part(cell, index) and policy.is_met(far, policy.local(cell, index)):
                     found.add(pair)

@@ -63,7 +63,7 @@ def without(region: Region, other: Region) -> Region:
     return left
 
 
-def merged(blocks: Iterable[Block]) -> Region:
+def merge(blocks: Iterable[Block]) -> Region:
     """Return the same traffic in no more blocks than before.
 
     Two disjoint blocks that differ in one dimension only become one, until there are no such two. There may be a
@@ -73,12 +73,12 @@ def merged(blocks: Iterable[Block]) -> Region:
     while True:
         before = len(found)
         for dim in DIMS:
-            found = _merged_along(dim, found)
+            found = _merge_along(dim, found)
         if len(found) in (before, 1):
             return found
 
 
-def _merged_along(dim: int, blocks: Iterable[Block]) -> Region:
+def _merge_along(dim: int, blocks: Iterable[Block]) -> Region:
     found: dict[tuple[Ranges, ...], list[Ranges]] = {}
     for block in blocks:
         found.setdefault((*block[:dim], *block[dim + 1 :]), []).append(block[dim])

@@ -16,7 +16,7 @@ from sgdataplane.analyse.internet import SENSITIVE, internet, openings
 from sgdataplane.analyse.order import FarAddresses
 from sgdataplane.analyse.pools import PoolPolicy, RuleKey, policies_of, pools_of, rule_key
 from sgdataplane.analyse.redundancy import Needs, RedundantRule, ties, void_drops
-from sgdataplane.analyse.unmatched import Unmatched, unused_groups
+from sgdataplane.analyse.unmatched import Unmatched, find_unused_groups
 from sgdataplane.model import words
 from sgdataplane.model.decision import DEFAULT, Decision
 from sgdataplane.model.options import DEFAULTS, Options
@@ -51,7 +51,7 @@ def review(
         seen.add_openings(policy)
     for policy in policies:
         seen.add(policy)
-    found = [*unused_groups(state), *nothing, *seen.findings(), *in_audit_mode(state)]
+    found = [*find_unused_groups(state), *nothing, *seen.findings(), *in_audit_mode(state)]
     return tuple(sorted(found, key=lambda finding: (finding.subject, finding.code)))
 
 
@@ -145,9 +145,9 @@ class _RuleFindings:
             shadowed |= {redundant.rule} if redundant.is_shadowed else set()
             key = rule_key(redundant.rule)
             if key not in self.nothing and not is_stand_in(key[1], redundant.rule.verdict):
-                yield _shadowed(redundant) if redundant.is_shadowed else _redundant(redundant)
+                yield _report_shadowed(redundant) if redundant.is_shadowed else _redundant(redundant)
         yield from (_open(rule, found) for rule, found in self.opened.items())
-        yield from (_tied(rule, drops) for rule, drops in self.tied.items() if rule.decision not in shadowed)
+        yield from (_report_tie(rule, drops) for rule, drops in self.tied.items() if rule.decision not in shadowed)
         yield from (_void(rule, groups) for rule, groups in self.void.items())
         left_out = [each for each in (*self.left_out, *self.needs.left_out) if each not in self.maybe_open]
         if left_out:
@@ -158,17 +158,17 @@ class _RuleFindings:
             yield Finding("NotExamined", Severity.HIGH, message, ())
 
 
-def _shadowed(redundant: RedundantRule) -> Finding:
+def _report_shadowed(redundant: RedundantRule) -> Finding:
     verdict = redundant.rule.verdict
     other = PAST[Verdict.DROP if verdict is Verdict.ACCEPT else Verdict.ACCEPT]
     message = f"the rule never decides: everything that it {PRESENT[verdict]} is already {other}{_by(redundant)}"
-    return _finding("ShadowedRule", Severity.WARNING, message, redundant.rule)
+    return _make_finding("ShadowedRule", Severity.WARNING, message, redundant.rule)
 
 
 def _redundant(redundant: RedundantRule) -> Finding:
     verdict = redundant.rule.verdict
     message = f"without the rule, everything that it {PRESENT[verdict]} is still {PAST[verdict]}{_by(redundant)}"
-    return _finding("RedundantRule", Severity.INFO, message, redundant.rule)
+    return _make_finding("RedundantRule", Severity.INFO, message, redundant.rule)
 
 
 def _by(redundant: RedundantRule) -> str:
@@ -179,37 +179,37 @@ def _open(rule: Permission, found: _Opened) -> Finding:
     together = f"together with {_names(other.decision for other in found.others)} " if found.others else ""
     if rule.decision.direction is Direction.EGRESS:
         message = f"{together}the rule lets the group send anything to any address"
-        return _finding("WideOpenEgress", Severity.INFO, message, rule.decision)
+        return _make_finding("WideOpenEgress", Severity.INFO, message, rule.decision)
     if rule.protocol.is_all and len(found.ports) == len(SENSITIVE) and not together:
         message = f"the rule opens every protocol and port to {_remote(rule)}"
     else:
         ports = ", ".join(f"{SENSITIVE[port]} ({port})" for port in sorted(found.ports))
         message = f"{together}the rule opens {ports} to {'the internet' if together else _remote(rule)}"
-    return _finding("WideOpenIngress", Severity.HIGH, message, rule.decision)
+    return _make_finding("WideOpenIngress", Severity.HIGH, message, rule.decision)
 
 
-def _tied(rule: Permission, drops: Iterable[Permission]) -> Finding:
+def _report_tie(rule: Permission, drops: Iterable[Permission]) -> Finding:
     names, priority = _names(drop.decision for drop in drops), rule.decision.priority
     message = f"packets that also match {names} are dropped: all have priority {priority}, and a drop wins a tie"
-    return _finding("TieDecidedByDrop", Severity.INFO, message, rule.decision)
+    return _make_finding("TieDecidedByDrop", Severity.INFO, message, rule.decision)
 
 
 def _void(rule: Permission, groups: Collection[str]) -> Finding:
     is_everyone = isinstance(rule.remote, Prefix) and rule.remote.length == 0
-    names = _listed(sorted(groups))
+    names = _list_first(sorted(groups))
     message = f"the drop has no effect between members of {names}, whose inner policy is Accept"
-    return _finding("VoidDrop", Severity.INFO if is_everyone else Severity.WARNING, message, rule.decision)
+    return _make_finding("VoidDrop", Severity.INFO if is_everyone else Severity.WARNING, message, rule.decision)
 
 
 def _not_examined(left_out: Collection[PoolPolicy], so: str) -> str:
     """Return one message for all policies that took too long to examine."""
     pools = dict.fromkeys(policy.pool for policy in left_out)
-    first = _listed(next(iter(pools)).profile.security_group_ids)
+    first = _list_first(next(iter(pools)).profile.security_group_ids)
     more = f", and those of {len(pools) - 1} more sets of groups," if len(pools) > 1 else ""
     return f"the rules of {first}{more} overlap in too many ways to be compared with each other; {so}"
 
 
-def _finding(code: str, severity: Severity, message: str, rule: Decision) -> Finding:
+def _make_finding(code: str, severity: Severity, message: str, rule: Decision) -> Finding:
     group_id, rule_id = rule_key(rule)
     return Finding(code, severity, message, subject(security_group_id=group_id, security_group_rule_id=rule_id))
 
@@ -229,10 +229,10 @@ def _names(decisions: Iterable[Decision]) -> str:
         is_accept = decision.verdict is Verdict.ACCEPT
         return decision.cause == DEFAULT, decision.priority, is_accept, rule_key(decision)
 
-    return _listed(list(map(words.name, sorted(decisions, key=strength))))
+    return _list_first(list(map(words.name, sorted(decisions, key=strength))))
 
 
-def _listed(names: Collection[str]) -> str:
+def _list_first(names: Collection[str]) -> str:
     """Return the first few names, in words, and how many more there are."""
     shown = list(names)[:NAMED]
     more = len(names) - len(shown)

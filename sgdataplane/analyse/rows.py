@@ -50,13 +50,13 @@ class Axis:
 
     def places(self, ranges: Ranges) -> Ranges:
         """Return where a set lies on the axis; numbers that don't matter are left out."""
-        return unite(self._shifted(interval) for interval in meet(ranges, self._kept))
+        return unite(self._shift(interval) for interval in meet(ranges, self._kept))
 
     def numbers(self, interval: Interval) -> Interval:
         """Return the first and last number of an interval on the axis."""
         return self._number(interval[0]), self._number(interval[1])
 
-    def _shifted(self, interval: Interval) -> Interval:
+    def _shift(self, interval: Interval) -> Interval:
         index = bisect_right(self._kept, interval[0], key=lambda kept: kept[0]) - 1
         shift = self._places[index] - self._kept[index][0]
         return interval[0] + shift, interval[1] + shift
@@ -72,28 +72,28 @@ def rows(blocks: Iterable[Block], far: Axis, local: Axis) -> list[Row]:
     No two rows could be one. There may be a way with fewer rows: finding the fewest is NP-hard.
     """
     axes = {PLACES[REMOTE]: far, PLACES[LOCAL]: local}
-    cells: list[Row] = [row for block in blocks for row in product(*_placed(block, axes))]
+    cells: list[Row] = [row for block in blocks for row in product(*_place(block, axes))]
     orders = [(*DIMS[start:], *DIMS[:start]) for start in DIMS] if len(cells) <= FEW else [tuple(DIMS)]
-    best = min((_merged(cells, order) for order in orders), key=len)
+    best = min((_merge(cells, order) for order in orders), key=len)
     return sorted(tuple(axes[i].numbers(part) if i in axes else part for i, part in enumerate(row)) for row in best)
 
 
-def _placed(block: Block, axes: Mapping[int, Axis]) -> Iterator[Ranges]:
+def _place(block: Block, axes: Mapping[int, Axis]) -> Iterator[Ranges]:
     return (axes[i].places(ranges) if i in axes else ranges for i, ranges in enumerate(block))
 
 
-def _merged(cells: list[Row], order: Iterable[int]) -> list[Row]:
+def _merge(cells: list[Row], order: Iterable[int]) -> list[Row]:
     """Return the cells with neighbours along each dimension joined, until there are none."""
     found = cells
     while True:
         before = len(found)
         for dim in order:
-            found = list(_merged_along(dim, found))
+            found = list(_merge_along(dim, found))
         if len(found) in (before, 1):
             return found
 
 
-def _merged_along(dim: int, cells: list[Row]) -> Iterator[Row]:
+def _merge_along(dim: int, cells: list[Row]) -> Iterator[Row]:
     lines: dict[Row, list[Interval]] = {}
     for cell in cells:
         lines.setdefault((*cell[:dim], *cell[dim + 1 :]), []).append(cell[dim])
@@ -117,7 +117,7 @@ class JudgedTraffic(NamedTuple):
 NOTHING = JudgedTraffic((), ())
 
 
-def judged_traffic(eni: Eni, direction: Direction, family: Family, options: Options) -> JudgedTraffic:
+def judge_traffic(eni: Eni, direction: Direction, family: Family, options: Options) -> JudgedTraffic:
     """Return the traffic of an ENI that its rules judge in one direction and family.
 
     Ingress is traffic from others, to the ENI or to what it shares with others (multicast). Egress is traffic from the

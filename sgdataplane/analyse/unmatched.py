@@ -19,7 +19,7 @@ from sgdataplane.policy.findings import Finding, Severity, about, subject
 from sgdataplane.policy.resolve import resolve_rule
 
 
-def unused_groups(state: CloudState) -> Iterator[Finding]:
+def find_unused_groups(state: CloudState) -> Iterator[Finding]:
     """Yield a finding for each group that has no ENI and that no rule names."""
     remotes = (rule.remote for group in state.security_groups for rule in group.rules)
     named = {remote.security_group_id for remote in remotes if isinstance(remote, GroupRef)}

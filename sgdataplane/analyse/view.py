@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sgdataplane.analyse.change import ChangedTraffic, Key, Pairs
 from sgdataplane.analyse.regions import Block, addresses, common
-from sgdataplane.analyse.rows import NOTHING, PLACES, Axis, JudgedTraffic, Row, at, is_all_dhcp, judged_traffic, rows
+from sgdataplane.analyse.rows import NOTHING, PLACES, Axis, JudgedTraffic, Row, at, is_all_dhcp, judge_traffic, rows
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
@@ -77,7 +77,7 @@ class Frame:
             found.setdefault((decisions[0], decisions[1]), []).append(block)
         return sorted(
             (
-                VerdictChange(eni_id, self.direction, self.family, self._reported_row(row), *decisions)
+                VerdictChange(eni_id, self.direction, self.family, self._report_row(row), *decisions)
                 for decisions, blocks in found.items()
                 for row in self._rows(blocks)
             ),
@@ -86,7 +86,7 @@ class Frame:
 
     def exposures(self, eni_id: str, blocks: list[Block]) -> list[Exposure]:
         """Return what opens to the internet at an ENI, one for each protocol and range of ports."""
-        told = {(at(row, PROTOCOL), self._reported_row(row)[PLACES[PORT]]) for row in self._rows(blocks)}
+        told = {(at(row, PROTOCOL), self._report_row(row)[PLACES[PORT]]) for row in self._rows(blocks)}
         return [Exposure(eni_id, self.family, protocol, ports) for protocol, ports in sorted(told, key=str)]
 
     def _rows(self, blocks: list[Block]) -> list[Row]:
@@ -96,7 +96,7 @@ class Frame:
         found = rows(blocks, *self._axes)
         return [row for row in found if not is_all_dhcp(row, self.direction, self.family, self.options)]
 
-    def _reported_row(self, row: Row) -> tuple[Interval | None, ...]:
+    def _report_row(self, row: Row) -> tuple[Interval | None, ...]:
         """Return a row as it is reported: remote and protocol, ports if it has any, and whatever isn't all."""
         first, last = at(row, PROTOCOL)
         has_ports = first == last and first in PORT_PROTOCOLS
@@ -174,7 +174,7 @@ class View:
     @cached_property
     def _scopes(self) -> tuple[JudgedTraffic, JudgedTraffic]:
         before, after = (
-            NOTHING if eni is None else judged_traffic(eni, self.direction, self.family, self.pairs.options)
+            NOTHING if eni is None else judge_traffic(eni, self.direction, self.family, self.pairs.options)
             for eni in (self.before, self.after)
         )
         return before, after

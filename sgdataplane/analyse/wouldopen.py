@@ -27,17 +27,17 @@ def sentences(would_open: Iterable[WouldOpen], found: Iterable[EniDiff]) -> Iter
     One is "group sg-x (no ENI yet): tcp/22 from 0.0.0.0/0 would be accepted, by sgr-1". What the same rule opens at an
     ENI for the same protocol and ports isn't said again.
     """
-    said = {_opened_by(change) for one in found for change in one.changes if change.is_opening}
+    said = {_make_opening_key(change) for one in found for change in one.changes if change.is_opening}
     changes = ((one, change) for one in would_open for change in one.changes)
     told = (
         f"{place_name(one)}: {traffic(change, one.remote)} would be accepted, by {words.cite_decision(change.after)}"
         for one, change in changes
-        if change.after.cause == DEFAULT or _opened_by(change) not in said
+        if change.after.cause == DEFAULT or _make_opening_key(change) not in said
     )
     yield from dict.fromkeys(told)
 
 
-def _opened_by(change: VerdictChange) -> tuple[object, ...]:
+def _make_opening_key(change: VerdictChange) -> tuple[object, ...]:
     return change.direction, change.after, change.of(PROTOCOL), change.of(PORT)
 
 

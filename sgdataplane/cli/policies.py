@@ -202,7 +202,7 @@ def _about(eni_id: str, past: PastPolicies, config: Config) -> Iterator[PastPoli
         for entry in others:
             state = past.state(entry.digest)
             diff = StateDiff(before, state, config.choices.options)
-            if eni_id in diff.concerned() and diff.at(eni_id).changes:
+            if eni_id in diff.list_concerned() and diff.at(eni_id).changes:
                 yield entry
             before = state
             progress.advance()

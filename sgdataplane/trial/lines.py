@@ -85,7 +85,7 @@ def lines_at(diff: StateDiff, enis: Iterable[str]) -> TrialLines:
     wanted = set(enis)
     return with_counters(
         TrialLine(change, diff.view(eni_id, change.direction, change.family).judged)
-        for eni_id in diff.concerned()
+        for eni_id in diff.list_concerned()
         if eni_id in wanted
         for change in diff.at(eni_id).changes
     )

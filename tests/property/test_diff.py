@@ -76,7 +76,7 @@ def locals_of(change: VerdictChange, states: tuple[CloudState, CloudState]) -> l
 def check_diff(states: tuple[CloudState, CloudState], options: Options, chance: random.Random) -> int:
     """The number of rows."""
     diff = StateDiff(*states, options)
-    found = [change for eni_id in diff.concerned() for change in diff.at(eni_id).changes]
+    found = [change for eni_id in diff.list_concerned() for change in diff.at(eni_id).changes]
     packets = [p for state in states for p in gen.packets(state, chance, PACKETS)]
     for change in chance.sample(found, min(len(found), ROWS)):
         inside = corners(change, states, 0)

@@ -165,7 +165,7 @@ def _only(method: Callable[..., Iterable[EniPlace]], keep: Callable[[EniPlace], 
 
 
 def _not_on(keep: Callable[[_DirectionView], bool]) -> Callable[..., tuple[object, ...]]:
-    opening = _DirectionView.opening
+    opening = _DirectionView.list_openings
     return lambda side, *args: opening(side, *args) if keep(side) else ()
 
 
@@ -177,14 +177,14 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "no group alone": (HypotheticalDiff, "places", _only(HypotheticalDiff.places, lambda p: len(p[1]) > 1)),
     "no combination": (HypotheticalDiff, "places", _only(HypotheticalDiff.places, lambda p: len(p[1]) == 1)),
     "no member at the other end": (MemberOpenings, "of", lambda *_: iter(())),
-    "members of named groups only by themselves": (MemberOpenings, "_named", lambda *_: frozenset()),
+    "members of named groups only by themselves": (MemberOpenings, "_list_named", lambda *_: frozenset()),
     "no member of a group that the states lack": (MemberOpenings, "of_unknown", lambda *_: iter(())),
     "such members in no other group": (members, "product", lambda *_: ()),
     "no ENI that moves into sight of such a group": (HypotheticalDiff, "_joining", {}),
-    "no egress": (_DirectionView, "opening", _not_on(lambda side: side.direction is Direction.INGRESS)),
-    "no ingress": (_DirectionView, "opening", _not_on(lambda side: side.direction is Direction.EGRESS)),
-    "no IPv6": (_DirectionView, "opening", _not_on(lambda side: side.family is Family.IPV4)),
-    "any ENI shows every address": (_Shown, "_left", _shown_by_any),
+    "no egress": (_DirectionView, "list_openings", _not_on(lambda side: side.direction is Direction.INGRESS)),
+    "no ingress": (_DirectionView, "list_openings", _not_on(lambda side: side.direction is Direction.EGRESS)),
+    "no IPv6": (_DirectionView, "list_openings", _not_on(lambda side: side.family is Family.IPV4)),
+    "any ENI shows every address": (_Shown, "_find_left", _shown_by_any),
     "only groups whose rules change": (Reach, "touches_group", Reach.changes_rules),
     "only groups that change, not their lists": (Reach, "touches_group", lambda self, group: group in self._groups),
 }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sgdataplane.analyse.arrangement import Arrangement
 from sgdataplane.analyse.order import FarAddresses, PermissionOrder
-from sgdataplane.analyse.regions import Block, Region, addresses, merged
+from sgdataplane.analyse.regions import Block, Region, addresses, merge
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import candidates
 from sgdataplane.model.state import CloudState
@@ -31,16 +31,16 @@ def decided(order: PermissionOrder) -> list[Region]:
     """For each entry the traffic that it decides."""
     found: list[list[Block]] = [[] for _ in order.entries]
     for holding, far in order.classes(addresses(order.family)).items():
-        for shape, (winner,) in arranged(order).decided(holding):
+        for shape, (winner,) in arranged(order).list_decided(holding):
             found[winner].append(Block((far, *shape)))
-    return [merged(blocks) for blocks in found]
+    return [merge(blocks) for blocks in found]
 
 
 def effect(order: PermissionOrder, index: int) -> Region:
     """The traffic whose verdict would be another without that entry."""
     classes = order.classes(order.entries[index].far).items()
-    cells = ((far, arranged(order).differing(holding, holding & ~(1 << index))) for holding, far in classes)
-    return merged(Block((far, *shape)) for far, differing in cells for shape, _ in differing)
+    cells = ((far, arranged(order).list_differing(holding, holding & ~(1 << index))) for holding, far in classes)
+    return merge(Block((far, *shape)) for far, differing in cells for shape, _ in differing)
 
 
 @pytest.mark.parametrize("direction", list(Direction), ids=lambda direction: direction.value)

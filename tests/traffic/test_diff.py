@@ -79,7 +79,7 @@ def test_what_diff_names_changes_and_nothing_else_does(lab_name: str, placement:
     """An end that opens refused before, and one that closes refuses afterwards. The other end decides for itself."""
     old, new = labs.state_of(OLD), labs.state_of(NEW)
     diff = StateDiff(old, new, IN_LAB.options)
-    changes = [change for eni_id in diff.concerned() for change in diff.at(eni_id).changes]
+    changes = [change for eni_id in diff.list_concerned() for change in diff.at(eni_id).changes]
     with labs.running(lab_name, old, enforce_policy, placement=placement) as lab:
         before = labs.matrix(lab, SERVICES)
         after = labs.matrix(manage.apply(lab_name, new, enforce_policy), SERVICES)

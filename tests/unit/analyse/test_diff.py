@@ -34,12 +34,12 @@ def told(change: VerdictChange) -> str:
 
 def changes_of(before: CloudState, after: CloudState) -> list[VerdictChange]:
     diff = StateDiff(before, after)
-    return [change for eni_id in diff.concerned() for change in diff.at(eni_id).changes]
+    return [change for eni_id in diff.list_concerned() for change in diff.at(eni_id).changes]
 
 
 def exposures_of(before: CloudState, after: CloudState) -> list[str]:
     diff = StateDiff(before, after)
-    found: list[Exposure] = [one for eni_id in diff.concerned() for one in diff.at(eni_id).exposures]
+    found: list[Exposure] = [one for eni_id in diff.list_concerned() for one in diff.at(eni_id).exposures]
     return [" ".join(str(value) for value in exposure_as_json(one).values()) for one in found]
 
 

@@ -45,7 +45,7 @@ def test_only_what_changes_is_looked_at(members: int, groups: int) -> None:
     after = replace(before, security_groups=(*before.security_groups[:4], turned, *before.security_groups[5:]))
     begin = time.process_time()
     diff = StateDiff(before, after)
-    concerned = diff.concerned()
+    concerned = diff.list_concerned()
     found = [diff.at(eni_id) for eni_id in concerned]
     print(f"{len(concerned)} ENIs in {time.process_time() - begin:.2f} s")
     places = diff.hypothetical.places()
@@ -64,7 +64,7 @@ def test_a_member_that_goes_is_told_where_its_group_is_named(members: int, group
     gone = before.enis_of_group["sg-0001"][0]
     enis = tuple(eni for eni in before.network_interfaces if eni is not gone)
     diff = StateDiff(before, replace(before, network_interfaces=enis))
-    told = {one.eni_id: one.changes for one in map(diff.at, diff.concerned()) if one.changes}
+    told = {one.eni_id: one.changes for one in map(diff.at, diff.list_concerned()) if one.changes}
     naming = {eni.network_interface_id for eni in before.enis_of_group["sg-0000"]}
     assert told.keys() == naming | {gone.network_interface_id}
     for eni_id in naming - {gone.network_interface_id}:

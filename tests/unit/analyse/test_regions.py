@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from sgdataplane.analyse.regions import Block, Region, common, merged, without
+from sgdataplane.analyse.regions import Block, Region, common, merge, without
 from sgdataplane.analyse.rows import Axis, rows
 from sgdataplane.net.ranges import Ranges, unite
 
@@ -48,8 +48,8 @@ def test_regions_do_as_sets_of_points_do(seed: int) -> None:
     mine, theirs = points(one), points(other)
     assert points(common(one, other)) == mine & theirs
     assert points(without(one, other)) == mine - theirs
-    assert points(merged(one)) == mine
-    assert len(merged(one)) <= len(one)
+    assert points(merge(one)) == mine
+    assert len(merge(one)) <= len(one)
 
 
 @pytest.mark.parametrize("seed", range(40))

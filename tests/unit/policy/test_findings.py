@@ -10,7 +10,7 @@ from pathlib import Path
 from sgdataplane.policy.findings import KINDS, Severity
 
 ROOT = Path(__file__).resolve().parents[3] / "sgdataplane"
-MAKERS = ("Finding", "_finding", "note")
+MAKERS = ("Finding", "_make_finding", "note")
 
 
 def makers() -> Iterator[tuple[str, set[Severity]]]:
