@@ -59,16 +59,18 @@ def report_page(subject: Subject) -> ReportPage:
         version=__version__,
         facts=tuple(_facts(subject)),
         networks=networks,
-        networks_note=_left_out(len({eni.vpc_id for eni in subject.state.network_interfaces}), MAX_NETWORKS, "VPC"),
+        networks_note=_describe_left_out(
+            len({eni.vpc_id for eni in subject.state.network_interfaces}), MAX_NETWORKS, "VPC"
+        ),
         groups=groups,
         groups_note=groups_note,
-        findings=tuple(map(_finding, ordered[:MAX_FINDINGS])),
-        findings_note=_left_out(len(ordered), MAX_FINDINGS, "finding"),
+        findings=tuple(map(_make_finding_row, ordered[:MAX_FINDINGS])),
+        findings_note=_describe_left_out(len(ordered), MAX_FINDINGS, "finding"),
         observed=subject.observed,
     )
 
 
-def _left_out(number: int, most: int, noun: str) -> str:
+def _describe_left_out(number: int, most: int, noun: str) -> str:
     return f"{pluralize(number - most, noun)} more: this page shows the first {most}." if number > most else ""
 
 
@@ -122,7 +124,7 @@ def _group(state: CloudState, group: SecurityGroup, hits: Mapping[tuple[str, str
     detail = f"{kind} group of {group.vpc_id}, {members}, {inner}"
     return GroupTable(
         group.security_group_id,
-        _clipped(group.security_group_name or group.description),
+        _clip(group.security_group_name or group.description),
         detail,
         tuple(_rule(state, group, rule, hits) for rule in _in_order(group)),
     )
@@ -148,7 +150,7 @@ def _rule(
         str(rule.ip_protocol),
         _ports(rule, resolve_rule(state, group, rule)),
         _remote(rule),
-        _clipped(rule.description),
+        _clip(rule.description),
         None if hits is None else hits.get((group.security_group_id, rule.security_group_rule_id), 0),
     )
 
@@ -174,10 +176,10 @@ def _remote(rule: SecurityGroupRule) -> str:
     return text if rule.narrowing is None else f"{text}, to or from {words.block(rule.narrowing)} alone"
 
 
-def _clipped(text: str) -> str:
+def _clip(text: str) -> str:
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _finding(finding: Finding) -> FindingRow:
+def _make_finding_row(finding: Finding) -> FindingRow:
     about = " ".join(value for _, value in finding.subject)
     return FindingRow(finding.severity.value, finding.code, about, finding.message, finding.advice)

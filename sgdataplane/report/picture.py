@@ -60,12 +60,12 @@ class DrawnBox:
     @property
     def title(self) -> str:
         """The title, shortened so that it fits."""
-        return shortened(self.node.title, MAX_IN_TITLE)
+        return shorten(self.node.title, MAX_IN_TITLE)
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines below the title, shortened so that they fit."""
-        return tuple(shortened(line, MAX_IN_BOX) for line in self.node.lines)
+        return tuple(shorten(line, MAX_IN_BOX) for line in self.node.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Drawing:
     arrows: tuple[Arrow, ...]
 
 
-def merged(edges: Iterable[Edge]) -> tuple[Edge, ...]:
+def merge(edges: Iterable[Edge]) -> tuple[Edge, ...]:
     """Return the edges, with two that carry the same in both directions as one with two tips."""
     known = dict.fromkeys(edges)
     found = []
@@ -113,7 +113,7 @@ def story(nodes: Sequence[Node], edges: Iterable[Edge]) -> tuple[str, ...]:
     return (*passing, *boxes)
 
 
-def shortened(text: str, most: int = MAX_CHARACTERS) -> str:
+def shorten(text: str, most: int = MAX_CHARACTERS) -> str:
     """Return a text of at most so many characters; an ellipsis stands for the rest."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
@@ -168,7 +168,7 @@ class _Link:
 
 def draw(nodes: Sequence[Node], edges: Iterable[Edge]) -> Drawing:
     """Return the drawing; each edge must lead from one of the nodes to another."""
-    arrows = merged(edges)
+    arrows = merge(edges)
     ranks = _ranks(nodes, arrows)
     slots = {node.key: _Slot(node, ranks[node.key]) for node in nodes}
     columns: list[list[_Slot]] = [[] for _ in range(max(ranks.values(), default=0) + 1)]
@@ -286,7 +286,7 @@ def _meet(slot: _Slot, links: list[_Link]) -> None:
 
 
 def _label_width(edge: Edge) -> float:
-    return max((len(shortened(text)) for text in edge.texts), default=0) * CHARACTER + 12
+    return max((len(shorten(text)) for text in edge.texts), default=0) * CHARACTER + 12
 
 
 def _columns_x(columns: list[list[_Slot]]) -> tuple[list[float], float]:
@@ -316,7 +316,7 @@ def _widest(links: Iterable[_Link]) -> float:
 def _arrow(way: Sequence[_Link], starts: Sequence[float]) -> Arrow:
     edge, first, last = way[-1].edge, way[0], way[-1]
     width, half = _label_width(edge), _label_height(edge) / 2
-    texts = tuple(map(shortened, edge.texts))
+    texts = tuple(map(shorten, edge.texts))
     right = starts[first.near.rank] + BOX_WIDTH
     is_forward = first.near.node is not None and first.near.node.key == edge.source
     if last.is_within:

@@ -42,13 +42,13 @@ def _environment() -> Environment:
 
 def render_page(page: ReportPage | MatrixPage | ReplayPage | FlowsPage | TrialPage) -> str:
     """Return the page as a whole HTML document."""
-    return _rendered(TEMPLATES[type(page)], page=page)
+    return _render(TEMPLATES[type(page)], page=page)
 
 
 def render_picture(picture: Picture) -> str:
     """Return the picture as a whole SVG document."""
-    return _rendered("picture.svg.j2", picture=picture)
+    return _render("picture.svg.j2", picture=picture)
 
 
-def _rendered(template: str, **values: object) -> str:
+def _render(template: str, **values: object) -> str:
     return visible_block(_environment().get_template(template).render(**values))

@@ -27,7 +27,7 @@ def services(what: Passing) -> tuple[str, ...]:
     named = [row for row in what.rows if row.protocol != OTHER]
     if len(named) == len(what.rows):
         return tuple(map(_of_row, named))
-    but = f" but {_listed([str(Protocol(number)) for number in what.named])}" if what.named else ""
+    but = f" but {_list_first([str(Protocol(number)) for number in what.named])}" if what.named else ""
     return (f"everything{but}", *map(_of_row, named))
 
 
@@ -55,7 +55,7 @@ def numbers(some: Ranges, every: Ranges) -> str:
     closed = minus(every, some)
     if len(closed) < len(some) and count(some) > count(closed):
         return f"all but {numbers(closed, every)}"
-    return _listed([str(first) if first == last else f"{first}\N{EN DASH}{last}" for first, last in some])
+    return _list_first([str(first) if first == last else f"{first}\N{EN DASH}{last}" for first, last in some])
 
 
 def addresses(some: Ranges, outside: Ranges, family: Family) -> str:
@@ -63,8 +63,8 @@ def addresses(some: Ranges, outside: Ranges, family: Family) -> str:
     if some == outside:
         return "anyone"
     if is_most(some, outside):
-        return f"anyone but {_listed(_blocks(minus(outside, some), family))}"
-    return _listed(_blocks(some, family))
+        return f"anyone but {_list_first(_blocks(minus(outside, some), family))}"
+    return _list_first(_blocks(some, family))
 
 
 def is_most(some: Ranges, outside: Ranges) -> bool:
@@ -108,5 +108,5 @@ def block(prefix: Prefix) -> str:
     return text.partition("/")[0] if prefix.first == prefix.last else text
 
 
-def _listed(texts: Iterable[str]) -> str:
+def _list_first(texts: Iterable[str]) -> str:
     return first_of(list(texts), MAX_RANGES)

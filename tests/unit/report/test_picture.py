@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from sgdataplane.report.picture import Drawing, DrawnBox, Edge, Node, draw, merged
+from sgdataplane.report.picture import Drawing, DrawnBox, Edge, Node, draw, merge
 
 OUTSIDE = Node("out", "Outside", is_outside=True)
 
@@ -73,7 +73,7 @@ def test_labels_of_one_box_do_not_cover_each_other(seed: int) -> None:
 
 def test_the_same_in_both_directions_is_one_arrow_with_two_heads() -> None:
     there, back, other = Edge("a", "b", ("tcp",)), Edge("b", "a", ("tcp",)), Edge("a", "c", ("tcp",))
-    found = merged([there, back, other, Edge("c", "a", ("udp",))])
+    found = merge([there, back, other, Edge("c", "a", ("udp",))])
     assert [(edge.source, edge.target, edge.is_both) for edge in found] == [
         ("a", "b", True),
         ("a", "c", False),
