@@ -88,7 +88,7 @@ def decide(state: StateLike, sender: str, receiver: str, what: str, *, options: 
     Raises:
         LabError: nothing can be sent from one end to the other.
     """
-    return _expected(*_find_probe(state, sender, receiver, what, options)).decision
+    return _expect(*_find_probe(state, sender, receiver, what, options)).decision
 
 
 def explain(
@@ -105,7 +105,7 @@ def diff(old: StateLike, new: StateLike, *, options: Options | None = None) -> D
     That is all that `sgdp diff` reports. It is false if and only if no packet's verdict changes, would change, or can't
     be judged.
     """
-    before, after = _loaded(old), _loaded(new)
+    before, after = _load(old), _load(new)
     found = StateDiff(before.state, after.state, options, after.pending)
     return compare(found, not_judged(before.findings, after.findings))
 
@@ -232,10 +232,10 @@ def _aside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _state(state: StateLike) -> CloudState:
-    return _loaded(state).state
+    return _load(state).state
 
 
-def _loaded(state: StateLike) -> Loaded:
+def _load(state: StateLike) -> Loaded:
     return Loaded(state, ()) if isinstance(state, CloudState) else load_file(Path(state), waits=True)
 
 
@@ -250,7 +250,7 @@ def _find_probe(
     return plan_probe(_record("plan", options, Placement.INSTANCE), _state(state), sender, receiver, what)
 
 
-def _expected(lab: KnownLab, probe: Probe) -> Expectation:
+def _expect(lab: KnownLab, probe: Probe) -> Expectation:
     return expectation_of(lab.state, probe, EPHEMERAL, lab.options)
 
 

@@ -311,11 +311,11 @@ class ExtraError(SgDataplaneError):
     def __str__(self) -> str:
         return visible_lines(
             f"this needs the package {self.package}, which is not installed",
-            f"  install {_packaged(self.extra)}sgdataplane[{self.extra}]: pip install 'sgdataplane[{self.extra}]'",
+            f"  install {_find_package(self.extra)}sgdataplane[{self.extra}]: pip install 'sgdataplane[{self.extra}]'",
         )
 
 
-def _packaged(extra: str) -> str:
+def _find_package(extra: str) -> str:
     """Return the Debian package that has an extra, in words; "" if none has it."""
     return "the Debian package sgdataplane-api, or " if extra == "api" else ""
 

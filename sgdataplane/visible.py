@@ -30,12 +30,12 @@ _UNSEEN = re.compile(
 
 def visible(text: str) -> str:
     """Return the text on one line, with whatever nobody can see or a terminal would obey spelt out."""
-    return text if text.isascii() and text.isprintable() else _ODD.sub(_spelt, text)
+    return text if text.isascii() and text.isprintable() else _ODD.sub(_spell_run, text)
 
 
 def visible_block(text: str) -> str:
     """Return a text of our own with several lines in that form; line breaks and tabs stay."""
-    return _ODD_IN_BLOCK.sub(_spelt, text)
+    return _ODD_IN_BLOCK.sub(_spell_run, text)
 
 
 def visible_lines(*lines: str) -> str:
@@ -46,7 +46,7 @@ def visible_lines(*lines: str) -> str:
 def json_text(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
     """Return the value as JSON. Letters stay as they are; whatever `visible` would spell is escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
-    return _ODD_IN_BLOCK.sub(_spelt_in_json, text)
+    return _ODD_IN_BLOCK.sub(_spell_run_in_json, text)
 
 
 def width(text: str) -> int:
@@ -54,15 +54,15 @@ def width(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
-def _spelt(found: re.Match[str]) -> str:
-    return "".join([char if is_plain else _spell(char) for char, is_plain in _judged(found[0])])
+def _spell_run(found: re.Match[str]) -> str:
+    return "".join([char if is_plain else _spell(char) for char, is_plain in _judge_run(found[0])])
 
 
-def _spelt_in_json(found: re.Match[str]) -> str:
-    return "".join([char if is_plain else json.dumps(char)[1:-1] for char, is_plain in _judged(found[0])])
+def _spell_run_in_json(found: re.Match[str]) -> str:
+    return "".join([char if is_plain else json.dumps(char)[1:-1] for char, is_plain in _judge_run(found[0])])
 
 
-def _judged(run: str) -> list[tuple[str, bool]]:
+def _judge_run(run: str) -> list[tuple[str, bool]]:
     """Return each character, and whether it may be shown as it is."""
     found, marks = [], 0
     for char in run:

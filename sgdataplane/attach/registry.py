@@ -250,13 +250,13 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        _malformed(file, "", str(error), "a JSON document as sgdp writes it")
+        _refuse_malformed(file, "", str(error), "a JSON document as sgdp writes it")
     if not isinstance(value, dict) or value.keys() != {"version", "bindings"}:
-        _malformed(file, "", text[:80], "an object with version and bindings")
+        _refuse_malformed(file, "", text[:80], "an object with version and bindings")
     if value["version"] != VERSION:
-        _malformed(file, "/version", str(value["version"]), f"{VERSION}; `sgdp clear` of that version")
+        _refuse_malformed(file, "/version", str(value["version"]), f"{VERSION}; `sgdp clear` of that version")
     if not isinstance(value["bindings"], list):
-        _malformed(file, "/bindings", repr(value["bindings"]), "a list")
+        _refuse_malformed(file, "/bindings", repr(value["bindings"]), "a list")
     found = tuple(_parse_binding(entry, file, f"/bindings/{i}") for i, entry in enumerate(value["bindings"]))
     for what, keys in (
         ("ENI", [binding.eni_id for binding in current(found)]),
@@ -264,7 +264,7 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
     ):
         doubles = sorted(key for key, count in Counter(keys).items() if count > 1)
         if doubles:
-            _malformed(file, "/bindings", doubles[0], f"each {what} once")
+            _refuse_malformed(file, "/bindings", doubles[0], f"each {what} once")
     return found
 
 
@@ -274,13 +274,15 @@ def _parse_binding(entry: object, file: str, pointer: str) -> Binding:
     eni_id, ifname, named, path, word = texts
     means = next((means for means in Means if means.value == word), None)
     if means is None:
-        _malformed(file, f"{pointer}/means", repr(word), f"one of {', '.join(known.value for known in Means)}")
+        _refuse_malformed(file, f"{pointer}/means", repr(word), f"one of {', '.join(known.value for known in Means)}")
     for key, flag in zip(FLAGS, flags, strict=True):
         if not isinstance(flag, bool):
-            _malformed(file, f"{pointer}/{key}", repr(flag), "true or false")
+            _refuse_malformed(file, f"{pointer}/{key}", repr(flag), "true or false")
     mode = next((mode for mode in Mode if mode.value == mode_word), None)
     if mode is None:
-        _malformed(file, f"{pointer}/{MODE}", repr(mode_word), f"one of {', '.join(known.value for known in Mode)}")
+        _refuse_malformed(
+            file, f"{pointer}/{MODE}", repr(mode_word), f"one of {', '.join(known.value for known in Mode)}"
+        )
     host_end = _host_end(end, file, f"{pointer}/host_end")
     set_mac, superseded = map(bool, flags)
     return Binding(eni_id, ifname, named, path, identity, host_end, means, set_mac, superseded, mode)
@@ -299,7 +301,7 @@ def _numbers(entry: object, file: str, pointer: str) -> EndNumbers | None:
     if entry is None:
         return None
     if not isinstance(entry, dict) or {key: type(value) for key, value in entry.items()} != NUMBER_KEYS:
-        _malformed(file, pointer, str(entry), f"an object with {', '.join(NUMBER_KEYS)}, or null")
+        _refuse_malformed(file, pointer, str(entry), f"an object with {', '.join(NUMBER_KEYS)}, or null")
     return EndNumbers(**entry)
 
 
@@ -313,17 +315,17 @@ def _fields(
     """
     keys = (*texts, *NUMBERS, *more)
     if not isinstance(entry, dict) or entry.keys() != set(keys):
-        _malformed(file, pointer, str(entry), f"an object with {', '.join(keys)}")
+        _refuse_malformed(file, pointer, str(entry), f"an object with {', '.join(keys)}")
     for key in texts:
         if not isinstance(entry[key], str) or not entry[key]:
-            _malformed(file, f"{pointer}/{key}", repr(entry[key]), "a text")
+            _refuse_malformed(file, f"{pointer}/{key}", repr(entry[key]), "a text")
     for key in NUMBERS:
         if type(entry[key]) is not int or entry[key] < 1:  # a bool is an int, too
-            _malformed(file, f"{pointer}/{key}", repr(entry[key]), "a number from 1 up")
+            _refuse_malformed(file, f"{pointer}/{key}", repr(entry[key]), "a number from 1 up")
     found = Identity(entry["inode"], entry["cookie"])
     return [entry[key] for key in texts], found, [entry[key] for key in more]
 
 
-def _malformed(file: str, pointer: str, value: str, expected: str) -> NoReturn:
+def _refuse_malformed(file: str, pointer: str, value: str, expected: str) -> NoReturn:
     message = "the record of attached ENIs can't be read; attach them anew after removing it, or repair it"
     raise BindingError(Problem(Where(file, 0, pointer), "InvalidBindings.Malformed", message, value, expected))

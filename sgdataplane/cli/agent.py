@@ -15,7 +15,7 @@ from sgdataplane.cli.nextsteps import next_steps
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
 from sgdataplane.model.words import pluralize
-from sgdataplane.terminal.arguments import Verbs, chosen, require_root, say_choices
+from sgdataplane.terminal.arguments import Verbs, get_choices, require_root, say_choices
 from sgdataplane.terminal.output import (
     Exit,
     complain,
@@ -70,7 +70,7 @@ def run_agent(arguments: argparse.Namespace) -> int:
     from sgdataplane.daemon import agent
     from sgdataplane.daemon.config import CONFIG_FILE, load_config
 
-    file, choices = arguments.config or CONFIG_FILE, chosen(arguments)
+    file, choices = arguments.config or CONFIG_FILE, get_choices(arguments)
     config = load_config(file, must_exist=arguments.config is not None, chosen=choices)
     status = agent.run_agent(config, file, choices, once=arguments.once)
     if not arguments.once:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.model.words import pluralize
-from sgdataplane.terminal.arguments import chosen
+from sgdataplane.terminal.arguments import get_choices
 from sgdataplane.terminal.output import Exit, print_json, render_table, say, say_aside, say_block, whole_seconds
 from sgdataplane.visible import json_text
 
@@ -37,7 +37,7 @@ def config_of(arguments: argparse.Namespace) -> ApiConfig:
     from sgdataplane.control.config import CONFIG_FILE, KINDS, OF_CHOICES, load_api_config, with_chosen
 
     given = {name: getattr(arguments, name, None) for name in KINDS if name not in OF_CHOICES}
-    options = {name: value for name, value in given.items() if value is not None} | chosen(arguments)
+    options = {name: value for name, value in given.items() if value is not None} | get_choices(arguments)
     if arguments.store is not None and arguments.config is None:
         return with_chosen({}, options)
     file = arguments.config or CONFIG_FILE

@@ -17,7 +17,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.lab import manage
 from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.anywhere import extra
-from sgdataplane.terminal.arguments import Parser, choices_of, chosen, read_for
+from sgdataplane.terminal.arguments import Parser, choices_of, get_choices, read_for
 from sgdataplane.terminal.output import Exit, say, say_aside, warn
 from sgdataplane.visible import visible
 
@@ -46,7 +46,7 @@ def refuse_unfit(arguments: argparse.Namespace) -> None:
         if arguments.state is None:
             arguments.parser.error("the following arguments are required: STATE")
         return
-    names = [f"--{name.replace('_', '-')}" for name in chosen(arguments) if name != "placement"]
+    names = [f"--{name.replace('_', '-')}" for name in get_choices(arguments) if name != "placement"]
     names += ["--external"] if arguments.external else []
     names += ["--time-scale"] if arguments.time_scale != 1.0 else []
     names += ["--name"] if arguments.name != "lab" else []

@@ -19,7 +19,7 @@ from sgdataplane.errors import HostError, KernelError, PlatformError, PrivilegeE
 from sgdataplane.terminal.anywhere import lacking, missing_here, refusing
 from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs
 from sgdataplane.terminal.bugs import bug_report
-from sgdataplane.terminal.output import Exit, choose_colour, complain, guarded, print_any_text, say_aside
+from sgdataplane.terminal.output import Exit, choose_colour, complain, guard_output, print_any_text, say_aside
 from sgdataplane.terminal.progress import working
 
 # module -> verb -> what `sgdp --help` says of it
@@ -336,7 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `argv` (the process's own if None) and return the exit code; on a usage error argparse exits at once."""
     given = sys.argv[1:] if argv is None else argv
     print_any_text()
-    with guarded():
+    with guard_output():
         arguments = build_parser(given).parse_args(given)
         choose_colour(getattr(arguments, "color", "auto"))
         verb = getattr(arguments, "verb", "")

@@ -27,7 +27,7 @@ from sgdataplane.terminal.arguments import (
     NODE_HELP,
     Verbs,
     choices_of,
-    chosen,
+    get_choices,
     load_state,
     read_for,
     refuse_twice,
@@ -71,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Replay a capture. Exit 1 if a packet's fate isn't what the policy says, 5 if none was sent."""
     if arguments.name is None:
         arguments.state = arguments.state or usual_state()
-    if arguments.name is not None and (arguments.against or chosen(arguments)):
-        names = ", ".join(("--against", *(f"--{name.replace('_', '-')}" for name in chosen(arguments))))
+    if arguments.name is not None and (arguments.against or get_choices(arguments)):
+        names = ", ".join(("--against", *(f"--{name.replace('_', '-')}" for name in get_choices(arguments))))
         arguments.parser.error(f"{names}: for a lab that is built: give --state, not --name")
     refuse_twice(arguments, arguments.state, arguments.against)
     require_root("replay")

@@ -24,7 +24,7 @@ from sgdataplane.terminal.arguments import (
     Parser,
     Verbs,
     choices_of,
-    chosen,
+    get_choices,
     require_root,
     say_choices,
     usual_state,
@@ -95,7 +95,7 @@ def check_options(arguments: argparse.Namespace) -> None:
     if arguments.live:
         if arguments.state is not None:
             parser.error(f"--live {arguments.live}: that lab has a state already; leave --state out")
-        for name in chosen(arguments):
+        for name in get_choices(arguments):
             option = f"--{name.replace('_', '-')}"
             parser.error(f"--live {arguments.live}: that lab has its own policy options; leave {option} out")
     else:

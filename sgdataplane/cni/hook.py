@@ -23,7 +23,7 @@ from sgdataplane.attach.manage import describe_attachment
 from sgdataplane.cni.plugin import add, config_at, error_of, parser_of, unbind
 from sgdataplane.cni.request import MAX_BYTES, read_state
 from sgdataplane.errors import HostError, TerminatedError
-from sgdataplane.terminal.output import complain, guarded
+from sgdataplane.terminal.output import complain, guard_output
 from sgdataplane.visible import visible
 
 BIND, UNBIND = "bind", "unbind"
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run as an OCI runtime runs a hook, with the container's state on standard input; return the exit code."""
     arguments = build_parser().parse_args(argv)
     is_binding = arguments.step == BIND
-    with guarded():
+    with guard_output():
         try:
             asked = read_state(sys.stdin.buffer.read(MAX_BYTES + 1), is_binding=is_binding, is_early=arguments.early)
             config = config_at(arguments.config, is_undoing=not is_binding)

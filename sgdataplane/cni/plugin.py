@@ -47,7 +47,7 @@ from sgdataplane.errors import BindingError, ConfigError, HostError, SgDataplane
 from sgdataplane.host.identity import find_namespace, hold_namespace, identity_of
 from sgdataplane.host.links import Links
 from sgdataplane.terminal.bugs import bug_report
-from sgdataplane.terminal.output import guarded, print_json
+from sgdataplane.terminal.output import guard_output, print_json
 
 WAIT_S = 20.0  # for the policy to be in force, under an agent that is busy
 HOPELESS_S = 2.0  # for an outcome that only others can change: the state may be on its way
@@ -79,7 +79,7 @@ def add(request: CniRequest, config: Config, *, takes_back: bool = False) -> Ans
     workload = Workload(Naming.NETNS, request.netns)
     asked = AttachRequest(eni_id, workload, request.ifname, set_mac=True, attachment=request.attachment)
     attached = attach(registry, asked)
-    with _undone(config, attached) if takes_back and attached.is_new else nullcontext():
+    with _undo_if_failed(config, attached) if takes_back and attached.is_new else nullcontext():
         _wait(config, attached.binding, (*IN_FORCE, ABSENT) if request.previous is None else IN_FORCE)
     if request.previous is None:
         return {"cniVersion": request.version, "interfaces": [], "ips": [], "routes": [], "dns": {}}
@@ -87,7 +87,7 @@ def add(request: CniRequest, config: Config, *, takes_back: bool = False) -> Ans
 
 
 @contextmanager
-def _undone(config: Config, attached: Attached) -> Iterator[None]:
+def _undo_if_failed(config: Config, attached: Attached) -> Iterator[None]:
     """Unbind what was bound, if the block fails or is interrupted.
 
     If that fails, too, or this process is killed, the binding ends with its namespace (attach/again.py).
@@ -123,12 +123,12 @@ def _await_report(config: Config, binding: Binding) -> EniReported | None:
         CniError: It gives no answer.
     """
     try:
-        return _reported(config, binding)
+        return _find_report(config, binding)
     except HostError as error:
         raise CniError(CniCode.LATER, str(error), CLOSED) from error
 
 
-def _reported(config: Config, binding: Binding) -> EniReported | None:
+def _find_report(config: Config, binding: Binding) -> EniReported | None:
     """Return what the agent says of this binding; None if it doesn't know it yet.
 
     Raises:
@@ -171,7 +171,7 @@ def collect(request: CniRequest, config: Config) -> None:
     unbind(config, lambda one: one.named.startswith(prefix) and (one.named, one.ifname) not in valid)
 
 
-def _bound(config: Config, is_meant: Callable[[Binding], bool]) -> tuple[Binding, ...]:
+def _list_bindings(config: Config, is_meant: Callable[[Binding], bool]) -> tuple[Binding, ...]:
     """Return the bindings that a runtime has made and that are meant."""
     bindings = Registry(config.bindings).load()
     return tuple(binding for binding in bindings if binding.means is Means.RUNTIME and is_meant(binding))
@@ -188,7 +188,7 @@ def unbind(config: Config, is_meant: Callable[[Binding], bool]) -> None:
     With the last binding of a namespace, sgdataplane's rules there go, and others take the interface away only after
     that.
     """
-    for binding in _bound(config, is_meant):
+    for binding in _list_bindings(config, is_meant):
         with find_namespace(binding.identity, binding.path) as place:
             if place is not None:
                 _take_down(place, binding.ifname)
@@ -205,7 +205,7 @@ def _take_down(place: str, ifname: str) -> None:
 
 def check(request: CniRequest, config: Config) -> None:
     """Raise CniError unless the interface is protected as `add` left it."""
-    binding = next(iter(_bound(config, lambda binding: _is_of(binding, request))), None)
+    binding = next(iter(_list_bindings(config, lambda binding: _is_of(binding, request))), None)
     if binding is None:
         _not_in_force(request, "it isn't bound to an ENI")
     with hold_namespace(request.netns) as place:
@@ -218,7 +218,7 @@ def check(request: CniRequest, config: Config) -> None:
         if not is_enforced(where, fence=config.fence):
             _not_in_force(request, "sgdataplane's tables aren't there")
     try:
-        eni = _reported(config, binding)
+        eni = _find_report(config, binding)
     except HostError:  # without an agent the kernel still enforces what was in force
         return
     if eni is not None and eni["outcome"] not in IN_FORCE:
@@ -310,7 +310,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     is_version = os.environ.get("CNI_COMMAND") == CniCommand.VERSION.value and sys.stdin.isatty()
     text = b"" if is_version else sys.stdin.buffer.read(MAX_BYTES + 1)
-    with guarded():
+    with guard_output():
         try:
             found = answer(os.environ, text, arguments.config)
         except Exception as error:  # noqa: BLE001  # whatever it is, the runtime gets an answer that it understands

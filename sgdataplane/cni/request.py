@@ -126,7 +126,7 @@ def read_request(environment: Mapping[str, str], text: bytes) -> CniRequest:
         command,
         version,
         network,
-        named_attachment(network, container),
+        name_attachment(network, container),
         _variable(environment, "CNI_IFNAME", IFNAME),
         _variable(environment, "CNI_NETNS", PLACE, may_be_missing=command is CniCommand.DEL),
         _eni(environment, config, is_needed=command is CniCommand.ADD),
@@ -235,7 +235,7 @@ def _variable(
 
 def _eni(environment: Mapping[str, str], config: Mapping[str, object], *, is_needed: bool) -> str:
     """Return the ENI that is named. CniError if several are, or if none is and one is needed."""
-    found = dict(_named(environment, config))
+    found = dict(_list_named_enis(environment, config))
     for place, value in found.items():
         if not isinstance(value, str) or not ENI.fullmatch(value):
             _refuse(place, value, "an ENI's id, or the id or name of its instance")
@@ -248,7 +248,7 @@ def _eni(environment: Mapping[str, str], config: Mapping[str, object], *, is_nee
     return str(next(iter(found.values()), ""))
 
 
-def _named(environment: Mapping[str, str], config: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+def _list_named_enis(environment: Mapping[str, str], config: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Yield each place that names an ENI, and what stands there."""
     pairs = (pair.partition("=") for pair in environment.get("CNI_ARGS", "").split(";"))
     yield from ((f"CNI_ARGS {ARGUMENT}", value) for key, _, value in pairs if key == ARGUMENT)
@@ -284,10 +284,10 @@ def _valid(config: Mapping[str, object], network: str, command: CniCommand) -> f
 def _attachment(entry: object, network: str) -> tuple[str, str]:
     if not isinstance(entry, dict) or not isinstance(entry.get("ifname"), str):
         _refuse(VALID, entry, "objects with containerID and ifname")
-    return named_attachment(network, _word(entry, "containerID")), entry["ifname"]
+    return name_attachment(network, _word(entry, "containerID")), entry["ifname"]
 
 
-def named_attachment(network: str, container: str) -> str:
+def name_attachment(network: str, container: str) -> str:
     """Return the name of an attachment: NETWORK/CONTAINER."""
     return f"{network}/{container_id_of(container)}"
 

@@ -49,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             hook = options.hook or Path(sys.argv[0]).resolve().parent / "sgdataplane-oci"
             protect(bundle / DESCRIPTION, hook, options.config)
     except (OSError, ValueError) as error:
-        return _failed(str(error))
+        return _fail(str(error))
     try:
         os.execvp(options.runtime, [options.runtime, *handed])
     except OSError as error:
-        return _failed(f"{options.runtime}: {error.strerror}")
+        return _fail(f"{options.runtime}: {error.strerror}")
 
 
-def _failed(why: str) -> int:
+def _fail(why: str) -> int:
     from sgdataplane.terminal.output import complain  # noqa: PLC0415  # only what fails needs it
 
     complain(why, "sgdataplane-runc:")

@@ -21,7 +21,7 @@ from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.scenario import StepResult, load_scenario, run_scenario
 from sgdataplane.lab.topology import MAX_HOSTS
 from sgdataplane.model.options import Placement
-from sgdataplane.terminal.output import complain, guarded, paint, say, say_aside, say_block
+from sgdataplane.terminal.output import complain, guard_output, paint, say, say_aside, say_block
 
 THREE_TIER = Path(sgdataplane.__file__).parents[1] / "netns-lab" / "scenarios" / "20-three-tier"
 DONE, NO, NOT_ROOT, INTERRUPTED = 0, 1, 4, 130
@@ -39,7 +39,7 @@ def main() -> int:
     arguments = parser.parse_args()
     record = default_record(f"demo{os.getpid()}")
     choices = replace(record.choices, placement=Placement(arguments.placement))
-    with guarded():
+    with guard_output():
         return _run(arguments.folder, replace(record, choices=choices, hosts=arguments.hosts))
 
 

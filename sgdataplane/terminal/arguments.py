@@ -143,7 +143,7 @@ def _several(choice: Several) -> Callable[[str], list[str]]:
     return read
 
 
-def _bounded(choice: Number) -> Callable[[str], int]:
+def _make_bounded(choice: Number) -> Callable[[str], int]:
     def read(text: str) -> int:
         number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
         if choice.read(number) is None:
@@ -274,7 +274,7 @@ class Parser(argparse.ArgumentParser):
                     words += "; A,B,... or `none`"
                     group.add_argument(option, type=_several(choice), metavar="LIST", help=words)
                 case Number():
-                    group.add_argument(option, type=_bounded(choice), metavar="N", help=words)
+                    group.add_argument(option, type=_make_bounded(choice), metavar="N", help=words)
 
 
 class Summary(NamedTuple):
@@ -401,7 +401,7 @@ def uplinks_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     return tuple(arguments.uplink)
 
 
-def chosen(arguments: argparse.Namespace) -> dict[str, object]:
+def get_choices(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the choices that were given, by name."""
     given = {name: getattr(arguments, name, None) for name in CHOICES}
     return {name: CHOICES[name].read(value) for name, value in given.items() if value is not None}
@@ -409,7 +409,7 @@ def chosen(arguments: argparse.Namespace) -> dict[str, object]:
 
 def choices_of(arguments: argparse.Namespace, base: Choices = ON_HOSTS) -> Choices:
     """Return all choices: those that were given, and `base` for the others."""
-    return base.over(chosen(arguments))
+    return base.over(get_choices(arguments))
 
 
 def say_choices(choices: Choices, base: Choices = ON_HOSTS) -> None:

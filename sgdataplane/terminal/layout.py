@@ -24,7 +24,7 @@ Cell: TypeAlias = tuple[Span, ...]
 GAP = "  "  # between two columns
 
 
-def laid_out(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], right: Sequence[bool], space: int) -> Iterator[Cell]:
+def lay_out(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], right: Sequence[bool], space: int) -> Iterator[Cell]:
     """Yield the lines of a table that is at most `space` columns wide; `right` says which columns are right-aligned."""
     table = [head, *rows]
     widths = _widths(list(zip(*table, strict=True)), space - len(GAP) * (len(head) - 1))
@@ -32,10 +32,10 @@ def laid_out(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], right: Sequen
     for row in table:
         broken = [_broken(cell, columns, console) for cell, columns in zip(row, widths, strict=True)]
         for parts in zip_longest(*broken, fillvalue=()):
-            yield tuple(_padded(parts, widths, right))
+            yield tuple(_pad(parts, widths, right))
 
 
-def _padded(parts: Sequence[Cell], widths: Sequence[int], right: Sequence[bool]) -> Iterator[Span]:
+def _pad(parts: Sequence[Cell], widths: Sequence[int], right: Sequence[bool]) -> Iterator[Span]:
     for number, (part, columns, to_right) in enumerate(zip(parts, widths, right, strict=True)):
         padding = (" " * (columns - _width(part)), "")
         if number:

@@ -102,7 +102,7 @@ class Guard:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def guard_output() -> Iterator[None]:
     """Put a Guard in front of stdout and stderr while the block runs."""
     with redirect_stdout(cast("TextIO", Guard(sys.stdout))), redirect_stderr(cast("TextIO", Guard(sys.stderr))):
         yield
@@ -282,9 +282,9 @@ def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], space: i
     if sum(widths) + 2 * (len(widths) - 1) <= space or len(body) > MAX_FITTED:
         yield from (_line(row, widths, right) for row in (head, *body))
         return
-    from sgdataplane.terminal.layout import laid_out
+    from sgdataplane.terminal.layout import lay_out
 
-    yield from map(_inked, laid_out(_spans(head), map(_spans, body), right, space))
+    yield from map(_colour_line, lay_out(_spans(head), map(_spans, body), right, space))
 
 
 def _spans(cells: Iterable[str]) -> list[tuple[tuple[str, str], ...]]:
@@ -298,7 +298,7 @@ def _cell_spans(cell: str) -> tuple[tuple[str, str], ...]:
     return tuple((text, "" if ink == _PLAIN else ink) for ink, text in zip(inks, parts[::2], strict=True) if text)
 
 
-def _inked(line: Sequence[tuple[str, str]]) -> str:
+def _colour_line(line: Sequence[tuple[str, str]]) -> str:
     """Return a line of such texts, without spaces at its end."""
     while line and not line[-1][0].strip(" "):
         line = line[:-1]

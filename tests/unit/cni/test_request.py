@@ -16,7 +16,7 @@ from sgdataplane.cni.request import (
     CniCommand,
     CniError,
     CniRequest,
-    named_attachment,
+    name_attachment,
     read_request,
     read_state,
     version_in,
@@ -220,8 +220,8 @@ def test_no_network_and_no_id_names_another_ones_attachment() -> None:
     made = "9f3a61c0b2d4" + 52 * "0"
     of_hook = read_state(json.dumps({"id": made}).encode(), is_binding=False).attachment
     networks = ("oci", "docker", "podman", "lab", "container", "netns")
-    others = [named_attachment(network, made) for network in networks]
-    others += [named_attachment("oci", made[:12]), read_state(b'{"id": "9f3a61c0b2d4"}', is_binding=False).attachment]
+    others = [name_attachment(network, made) for network in networks]
+    others += [name_attachment("oci", made[:12]), read_state(b'{"id": "9f3a61c0b2d4"}', is_binding=False).attachment]
     assert of_hook == "oci:9f3a61c0b2d4"
     assert len({of_hook, *others}) == 1 + len(others)
     words = {*map(str, (Workload(naming, f"oci:{made[:12]}") for naming in Naming))}

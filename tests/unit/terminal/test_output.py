@@ -20,7 +20,7 @@ from sgdataplane.terminal.output import (
     Guard,
     choose_colour,
     complain,
-    guarded,
+    guard_output,
     iso_time,
     local_time,
     log_shown,
@@ -49,7 +49,7 @@ class Terminal(io.StringIO):
 def at_a_terminal() -> Iterator[Terminal]:
     """Where both streams of a command go meanwhile."""
     terminal = Terminal()
-    with redirect_stdout(terminal), redirect_stderr(terminal), guarded():
+    with redirect_stdout(terminal), redirect_stderr(terminal), guard_output():
         yield terminal
 
 
@@ -138,7 +138,7 @@ def test_a_pipe_has_colours_only_if_they_are_always_wanted(
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     for choice, said in (("auto", "x\n"), ("always", "\x1b[31mx\x1b[0m\n"), ("never", "x\n")):
-        with guarded():
+        with guard_output():
             choose_colour(choice)
             say(paint("x", "red"))
         assert capsys.readouterr().out == said
@@ -291,7 +291,7 @@ def test_logged_warnings_are_shown_meanwhile_in_words_where_there_are_some(capsy
 
 
 def test_both_streams_in_one_pipe_keep_the_order_in_which_all_was_said() -> None:
-    code = "from sgdataplane.terminal.output import *\nwith guarded(): say('first'); warn('second'); say('third')"
+    code = "from sgdataplane.terminal.output import *\nwith guard_output(): say('first'); warn('second'); say('third')"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.stdout == "first\nwarning: second\nthird\n"

@@ -14,9 +14,9 @@ CLEAR = b"\r\x1b[K"
 # A body runs where `line` is the line, which the timer draws; it waits for signals, never for time.
 PROGRAM = """
 import signal, sys
-from sgdataplane.terminal.output import guarded, say
+from sgdataplane.terminal.output import guard_output, say
 from sgdataplane.terminal.progress import Progress, working
-with guarded(), working("x\\x1b[2J", quiet=0.01) as line:
+with guard_output(), working("x\\x1b[2J", quiet=0.01) as line:
     while line is not None and not line.is_drawn:
         signal.pause()
     {body}
