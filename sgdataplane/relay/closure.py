@@ -20,10 +20,10 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sgdataplane.model.state import NetworkType
+from sgdataplane.relay.changes import HostChanges, HostOf
 from sgdataplane.relay.digests import KnownDigests
 from sgdataplane.relay.objects import far_end, is_primary, stub
 from sgdataplane.relay.topics import EniFacts, GroupFacts, Topics
-from sgdataplane.relay.turned import HostOf, Turned
 from sgdataplane.relay.wire import canonical, digest_in
 from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, path_of, state_in
 from sgdataplane.store.hosts import host_of
@@ -140,14 +140,14 @@ class Closures:
         A path that a host doesn't get any more is among them. There may be too many paths, never too few. `change` is
         the revision that led to these documents.
         """
-        turned = Turned.of(self._documents, documents, change, self._topics, self._host_of)
-        before = {host: self._shape(host) for host in self._find_reshaped(turned)}
+        changes = HostChanges.of(self._documents, documents, change, self._topics, self._host_of)
+        before = {host: self._shape(host) for host in self._find_reshaped(changes)}
         news = _News()
-        self._note_audience(news, turned)
+        self._note_audience(news, changes)
         for path in (*change.puts, *change.deletes):
             self._known.forget(path)
-        self._go_on(documents, turned)
-        self._note_audience(news, turned)
+        self._go_on(documents, changes)
+        self._note_audience(news, changes)
         for host, shape in before.items():
             news.note([host], self._differences(shape, self._shape(host)))
         return news.paths
@@ -212,23 +212,23 @@ class Closures:
 
     # what a revision changes
 
-    def _find_reshaped(self, turned: Turned) -> set[str]:
+    def _find_reshaped(self, changes: HostChanges) -> set[str]:
         """Return the hosts that may get other groups, lists or VPCs, or the members of other groups."""
-        found = {host for eni in turned.enis for host in eni.reshaped}
-        for group in turned.groups:
+        found = {host for eni in changes.enis for host in eni.reshaped}
+        for group in changes.groups:
             if group.before != group.after:
                 found.update(self._topics.hosts_in(group.name))
             if group.is_moved:
                 found |= self._topics.followers(path_of(ResourceKind.GROUP, group.name))
         return found
 
-    def _note_audience(self, news: _News, turned: Turned) -> None:
+    def _note_audience(self, news: _News, changes: HostChanges) -> None:
         """Note for each changed object the hosts that get it, by the topics as they are now."""
         topics = self._topics
-        for group in turned.groups:
+        for group in changes.groups:
             path = path_of(ResourceKind.GROUP, group.name)
             news.note(topics.followers(path) if group.is_stub_changed else topics.hosts_in(group.name), [path])
-        for eni in turned.enis:
+        for eni in changes.enis:
             path = path_of(ResourceKind.ENI, eni.name)
             for one in eni.instances:  # whether a host gets an instance depends on its ENIs
                 near = [path_of(ResourceKind.ENI, other) for other in topics.enis_of_instance(one)]
@@ -236,7 +236,7 @@ class Closures:
             news.note(eni.hosts, [path])
             for name in eni.groups if eni.is_far_changed else ():
                 news.note(topics.listeners(name), [path])
-        for path in turned.others:
+        for path in changes.others:
             self._note_other(news, path)
 
     def _note_other(self, news: _News, path: Path) -> None:
@@ -253,11 +253,11 @@ class Closures:
             case _:
                 news.note(topics.followers(path), [path])
 
-    def _go_on(self, documents: Documents, turned: Turned) -> None:
+    def _go_on(self, documents: Documents, changes: HostChanges) -> None:
         self._documents = documents
-        for group in turned.groups:
+        for group in changes.groups:
             self._topics.put_group(group.name, group.after)
-        for eni in turned.enis:
+        for eni in changes.enis:
             self._topics.put_eni(eni.name, eni.before, eni.after)
 
     def _differences(self, before: Shape, after: Shape) -> Iterator[Path]:

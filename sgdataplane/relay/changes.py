@@ -20,7 +20,7 @@ OTHERS = (ResourceKind.VPC, ResourceKind.PREFIX_LIST, ResourceKind.PORT_LIST, Re
 
 
 @dataclass(frozen=True, slots=True)
-class TurnedGroup:
+class ChangedGroup:
     """A group whose object differs."""
 
     name: str
@@ -35,7 +35,7 @@ class TurnedGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnedEni:
+class ChangedEni:
     """An ENI whose object or host differs."""
 
     name: str
@@ -70,22 +70,22 @@ class TurnedEni:
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class HostChanges:
     """All that a revision changed for hosts."""
 
-    groups: tuple[TurnedGroup, ...]
-    enis: tuple[TurnedEni, ...]
+    groups: tuple[ChangedGroup, ...]
+    enis: tuple[ChangedEni, ...]
     others: tuple[Path, ...]  # the paths of lists, VPCs and instances
 
     @staticmethod
-    def of(before: Documents, after: Documents, change: Revision, topics: Topics, host_of: HostOf) -> Turned:
+    def of(before: Documents, after: Documents, change: Revision, topics: Topics, host_of: HostOf) -> HostChanges:
         """Compare the documents before and after a revision. `topics` are of the documents before."""
         paths: dict[ResourceKind, list[Path]] = {}
         for path in (*change.puts, *change.deletes):
             paths.setdefault(kind_of(path), []).append(path)
         both = _Both(before, after)
         enis = dict.fromkeys((*map(name_of, paths.get(ResourceKind.ENI, ())), *_find_rebound(both, paths, topics)))
-        return Turned(
+        return HostChanges(
             tuple(_find_changed_groups(both, paths.get(ResourceKind.GROUP, ()), topics)),
             tuple(_find_changed_enis(both, enis, host_of)),
             tuple(path for kind in OTHERS for path in paths.get(kind, ()) if both.is_changed(path)),
@@ -114,22 +114,22 @@ def _differ(before: Body | None, after: Body | None) -> bool:
     return state_in(before) != state_in(after)
 
 
-def _find_changed_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Iterator[TurnedGroup]:
+def _find_changed_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Iterator[ChangedGroup]:
     for name in map(name_of, paths):
         before, after = both.of(ResourceKind.GROUP, name)
         if _differ(before, after):
             is_stub_changed = (before and stub(before)) != (after and stub(after))
-            yield TurnedGroup(name, topics.groups.get(name), GroupFacts.of(after) if after else None, is_stub_changed)
+            yield ChangedGroup(name, topics.groups.get(name), GroupFacts.of(after) if after else None, is_stub_changed)
 
 
-def _find_changed_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator[TurnedEni]:
+def _find_changed_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator[ChangedEni]:
     for name in names:
         before, after = both.of(ResourceKind.ENI, name)
         old = EniFacts.of(before, host_of(both.before, before)) if before else None
         new = EniFacts.of(after, host_of(both.after, after)) if after else None
         if _differ(before, after) or old != new:
             is_far_changed = (before and far_end(before)) != (after and far_end(after))
-            yield TurnedEni(name, old, new, is_far_changed)
+            yield ChangedEni(name, old, new, is_far_changed)
 
 
 def _find_rebound(both: _Both, paths: Mapping[ResourceKind, list[Path]], topics: Topics) -> Iterator[str]:
