@@ -104,9 +104,9 @@ def list_changed_traffic(
     """Return all traffic whose verdict differs, in disjoint parts; both orders are of one direction and family."""
     sides = _Side.of(before, options), _Side.of(after, options)
     every = sorted({*sides[0].far, *sides[1].far})
-    turned = unite(i for one in every for i in symmetric_difference(*(side.far.get(one, ()) for side in sides)))
+    changed = unite(i for one in every for i in symmetric_difference(*(side.far.get(one, ()) for side in sides)))
     found: dict[tuple[Decision, Decision], list[Block]] = {}
-    for part in _parts(sides, every, turned) if turned else ():
+    for part in _parts(sides, every, changed) if changed else ():
         found.setdefault((part.before, part.after), []).append(part.block)
     return tuple(ChangedTraffic(block, *causes) for causes, blocks in found.items() for block in merge(blocks))
 
@@ -158,15 +158,17 @@ class _Side:
                     return
 
 
-def _parts(sides: tuple[_Side, _Side], every: list[Candidate], turned: Ranges) -> Iterator[ChangedTraffic]:
-    """Yield what differs at the far addresses that candidates have gained or lost (`turned`)."""
+def _parts(sides: tuple[_Side, _Side], every: list[Candidate], changed: Ranges) -> Iterator[ChangedTraffic]:
+    """Yield what differs at the far addresses that candidates have gained or lost (`changed`)."""
     before, after = sides
     family, size = before.order.family, len(before.order.entries)
     accepting = mask_of(number for number, ((*_, passes), _) in enumerate(every) if passes)
     arrangement = Arrangement([shape for _, shape in every], accepting, family)
     number = {candidate: 1 << number for number, candidate in enumerate(every)}
     entries = (*before.order.entries, *after.order.entries)
-    for holding, far in overlay(((meet(e.far, turned), 1 << index) for index, e in enumerate(entries)), turned).items():
+    for holding, far in overlay(
+        ((meet(e.far, changed), 1 << index) for index, e in enumerate(entries)), changed
+    ).items():
         old, new = holding & ((1 << size) - 1), holding >> size
         for shape, winners in arrangement.list_differing(
             before.select_candidates(old, number), after.select_candidates(new, number)

@@ -116,13 +116,13 @@ class MembersMap:
         Pages are taken over where neither members nor their numbers have changed.
         """
         made = {}
-        turned = (
+        changed = (
             set()
             if group_sets is self.group_sets
             else {group_set for group_set, _ in group_sets.numbers.items() ^ self.group_sets.numbers.items()}
         )
         for number, page in members.items():
-            if page is self.members.get(number) and (not turned or turned.isdisjoint(page.group_sets)):
+            if page is self.members.get(number) and (not changed or changed.isdisjoint(page.group_sets)):
                 known = self.elements.pages.get(number)
             else:
                 known = _page(

@@ -102,10 +102,10 @@ def _together(
         return held
     if len(some) != len(before):
         return by_name(entry for part in some for entry in part)
-    turned = [changes(old, new) for old, new in zip(before, some, strict=True) if old is not new]
-    gone = {name for found in turned for name in found.gone}
+    changed = [changes(old, new) for old, new in zip(before, some, strict=True) if old is not new]
+    gone = {name for found in changed for name in found.gone}
     kept = [entry for entry in held if entry.name not in gone]
-    for found in turned:
+    for found in changed:
         kept += found.come.values()
     return by_name(kept)
 

@@ -251,11 +251,11 @@ class Side:
     def _reuse_boxes(self, kind: PacketKind, known: KindDiagram) -> list[RuleBox | None]:
         """Return what all permissions ask for. Where that is the same as before, so is the box."""
         start, end = self._same_permissions
-        last, every, turned = len(known.boxes) - end, self.permissions, self._turned_remotes
+        last, every, changed = len(known.boxes) - end, self.permissions, self._changed_remotes
         between = [self._box(kind, permission) for permission in every[start : len(every) - end]]
         found = [*known.boxes[:start], *between, *known.boxes[last:]]
-        for place, permission in enumerate(every) if turned else ():
-            if permission.remote in turned:
+        for place, permission in enumerate(every) if changed else ():
+            if permission.remote in changed:
                 found[place] = self._box(kind, permission)
         return found
 
@@ -308,7 +308,7 @@ class Side:
         return same_ends(() if self.before is None else self.before.permissions, self.permissions)
 
     @cached_property
-    def _turned_remotes(self) -> set[Remote]:
+    def _changed_remotes(self) -> set[Remote]:
         """The groups and prefix lists that have other addresses now."""
         before = {} if self.before is None else self.before.far
         return {remote for remote, ranges in self.far.items() if before.get(remote, ranges) != ranges}

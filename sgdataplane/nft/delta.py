@@ -208,14 +208,14 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     before = with_generation(held, generation)
     after = with_generation(desired, _generation_after(generation, stage, sweep))
     edits.append(edit(before, after, STAMP_MAP))
-    turned = {name: chain for name, chain in chains.come.items() if name in chains.gone}
-    turned = {name: chain for name, chain in turned.items() if chains.gone[name].rules != chain.rules}
-    check_in_place([*turned.values(), *(chains.gone[name] for name in turned)])
+    changed_chains = {name: chain for name, chain in chains.come.items() if name in chains.gone}
+    changed_chains = {name: chain for name, chain in changed_chains.items() if chains.gone[name].rules != chain.rules}
+    check_in_place([*changed_chains.values(), *(chains.gone[name] for name in changed_chains)])
     switch = [
-        *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in turned.values()),
+        *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in changed_chains.values()),
         *_each(Verb.DELETE, [e.gone for e in edits]),
         *list_creations(entry for entry in new if _is_live(entry)),
-        *(Operation(Verb.ADD, Kind.RULES, chain) for chain in turned.values()),
+        *(Operation(Verb.ADD, Kind.RULES, chain) for chain in changed_chains.values()),
         *_each(Verb.ADD, [e.come for e in edits]),
     ]
     ending = frozenset(entry.name for entry in gone if isinstance(entry, Counter))

@@ -87,22 +87,22 @@ class Visits:
     def of(cls, table: Table, before: Visits | None = None) -> Visits:
         """Count the visits of a table. Objects that it shares with `before`, a similar one, aren't counted again."""
         before = before or NOTHING
-        turned_maps = changes(before.table.maps, table.maps)
-        found = {name: _exits_of_map(entry, before) for name, entry in turned_maps.come.items() if entry.holds is None}
-        of_maps = {name: exits for name, exits in before.of_maps.items() if name not in turned_maps.gone} | found
-        moved = {name for name in turned_maps.names if of_maps.get(name) is not before.of_maps.get(name)}
-        turned_chains = changes(before.table.chains, table.chains)
-        anew = dict(turned_chains.come)
+        changed_maps = changes(before.table.maps, table.maps)
+        found = {name: _exits_of_map(entry, before) for name, entry in changed_maps.come.items() if entry.holds is None}
+        of_maps = {name: exits for name, exits in before.of_maps.items() if name not in changed_maps.gone} | found
+        moved = {name for name in changed_maps.names if of_maps.get(name) is not before.of_maps.get(name)}
+        changed_chains = changes(before.table.chains, table.chains)
+        anew = dict(changed_chains.come)
         if moved:
             anew |= {chain.name: chain for chain in table.chains if not moved.isdisjoint(chain.ways.maps)}
-        if not anew and not turned_chains.gone:
+        if not anew and not changed_chains.gone:
             return cls(table, before.exits, of_maps, before.by_chain)
         exits = {**before.exits, **{name: _exits_of_chain(chain, of_maps) for name, chain in anew.items()}}
-        gone = turned_chains.gone.keys() - turned_chains.come.keys()
-        turned = {name for name in anew if exits[name] != before.exits.get(name)}
+        gone = changed_chains.gone.keys() - changed_chains.come.keys()
+        changed = {name for name in anew if exits[name] != before.exits.get(name)}
         for name in gone:
             del exits[name]
-        return cls(table, exits, of_maps, _count_visits(exits, before.by_chain, turned | gone))
+        return cls(table, exits, of_maps, _count_visits(exits, before.by_chain, changed | gone))
 
     @cached_property
     def every_path(self) -> int:
@@ -222,13 +222,13 @@ def _exits_of_chain(chain: Chain, of_maps: Mapping[str, Exits]) -> Exits:
     return found
 
 
-def _count_visits(exits: Mapping[str, Exits], known: Mapping[str, int], turned: AbstractSet[str]) -> Mapping[str, int]:
+def _count_visits(exits: Mapping[str, Exits], known: Mapping[str, int], changed: AbstractSet[str]) -> Mapping[str, int]:
     """Return the visits of all chains.
 
-    `known` are those of earlier chains. Chains that turned, or lead to one that did, are counted anew.
+    `known` are those of earlier chains. Chains that changed, or lead to one that did, are counted anew.
     """
-    anew = set(turned)
-    for name in known if turned else ():
+    anew = set(changed)
+    for name in known if changed else ():
         if name not in anew and not anew.isdisjoint(exits[name]):
             anew.add(name)
     found = {**known}

@@ -30,8 +30,8 @@ class Reach:
         self._enis = enis.keys()
         self._relaxed = {eni_id for eni_id, (old, new) in enis.items() if _only_relaxes(old, new)}
         enis = {eni_id: pair for eni_id, pair in enis.items() if not _is_mode_only(*pair)}  # these change no members
-        turned = (eni for pair in enis.values() for eni in pair if eni is not None)
-        self._members = {group_id for eni in turned for group_id in eni.security_group_ids}
+        changed = (eni for pair in enis.values() for eni in pair if eni is not None)
+        self._members = {group_id for eni in changed for group_id in eni.security_group_ids}
         groups = _different(before.security_groups, after.security_groups, lambda group: group.security_group_id)
         self._groups = groups.keys()
         self._tightened = {group_id for group_id, (old, new) in groups.items() if not _only_widens(old, new)}
