@@ -235,7 +235,7 @@ def _put_in_force(namespace: str, desired: Desired, current: Proven) -> tuple[Pr
     report = enforce(namespace, proven, current)
     done = time.perf_counter()
     assert report.changed
-    assert not report.is_refill
+    assert not report.is_full_resync
     assert not report.leftover
     assert proven.proof is not None
     return proven, Sample(built - began - proven.proof.seconds, proven.proof.seconds, done - built)

@@ -131,7 +131,7 @@ def _put_in_force(desired: Desired, current: Proven) -> tuple[float, Proven]:
     report = enforce(NAMESPACE, proven, current)
     took = time.perf_counter() - began
     assert report.changed
-    assert not report.is_refill
+    assert not report.is_full_resync
     return took, proven
 
 

@@ -112,7 +112,7 @@ class CycleReport:
         """The namespaces that were looked at because of events -> whether they were wrong, or still are."""
         reports = {} if self.host is None else self.host.by_key
         applied = {key: reports[key].applied for key in self.looked if key in reports}
-        return {key: found is None or found.is_refill for key, found in applied.items()}
+        return {key: found is None or found.is_full_resync for key, found in applied.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class ApplyReport:
     switched: int  # those that the switch added or removed
     swept: int  # those that the sweep added or removed
     seconds: float  # how long all of it took, with the build
-    is_refill: bool = False  # whether it was a full resync, as what the kernel held wasn't trusted
+    is_full_resync: bool = False  # whether it was a full resync, as what the kernel held wasn't trusted
     time_scale: float = 1.0
     untracked: tuple[str, ...] = ()  # protocols without a tracker of their own in this kernel
     unknown_timeouts: tuple[str, ...] = ()  # timeouts of trackers that we don't know; they are bounded
@@ -112,7 +112,7 @@ class ApplyReport:
         """The report of an apply that finds everything there already."""
         if not self.changed:
             return self
-        nothing = replace(self, staged=0, switched=0, swept=0, seconds=0.0, is_refill=False)
+        nothing = replace(self, staged=0, switched=0, swept=0, seconds=0.0, is_full_resync=False)
         return replace(nothing, adopting=(), adoption_window=0.0, seeded=0, shortened=0, counted={})
 
 

@@ -103,7 +103,7 @@ def _visits_in_force(apply_plan: ApplyPlan, request: ApplyRequest, visits: Visit
     """Return the visits of the table that the kernel holds; None if it isn't known."""
     if not apply_plan.inventory.exists or apply_plan.inventory.is_inert:
         return NOTHING
-    if apply_plan.steps.is_refill or apply_plan.stamp is None:
+    if apply_plan.steps.is_full_resync or apply_plan.stamp is None:
         return None
     if request.previous is None or apply_plan.stamp.digest == request.proven.summary.digest:
         return visits

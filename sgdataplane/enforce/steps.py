@@ -224,7 +224,7 @@ def _make_apply_report(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Se
         staged=sum(len(change.stage) for change in changes),
         switched=sum(len(change.switch) for change in changes),
         swept=sum(len(change.sweep) for change in changes),
-        is_refill=plans[0].is_refill,
+        is_full_resync=plans[0].is_full_resync,
         time_scale=settings.time_scale,
         seconds=0.0,
         leftover=ran.leftover,

@@ -66,7 +66,7 @@ class Plan:
     """Changes, to be made one after the other. The policy is in force after the first one."""
 
     changes: tuple[Change, ...] = ()
-    is_refill: bool = False
+    is_full_resync: bool = False
     """Whether this is a full resync: the kernel's table wasn't trusted, so everything is written anew."""
 
 
@@ -83,13 +83,13 @@ def plan(held: Table | None, inventory: Inventory, desired: Table, *, may_miss: 
         return Plan((_first(inventory.generation, desired, Verb.DELETE),))
     is_certain = held is not None and _is_certain(held, inventory)
     if _has_misfits(inventory, desired, held if is_certain and inventory.is_derived else None):
-        return Plan((_plan_replacement(inventory.generation, desired),), is_refill=True)
+        return Plan((_plan_replacement(inventory.generation, desired),), is_full_resync=True)
     if held is not None and is_certain:
         return Plan(_delta(held, inventory.generation, desired, may_miss=may_miss))
     copy = without_policy(copy_table(desired, f".{inventory.generation}"))
     if _is_crowded(inventory, desired) or _has_misfits(inventory, copy):
-        return Plan((_plan_replacement(inventory.generation, desired),), is_refill=True)
-    return Plan(_plan_full_resync(inventory, copy, desired), is_refill=True)
+        return Plan((_plan_replacement(inventory.generation, desired),), is_full_resync=True)
+    return Plan(_plan_full_resync(inventory, copy, desired), is_full_resync=True)
 
 
 def with_commits_beside(steps: Plan, commits: int) -> Plan:

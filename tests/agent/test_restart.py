@@ -54,7 +54,7 @@ def applied(report: CycleReport) -> tuple[bool, bool]:
     assert report.host is not None
     (entry,) = report.host.namespaces
     assert entry.applied is not None
-    return entry.applied.changed, entry.applied.is_refill
+    return entry.applied.changed, entry.applied.is_full_resync
 
 
 def test_it_builds_nothing_until_something_changes(

@@ -164,11 +164,11 @@ def test_a_window_ends_by_itself_and_what_was_adopted_stays(scene: Scene) -> Non
     left = windows(scene)
     assert 0 < left[ifname] <= 4000
     anew = scene.enforce(*RULES, settings=replace(window, resync=True))
-    assert (anew.is_refill, anew.adopting) == (True, ())
+    assert (anew.is_full_resync, anew.adopting) == (True, ())
     assert 0 < windows(scene)[ifname] <= left[ifname]
     until(lambda: windows(scene) == {}, "the end of the window")
     again = scene.enforce(*RULES, settings=window)
-    assert (again.changed, again.is_refill, again.adopting) == (False, False, ())
+    assert (again.changed, again.is_full_resync, again.adopting) == (False, False, ())
     before = scene.counts()
     silent[0].send(b"too late")
     until(lambda: "egress.midstream" in causes(scene, before), "refusal")

@@ -97,9 +97,9 @@ def test_applying_twice_does_nothing_and_the_secret_stays(pair: Pair) -> None:
     first = secret_of(pair)
     assert first[0] == first[1] != 0
     assert not apply(pair).changed
-    assert not apply(pair, TWO, ONE).is_refill
+    assert not apply(pair, TWO, ONE).is_full_resync
     assert not apply(pair, TWO).changed
-    assert apply(pair, TWO, resync=True).is_refill
+    assert apply(pair, TWO, resync=True).is_full_resync
     assert secret_of(pair) == first
 
 

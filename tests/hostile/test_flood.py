@@ -50,7 +50,7 @@ def flooded(pair: Pair, folder: Path, rounds: int) -> DenseFlood:
             # a name may be taken, by us or by chance twice
             assert len(rawnft.send_what_fits(pair["policy"], chance.idle(EACH))) > EACH // 2
             report = enforce(pair["policy"], desired, desired, PLAIN)
-            assert (report.is_refill, report.leftover) == (True, "")
+            assert (report.is_full_resync, report.leftover) == (True, "")
         sent = flood.denied.sent
         wait_until(lambda: flood.denied.sent > sent)
     print(f"allowed {flood.allowed}, denied {flood.denied}")

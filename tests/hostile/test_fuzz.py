@@ -171,7 +171,7 @@ def test_a_table_with_too_much_in_it_is_made_anew(namespace: str, monkeypatch: p
     monkeypatch.setattr(snapshot, "MAX_OBJECTS", 300)
     crowd(namespace, 400)
     report = enforce(namespace, policy(), policy(), PLAIN)
-    assert (report.is_refill, report.leftover) == (True, "")
+    assert (report.is_full_resync, report.leftover) == (True, "")
     assert list(surplus(namespace, policy())) == []
 
 
@@ -183,7 +183,7 @@ def test_beside_a_crowd_in_anothers_table_ours_is_made_anew(namespace: str, monk
     rawnft.must_send(namespace, In(OURS).chain(b"x\ny"))
     assert not any("missing" in line for line in surplus(namespace, policy()))
     report = enforce(namespace, policy(), policy(), PLAIN)
-    assert (report.is_refill, report.leftover) == (True, "")
+    assert (report.is_full_resync, report.leftover) == (True, "")
     assert list(surplus(namespace, policy())) == []
     assert not enforce(namespace, policy(), None, PLAIN).changed
 
@@ -196,7 +196,7 @@ def test_a_crowd_among_elements_is_too_much_as_well(namespace: str, monkeypatch:
     rawnft.must_send(
         namespace, In(OURS).elements(b"adopting", [rawnft.element(key.ljust(16, b"\0"), lasting) for key in keys])
     )
-    assert enforce(namespace, policy(), policy(), PLAIN).is_refill
+    assert enforce(namespace, policy(), policy(), PLAIN).is_full_resync
     assert list(surplus(namespace, policy())) == []
 
 

@@ -94,8 +94,8 @@ def _elsewhere(messages: tuple[Message, ...]) -> Iterator[Message]:
 
 
 def test_the_key_of_an_element_is_never_run(namespace: str) -> None:
-    """A refill puts back what the adoption windows have left, by the names of interfaces: 16 octets, all of which a
-    program may take, if it is for a file in the root directory."""
+    """A full resync puts back what the adoption windows have left, by the names of interfaces: 16 octets, all of which
+    a program may take, if it is for a file in the root directory."""
     desired, settings = policy(), Settings(adoption_window=30)
     enforce(namespace, desired, settings=settings)
     lasting = rawnft.verdict(2, -5) + rawnft.lasting(60_000)

@@ -78,7 +78,7 @@ def test_a_table_that_is_not_ours_any_more_is_replaced_and_not_read(namespace: s
     with metered() as meter:
         report = enforce(namespace, after, before, PLAIN)
     print(f"{meter.read} bytes read")
-    assert (report.is_refill, report.leftover) == (True, "")
+    assert (report.is_full_resync, report.leftover) == (True, "")
     assert 0 < meter.read < READ_MOST
     assert not must_obey(namespace, after).changed
 
@@ -113,7 +113,7 @@ def test_counters_that_we_did_not_make_are_not_kept(namespace: str, tmp_path: Pa
         assert set(found.ledger.scopes[scope_of(entry)]) == ours <= set(packets)
         assert 0 < meter.read < READ_MOST
         repaired = enforce(namespace, desired, desired, PLAIN)
-        assert repaired.is_refill
+        assert repaired.is_full_resync
         found.note_cycle(cycle(Cause.DRIFT, report_of(namespace, desired, repaired)))
         assert set(found.ledger.scopes[scope_of(entry)]) == ours
     assert repaired is not None

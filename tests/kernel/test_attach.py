@@ -194,7 +194,7 @@ def test_who_keeps_what_is_in_force_changes_only_what_differs(bench: Bench) -> N
     again = reconcile(bench.registry, state_of(WEB), agenda=Agenda(first))
     second = reconcile(bench.registry, state_of(WEB, DNS), agenda=Agenda(again))
     done = [report.namespaces[0].applied for report in (first, again, second)]
-    assert [one is not None and (one.changed, one.is_refill) for one in done] == [
+    assert [one is not None and (one.changed, one.is_full_resync) for one in done] == [
         (True, False),
         (False, False),
         (True, False),

@@ -86,11 +86,11 @@ def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Fresh]:
 
 
 @pytest.mark.parametrize("examples", [3, pytest.param(8, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("resync", [False, True], ids=["differences", "refills"])
+@pytest.mark.parametrize("resync", [False, True], ids=["differences", "full-resyncs"])
 def test_after_any_changes_the_kernel_lists_what_a_fresh_load_would(
     namespace: str, fresh_listing: Fresh, resync: bool, examples: int
 ) -> None:
-    refills = []
+    full_resyncs = []
 
     @seed(7)
     @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
@@ -101,15 +101,15 @@ def test_after_any_changes_the_kernel_lists_what_a_fresh_load_would(
         for state in (first, second, edited(second, chance), other, first):
             desired = desired_of(state)
             report = enforce(namespace, desired, previous, replace(PLAIN, resync=resync))
-            refills.append(report.is_refill)
+            full_resyncs.append(report.is_full_resync)
             assert listing(namespace, TABLE) == fresh_listing(desired, stamp_after(report))
             again = enforce(namespace, desired, None, PLAIN)
             assert (again.changed, again.epoch) == (False, report.epoch)
             previous = desired
 
     check()
-    # between two examples the state before isn't told, so that one apply of each may be a refill
-    assert any(refills) if resync else sum(refills) <= len(refills) // 5
+    # between two examples the state before isn't told, so that one apply of each may be a full resync
+    assert any(full_resyncs) if resync else sum(full_resyncs) <= len(full_resyncs) // 5
 
 
 @pytest.mark.parametrize("settings_", [PLAIN, DEFAULT_SETTINGS], ids=["without-adoption", "with-adoption"])
@@ -133,7 +133,7 @@ def test_an_eni_that_returns_gets_a_whole_adoption_window(namespace: str) -> Non
         assert 0 < kernel.inventory(TABLE).expiring[ADOPTING]["again"] <= 10_000
         enforce(namespace, ONE, both, short)
         report = enforce(namespace, both, ONE, replace(short, adoption_window=3600.0))
-        assert (report.adopting, report.is_refill) == (("again",), False)
+        assert (report.adopting, report.is_full_resync) == (("again",), False)
         assert kernel.inventory(TABLE).expiring[ADOPTING]["again"] > 10_000
 
 
@@ -203,7 +203,7 @@ def test_whatever_somebody_changed_is_put_right(
     assert not enforce(namespace, desired, None, PLAIN).changed
 
 
-@pytest.mark.parametrize("resync", [False, True], ids=["difference", "refill"])
+@pytest.mark.parametrize("resync", [False, True], ids=["difference", "full-resync"])
 def test_counts_and_their_rules_survive_changes(pair: Pair, resync: bool) -> None:
     allowed = "ingress udp 5000/5000 from 0.0.0.0/0"
     states = [policy(allowed), policy(allowed, WEB, members=2), policy(allowed, SSH, members=3)]
@@ -247,7 +247,7 @@ class MeddledKernel(NetlinkKernel):
             nft(self.namespace, self.meddling)
 
 
-@pytest.mark.parametrize("previous", [ONE, None], ids=["difference", "refill"])
+@pytest.mark.parametrize("previous", [ONE, None], ids=["difference", "full-resync"])
 def test_switch_that_the_kernel_refuses_leaves_no_trace(namespace: str, previous: Desired | None) -> None:
     enforce(namespace, ONE, settings=PLAIN)
     with MeddledKernel(namespace) as kernel:
@@ -292,7 +292,7 @@ def test_first_load_that_is_killed_between_two_commits_judges_nothing_and_the_ne
         assert f"table inet {TABLE}" in nft(name, "list tables")
         assert denied.passes(beside=allowed)
         report = enforce(name, desired, None, replace(PLAIN, fence=False))
-        assert (report.leftover, report.is_refill) == ("", False)
+        assert (report.leftover, report.is_full_resync) == ("", False)
         assert not denied.passes(beside=allowed)
     assert listing(name, TABLE) == fresh_listing(desired, stamp_after(report))
 
@@ -307,7 +307,7 @@ def test_change_that_is_killed_between_two_parts_leaves_the_policy_and_the_next_
     die_after(namespace, commits, TWO, ONE)
     assert nft(namespace, f"list chain inet {TABLE} ingress", f"list map inet {TABLE} applied") == before
     report = enforce(namespace, TWO, None, PLAIN)
-    assert (report.leftover, report.is_refill) == ("", True)
+    assert (report.leftover, report.is_full_resync) == ("", True)
     assert listing(namespace, TABLE) == fresh_listing(TWO, stamp_after(report))
 
 

@@ -71,16 +71,16 @@ def floods(folder: Path, names: Pair, family: int) -> list[Flood]:
 
 
 def apply_all(pair: Pair, applies: int, running: Sequence[Flood]) -> int:
-    """Run through the steps, packets between each two; how many were refills."""
-    refills, previous = 0, desired_at(pair, state_of(0))
+    """Run through the steps, packets between each two; how many were full resyncs."""
+    full_resyncs, previous = 0, desired_at(pair, state_of(0))
     for step in range(1, applies):
         desired = desired_at(pair, state_of(step))
         report = enforce(pair["policy"], desired, previous, replace(QUICK, resync=step % 8 == 0))
         assert (report.changed, report.leftover) == (True, "")
         wait_for_packets(running, PACKETS)
-        refills += report.is_refill
+        full_resyncs += report.is_full_resync
         previous = desired
-    return refills
+    return full_resyncs
 
 
 def check(flood: Flood, least: int) -> None:
@@ -98,10 +98,10 @@ def test_flood_meets_no_gap(pair: Pair, tmp_path: Path, applies: int, families: 
     enforce(pair["policy"], desired_at(pair, state_of(0)), settings=QUICK)
     with ExitStack() as stack:
         running = [stack.enter_context(flood) for family in families for flood in floods(tmp_path, pair, family)]
-        refills = apply_all(pair, applies, running)
+        full_resyncs = apply_all(pair, applies, running)
     for flood in running:
         check(flood, PACKETS * (applies - 1))
-    assert applies // 10 <= refills < applies // 4, "others touched nftables, or the generation was not foreseen"
+    assert applies // 10 <= full_resyncs < applies // 4, "others touched nftables, or the generation was not foreseen"
 
 
 @pytest.mark.parametrize("applies", [20, pytest.param(1000, marks=pytest.mark.slow)])

@@ -96,7 +96,7 @@ class Edits:
     def make(self, desired: Table, made: Callable[[Plan], Plan] = lambda steps: steps) -> int:
         """How many changes it takes."""
         steps = made(self._plan(self._held, desired))
-        assert not steps.is_refill
+        assert not steps.is_full_resync
         assert run(self._kernel, steps, is_live=True).leftover == ""
         self._held = desired
         return len(steps.changes)

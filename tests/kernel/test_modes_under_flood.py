@@ -69,7 +69,7 @@ def test_no_mode_loses_what_is_allowed_and_only_audit_passes_the_rest(
 
 def turn(pair: Pair, after: Desired, before: Desired) -> None:
     report = enforce(pair["policy"], after, before)
-    assert (report.changed, report.is_refill, report.leftover) == (True, False, "")
+    assert (report.changed, report.is_full_resync, report.leftover) == (True, False, "")
 
 
 def test_turning_to_audit_keeps_the_epoch_and_turning_to_enforce_takes_another(pair: Pair) -> None:

@@ -52,7 +52,7 @@ def test_members_that_change_their_groups_are_never_missed(
         for number in range(switches):
             before, after = turns[number % 2], turns[(number + 1) % 2]
             report = enforce(pair["policy"], after, before, settings)
-            assert (report.changed, report.is_refill, report.leftover) == (True, False, "")
+            assert (report.changed, report.is_full_resync, report.leftover) == (True, False, "")
             assert (report.staged >= MEMBERS) is may_miss
             wait_for_packets([flood], PACKETS)
     print(f"{switches} switches, allowed {flood.allowed}, denied {flood.denied}")

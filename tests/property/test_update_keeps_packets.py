@@ -124,7 +124,7 @@ def verdict(table: Table, hook: str, fields: Mapping[Field, Key]) -> VerdictKind
 def cases() -> Iterator[object]:
     """All combinations with many sequences, which are slow. Half of them with few: each three values meet there."""
     for at, shard, resync, may_miss in product(Placement, range(SHARDS), (False, True), (False, True)):
-        words = (at, shard, "refill" if resync else "delta", "may-miss" if may_miss else "looks-again")
+        words = (at, shard, "full-resync" if resync else "delta", "may-miss" if may_miss else "looks-again")
         name = "-".join(map(str, words))
         size = SEQUENCES, PACKETS
         yield pytest.param(at, shard, resync, may_miss, size, id=f"{name}-{SEQUENCES}", marks=pytest.mark.slow)

@@ -186,7 +186,7 @@ ONE, LESS, OTHER = host(STATE), host(STATE, FEWER), host(without_rule(STATE))
         (LESS, ONE, True),
         (LESS, ONE, False),
     ],
-    ids=["first load", "rule goes", "rule goes, refill", "ENI goes", "ENI comes", "ENI comes, refill"],
+    ids=["first load", "rule goes", "rule goes, full resync", "ENI goes", "ENI comes", "ENI comes, full resync"],
 )
 @pytest.mark.parametrize("fence", [True, False], ids=["fence", "no fence"])
 def test_what_is_said_of_a_change_is_about_what_the_old_kernel_walks(
@@ -207,7 +207,7 @@ def test_what_is_said_of_a_change_is_about_what_the_old_kernel_walks(
     before = kernel.walked
     said.clear()
     report = apply(kernel, NoSessions(), then, first if is_known else None, settings)
-    assert report.is_refill is (first is not None and not is_known)
+    assert report.is_full_resync is (first is not None and not is_known)
     took = kernel.walked - before
     print(f"walked {took:,}, said {said[0]:,}")
     assert took > 400

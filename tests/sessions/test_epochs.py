@@ -178,7 +178,7 @@ def test_whole_round(make_lab_name: Callable[[], str], placement: str, tmp_path:
         assert not talks
         streams.wait_for_more()
         assert max(report.seconds for report in lab.reports) < 60
-        assert {report.is_refill for report in lab.reports[1:]} == {False}
+        assert {report.is_full_resync for report in lab.reports[1:]} == {False}
     streams.check()
 
 

@@ -1,4 +1,4 @@
-"""Floods through changes, refills, restarts and kills: nothing that is denied is received, and nothing allowed is lost.
+"""Floods through changes, full resyncs, restarts and kills: nothing denied is received, and nothing allowed is lost.
 
 UDP and TCP, from a neighbour (IPv6) and from a host outside (IPv4), to allowed and denied ports in turn. Nearly every
 packet opens a session. They are counted by the processes at both ends; and by rules at the senders' wire, and just
@@ -94,14 +94,14 @@ def change(lab: SessionLab, running: Sequence[Flood], count: int) -> Outcome:
     return _apply(lab, running, count, resync=False)
 
 
-def refill(lab: SessionLab, running: Sequence[Flood], count: int) -> Outcome:
+def resync_fully(lab: SessionLab, running: Sequence[Flood], count: int) -> Outcome:
     return _apply(lab, running, count, resync=True)
 
 
 def _apply(lab: SessionLab, running: Sequence[Flood], count: int, *, resync: bool) -> Outcome:
     for step in range(FIRST + 1, FIRST + 1 + count):
         report = lab.apply(state_at(step), replace(QUICK, resync=resync))
-        assert (report.changed, report.is_refill) == (True, resync)
+        assert (report.changed, report.is_full_resync) == (True, resync)
         wait_for_packets(running, PACKETS)
     return Outcome(FIRST + count)
 
@@ -133,7 +133,7 @@ CASES = [
     pytest.param(disturb, count, id=f"{count} {name}", marks=marks)
     for name, disturb, few, many in (
         ("changes", change, 6, 1000),
-        ("refills", refill, 3, 300),
+        ("full resyncs", resync_fully, 3, 300),
         ("restarts", restart, 3, 300),
         ("kills", kill, 3, 300),
         ("kills in parts", kill_in_parts, 3, 300),

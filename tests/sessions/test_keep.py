@@ -47,7 +47,7 @@ def test_kept_sessions_live_on_until_a_change_that_revokes(lab: SessionLab, way:
             talk.open()
         for settings in (KEEP, Settings(on_change="keep", resync=True)):
             report = lab.apply(DELETED.refusing(way), settings)
-            assert (report.epoch, report.is_refill) == (epoch, settings.resync)
+            assert (report.epoch, report.is_full_resync) == (epoch, settings.resync)
             each_speaks(talks)
         assert newcomers_that_pass(lab, witness, way, 1) == []
         assert lab.apply(DELETED.allowing(way)).epoch == epoch + 1

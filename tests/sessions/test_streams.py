@@ -75,9 +75,9 @@ def losses(counts: dict[str, Counts]) -> list[str]:
 
 AMOUNTS = [
     pytest.param(False, 25, id="25 changes"),
-    pytest.param(True, 12, id="12 refills"),
+    pytest.param(True, 12, id="12 full resyncs"),
     pytest.param(False, 1000, id="1000 changes", marks=pytest.mark.slow),
-    pytest.param(True, 400, id="400 refills", marks=pytest.mark.slow),
+    pytest.param(True, 400, id="400 full resyncs", marks=pytest.mark.slow),
 ]
 
 
@@ -89,7 +89,7 @@ def test_streams_lose_nothing_through_changes(scene: Scene, tmp_path: Path, resy
     with streams:
         for step in range(FIRST + 1, FIRST + 1 + changes):
             report = scene.lab.apply(state_at(step), settings)
-            assert (report.changed, report.is_refill) == (True, resync)
+            assert (report.changed, report.is_full_resync) == (True, resync)
         epochs = [report.epoch for report in scene.lab.reports[-changes - 1 :]]
         assert all(new == old % scene.lab.site.last_epoch + 1 for old, new in pairwise(epochs)), epochs
         streams.wait_for_more()

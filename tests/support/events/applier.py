@@ -47,7 +47,7 @@ class Outcome:
     processes: int = 0
     in_the_middle: int = 0
     early: int = 0
-    refills: int = 0
+    full_resyncs: int = 0
 
 
 def restarts(site: Site, first: int, count: int) -> Outcome:
@@ -70,7 +70,7 @@ def kills(site: Site, first: int, count: int, seed: int, part: int) -> Outcome:
             outcome.early += after.generation == before.generation
             outcome.in_the_middle += not after.is_untouched
             report = _put_right(site, outcome.step)
-            outcome.refills += report.is_refill
+            outcome.full_resyncs += report.is_full_resync
     return outcome
 
 

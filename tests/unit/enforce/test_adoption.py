@@ -88,12 +88,12 @@ def test_window_of_no_seconds_is_none() -> None:
     assert (report.adopting, report.adoption_window, opened(kernel)) == ((), 0.0, set())
 
 
-@pytest.mark.parametrize("previous", [ONE, None], ids=["difference", "refill"])
+@pytest.mark.parametrize("previous", [ONE, None], ids=["difference", "full-resync"])
 def test_only_an_interface_that_is_new_gets_one_later(previous: Desired | None) -> None:
     kernel = FakeKernel()
     put(kernel, ONE, adoption_window=0)
     report = put(kernel, BOTH, previous, adoption_window=2.5)
-    assert (report.adopting, report.is_refill) == (("eth1",), previous is None)
+    assert (report.adopting, report.is_full_resync) == (("eth1",), previous is None)
     assert opened(kernel) == {"eth1"}
 
 
@@ -160,7 +160,7 @@ def established(source: str, target: str) -> Tracked:
     return Tracked(seen, seen.reverse, "ESTABLISHED", 432_000, 0)
 
 
-@pytest.mark.parametrize("resync", [False, True], ids=["same", "refill"])
+@pytest.mark.parametrize("resync", [False, True], ids=["same", "full-resync"])
 def test_nothing_else_opens_a_window_and_an_ended_one_is_no_drift(resync: bool) -> None:
     kernel = FakeKernel()
     put(kernel, BOTH)

@@ -194,7 +194,7 @@ def test_repair_of_the_policy_in_force_is_never_refused() -> None:
     kernel.run(Transaction(TABLE, tuple(Operation(Verb.ADD, kind, stray) for kind in (Kind.CHAIN, Kind.RULES))))
     kernel.told = pace_of(ONE, 100)
     report = put(kernel, ONE, ONE)
-    assert report.is_refill
+    assert report.is_full_resync
     assert report.slow
     assert "stray" not in kernel.table(TABLE).chain
 

@@ -32,7 +32,7 @@ def counting(before: Desired | None) -> RefusingKernel:
 @pytest.mark.parametrize(
     ("before", "previous"),
     [pytest.param(None, None, id="first"), (ONE, ONE), (ONE, None)],
-    ids=["first", "difference", "refill"],
+    ids=["first", "difference", "full-resync"],
 )
 def test_large_update_is_staged_in_parts_and_one_that_is_refused_leaves_everything_as_it_was(
     monkeypatch: pytest.MonkeyPatch, before: Desired | None, previous: Desired | None

@@ -74,7 +74,7 @@ def at_epoch(epoch: int, desired: Desired = ONE) -> FakeKernel:
 def test_first_apply_is_the_first_epoch_and_waits_only_before_its_policy_drops() -> None:
     kernel = FakeKernel()
     report = apply(kernel, Sessions(kernel), ONE, None, REVOKE)
-    assert (report.epoch, report.swept, report.is_refill, kernel.settled) == (1, 2, False, 1)
+    assert (report.epoch, report.swept, report.is_full_resync, kernel.settled) == (1, 2, False, 1)
     assert kernel.table(TABLE) == with_generation(table_of(ONE), kernel.generation)
 
 
@@ -184,7 +184,11 @@ def test_first_load_waits_for_nothing_and_takes_another_epoch_once_that_is_clear
         assert (report.epoch, stamp_of(kernel.table(TABLE)).is_unsettled) == (1, True)
         held, report = kernel.generation, apply(kernel, sessions, ONE, ONE, REVOKE)
         assert (kernel.generation > held) == (not report.is_unsettled), "meanwhile nothing is written"
-    assert (report.epoch, report.is_refill, len(sessions.asked)) == (2, False, max(2, 2 * tries - 1) - (tries == 3))
+    assert (report.epoch, report.is_full_resync, len(sessions.asked)) == (
+        2,
+        False,
+        max(2, 2 * tries - 1) - (tries == 3),
+    )
     assert kernel.table(TABLE) == with_generation(with_epoch(table_of(ONE), 2), kernel.generation)
 
 
@@ -193,7 +197,7 @@ def test_change_of_an_unsettled_policy_comes_at_once_and_is_unsettled_too() -> N
     sessions = Sessions(kernel, tries=99)
     assert apply(kernel, sessions, ONE, None, KEEP).epoch == 1
     report = apply(kernel, sessions, TWO, ONE, KEEP)
-    assert (report.epoch, report.is_unsettled, report.is_refill) == (2, True, False)
+    assert (report.epoch, report.is_unsettled, report.is_full_resync) == (2, True, False)
     assert sessions.asked[-2][0] == frozenset(ALL_EPOCHS) - {1}
     assert apply(kernel, Sessions(kernel), TWO, TWO, KEEP).epoch == 3
 
@@ -205,7 +209,7 @@ def test_repair_waits_for_nothing() -> None:
         kernel.run(Transaction(TABLE, (Operation(verb, Kind.CHAIN, Chain("theirs", ())),)))
     sessions = Sessions(kernel, tries=2)
     report = apply(kernel, sessions, ONE, ONE, REVOKE)
-    assert (report.epoch, report.is_refill, report.is_unsettled) == (1, True, True)
+    assert (report.epoch, report.is_full_resync, report.is_unsettled) == (1, True, True)
     assert apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).epoch == 2
 
 
@@ -220,7 +224,7 @@ def test_unusable_stamp_is_like_none(epoch: int) -> None:
     )
     sessions, before = Sessions(kernel), kernel.generation
     report = apply(kernel, sessions, ONE, ONE, REVOKE)
-    assert (report.epoch, report.is_refill, report.is_unsettled) == (2, True, False)
+    assert (report.epoch, report.is_full_resync, report.is_unsettled) == (2, True, False)
     # after the rules until then, which marked with an unknown epoch, have gone
     (asked,) = sessions.asked
     assert asked[0] == frozenset(ALL_EPOCHS) - {1}
@@ -230,12 +234,12 @@ def test_unusable_stamp_is_like_none(epoch: int) -> None:
 def test_somebodys_commit_makes_the_next_apply_a_refill_and_then_all_is_well() -> None:
     kernel = at_epoch(3)
     kernel.run(Transaction("other", (Operation(Verb.ADD, Kind.TABLE, kernel.table(TABLE)),)))
-    assert apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).is_refill
+    assert apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).is_full_resync
     assert not apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).changed
 
 
 @pytest.mark.parametrize("step", ["stage", "switch"])
-@pytest.mark.parametrize("previous", [ONE, None], ids=["difference", "refill"])
+@pytest.mark.parametrize("previous", [ONE, None], ids=["difference", "full-resync"])
 def test_refused_before_it_is_in_force_leaves_everything_as_it_was(step: str, previous: Desired | None) -> None:
     kernel = RefusingKernel()
     apply(kernel, Sessions(kernel), ONE, None, REVOKE)
@@ -271,7 +275,7 @@ def test_refused_after_it_is_in_force_is_reported_and_tidied_up_later(turn: int)
     report = apply(kernel, Sessions(kernel), TWO, None, REVOKE)
     assert report.leftover == "made up"
     again = apply(kernel, Sessions(kernel), TWO, None, REVOKE)
-    assert (again.is_refill, again.leftover) == (True, "")
+    assert (again.is_full_resync, again.leftover) == (True, "")
     expected = with_epoch(table_of(TWO), again.epoch)
     assert kernel.table(TABLE) == with_generation(expected, kernel.generation)
 

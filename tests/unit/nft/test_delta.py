@@ -1,5 +1,5 @@
-"""plan(): how a first load, differences, refills and misfits become changes, and what is trusted. The kernel in memory
-runs them."""
+"""plan(): how a first load, differences, full resyncs and misfits become changes, and what is trusted. The kernel in
+memory runs them."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_undone_first_stage_leaves_no_table() -> None:
 def test_difference_ends_in_the_desired_table_and_is_known_to(desired: Table, changes: int) -> None:
     kernel = loaded()
     steps = plan(FIRST, kernel.inventory(NAME), desired)
-    assert (len(steps.changes), steps.is_refill) == (changes, False)
+    assert (len(steps.changes), steps.is_full_resync) == (changes, False)
     run(kernel, steps)
     assert kernel.table(NAME) == with_generation(desired, kernel.generation)
     assert plan(desired, kernel.inventory(NAME), desired) == Plan()
@@ -171,7 +171,7 @@ def test_kept_counters_keep_counting_through_differences_copies_and_refills() ->
 def test_without_trust_everything_is_made_anew(held: Table | None) -> None:
     kernel = loaded()
     steps = plan(held, kernel.inventory(NAME), ALL_NEW)
-    assert steps.is_refill
+    assert steps.is_full_resync
     run(kernel, steps)
     assert kernel.table(NAME) == with_generation(ALL_NEW, kernel.generation)
 
@@ -206,7 +206,7 @@ def test_whatever_somebody_changed_is_put_right(meddling: list[Operation], desir
     kernel = loaded()
     kernel.run(Transaction(NAME, tuple(meddling)))
     steps = plan(FIRST, kernel.inventory(NAME), desired)
-    assert steps.is_refill
+    assert steps.is_full_resync
     run(kernel, steps)
     assert kernel.table(NAME) == with_generation(desired, kernel.generation)
     assert kernel.dropping(NAME) == {"ingress"}
@@ -232,7 +232,7 @@ def test_what_can_not_be_changed_is_replaced_whole(odd: dict[str, object]) -> No
     found = replace(loaded().inventory(NAME), **odd)  # type: ignore[arg-type]  # fields by name
     steps = plan(FIRST, found, FIRST)
     (change,) = steps.changes
-    assert steps.is_refill
+    assert steps.is_full_resync
     assert not change.stage.operations
     assert {entry.kind for entry in change.sweep.operations} == {Kind.POLICY}
     assert [(entry.verb, entry.kind) for entry in change.switch.operations[:2]] == [
@@ -275,7 +275,7 @@ def part(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
     return int(request.param)
 
 
-@pytest.mark.parametrize("held", [FIRST, None], ids=["difference", "refill"])
+@pytest.mark.parametrize("held", [FIRST, None], ids=["difference", "full-resync"])
 def test_undone_stage_leaves_nothing_of_any_of_its_parts(held: Table | None, part: int) -> None:
     kernel = loaded()
     before = kernel.table(NAME)
@@ -290,7 +290,7 @@ def test_undone_stage_leaves_nothing_of_any_of_its_parts(held: Table | None, par
 
 
 @pytest.mark.usefixtures("part")
-@pytest.mark.parametrize("held", [FIRST, None], ids=["difference", "refill"])
+@pytest.mark.parametrize("held", [FIRST, None], ids=["difference", "full-resync"])
 def test_apply_that_dies_between_two_commits_is_put_right_by_the_next(held: Table | None) -> None:
     transactions = commits(plan(held, loaded().inventory(NAME), ALL_NEW))
     for done in range(len(transactions)):
@@ -361,7 +361,7 @@ def test_first_load_that_dies_between_two_commits_judges_nothing_and_is_put_righ
         left = kernel.inventory(NAME)
         assert left.is_inert is (done < len(transactions) - 1)  # before the switch
         again = plan(FIRST, left, ALL_NEW)
-        assert again.is_refill is not left.is_inert
+        assert again.is_full_resync is not left.is_inert
         run(kernel, again)
         assert kernel.table(NAME) == with_generation(ALL_NEW, kernel.generation)
 

@@ -22,7 +22,7 @@ from tests.unit.nft.test_delta import FIRST, JOINED, MORE_MEMBERS, loaded, run
 def test_a_key_changes_its_value_as_the_kernel_allows(desired: Table, may_miss: bool, changes: int) -> None:
     kernel = loaded()
     steps = plan(FIRST, kernel.inventory(NAME), desired, may_miss=may_miss)
-    assert (len(steps.changes), steps.is_refill) == (changes, False)
+    assert (len(steps.changes), steps.is_full_resync) == (changes, False)
     run(kernel, steps)
     assert kernel.table(NAME) == with_generation(desired, kernel.generation)
 
@@ -32,6 +32,6 @@ def test_an_apply_that_dies_in_a_detour_leaves_a_table_that_nobody_believes() ->
     steps = plan(FIRST, kernel.inventory(NAME), JOINED, may_miss=True)
     run(kernel, Plan(steps.changes[:1]))
     for believed in (FIRST, JOINED):
-        assert plan(believed, kernel.inventory(NAME), believed).is_refill
+        assert plan(believed, kernel.inventory(NAME), believed).is_full_resync
     run(kernel, Plan(steps.changes[1:]))
     assert plan(JOINED, kernel.inventory(NAME), JOINED) == Plan()
