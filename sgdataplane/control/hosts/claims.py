@@ -18,7 +18,7 @@ from sgdataplane.control.actions.engine import Engine
 from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.background import Background
 from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
-from sgdataplane.control.hosts.status import HostBoard, HostWord
+from sgdataplane.control.hosts.status import HostBoard, HostStatus
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents, ResourceKind, about, path_of, state_in
 from sgdataplane.store.hosts import FIELD, find_named_host, hosts_in
@@ -31,7 +31,7 @@ AT_ONCE = 200  # ENIs in one commit
 LOGGER = logging.getLogger("sgdataplane.api.claims")
 
 
-def claims(documents: Documents, words: Mapping[str, HostWord], now: float) -> dict[str, list[str]]:
+def claims(documents: Documents, words: Mapping[str, HostStatus], now: float) -> dict[str, list[str]]:
     """Return the ENIs that are to be bound to each host.
 
     If two hosts claim one ENI at once, the first by name gets it.

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sgdataplane.control.hosts.status import HostBoard, HostStanding, HostWord, standing_of
+from sgdataplane.control.hosts.status import HostBoard, HostStanding, HostStatus, standing_of
 from sgdataplane.store.documents import Documents
 from sgdataplane.store.history import Version
 from sgdataplane.store.hosts import hosts_in
@@ -62,7 +62,7 @@ class HostLags:
         lag = max((now - at for at in self._settled.values()), default=0.0)
         return HostCounts({one: counts[one] for one in HostStanding}, lag, self._board.relays())
 
-    def _settled_at(self, name: str, standing: HostStanding, word: HostWord | None, now: float) -> float:
+    def _settled_at(self, name: str, standing: HostStanding, word: HostStatus | None, now: float) -> float:
         """Return the time of the last remembered version that a host has settled.
 
         While a host is silent, nobody knows whether it has settled a later one; and nothing is settled where something

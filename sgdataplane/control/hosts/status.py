@@ -46,7 +46,7 @@ class HostStanding(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class HostWord:
+class HostStatus:
     """The newest report about a host."""
 
     relay: str  # whose report it is
@@ -97,18 +97,18 @@ class HostWord:
         return "; ".join(filter(None, (self.error, *told, *more)))
 
 
-def standing_of(word: HostWord | None, version: Version, now: float) -> HostStanding:
+def standing_of(word: HostStatus | None, version: Version, now: float) -> HostStanding:
     """Return how a host stands with regard to a version; UNKNOWN if nothing was reported about it."""
     return word.standing(version, now) if word else HostStanding.UNKNOWN
 
 
-def words_in(summaries: Mapping[str, Body], now: float) -> dict[str, HostWord]:
+def words_in(summaries: Mapping[str, Body], now: float) -> dict[str, HostStatus]:
     """Return the newest report about each host.
 
     A field that isn't as it should be counts as not reported, so a summary is never refused. The streams of a relay
     that is silent have ended.
     """
-    found: dict[str, HostWord] = {}
+    found: dict[str, HostStatus] = {}
     for relay in sorted(summaries):
         for name, word in _words(relay, summaries[relay], now):
             if name not in found or _rank(word) > _rank(found[name]):
@@ -116,7 +116,7 @@ def words_in(summaries: Mapping[str, Body], now: float) -> dict[str, HostWord]:
     return found
 
 
-def _rank(word: HostWord) -> tuple[bool, float, float]:
+def _rank(word: HostStatus) -> tuple[bool, float, float]:
     """Return a key by which reports are ordered, the newest one last.
 
     A host has one stream; another relay may remember one that has ended.
@@ -124,14 +124,14 @@ def _rank(word: HostWord) -> tuple[bool, float, float]:
     return word.is_connected, word.since if word.is_connected else word.heard, word.time
 
 
-def _words(relay: str, summary: Body, now: float) -> Iterator[tuple[str, HostWord]]:
+def _words(relay: str, summary: Body, now: float) -> Iterator[tuple[str, HostStatus]]:
     hosts = summary.get("hosts")
     at, epoch, seen = _number(summary.get("time")), _whole(summary.get("epoch")), _whole(summary.get("seen"), -1)
     for name, said in islice(hosts.items(), MAX_HOSTS) if isinstance(hosts, dict) else ():
         if isinstance(said, dict) and len(name) <= MAX_NAME:
             yield (
                 name,
-                HostWord(
+                HostStatus(
                     relay,
                     at,
                     at - _number(said.get("age")),
@@ -185,11 +185,11 @@ class HostBoard:
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store, self._clock = store, clock
         self._lock = threading.Lock()
-        self._words: dict[str, HostWord] = {}
+        self._words: dict[str, HostStatus] = {}
         self._relays: dict[str, float] = {}
         self._read_at = float("-inf")
 
-    def look(self, most_s: float = 0.0) -> Mapping[str, HostWord]:
+    def look(self, most_s: float = 0.0) -> Mapping[str, HostStatus]:
         """Return the reports as they were at most so many seconds ago.
 
         If the store can't be reached, they are what was known before, which gets old.
@@ -205,7 +205,7 @@ class HostBoard:
         return self._clock()
 
     @property
-    def known(self) -> Mapping[str, HostWord]:
+    def known(self) -> Mapping[str, HostStatus]:
         """The reports as they were read last. This never waits for the store."""
         return self._words
 
@@ -224,7 +224,7 @@ class HostBoard:
         self._words = dict(islice({**words, **self._unreported(words)}.items(), MAX_WORDS))
         self._read_at = time.monotonic()
 
-    def _unreported(self, words: Mapping[str, HostWord]) -> dict[str, HostWord]:
+    def _unreported(self, words: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
         """Return the last reports about hosts that no relay reports on any more."""
         since = self._clock() - SUMMARY_S
         gone = {name: word for name, word in self._words.items() if name not in words and word.time > since}

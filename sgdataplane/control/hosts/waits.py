@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from sgdataplane.control.actions.scope import Scope, is_among, written_at
-from sgdataplane.control.hosts.status import HostBoard, HostStanding, HostWord, standing_of
+from sgdataplane.control.hosts.status import HostBoard, HostStanding, HostStatus, standing_of
 from sgdataplane.store.documents import Documents
 from sgdataplane.store.history import Version
 from sgdataplane.store.hosts import StoredHost, enis_at, hosts_in
@@ -41,7 +41,7 @@ class HostWait:
     version: Version
     failed_at: dict[str, float] = field(default_factory=dict)  # since when each host fails (monotonic)
     standings: dict[str, HostStanding] = field(default_factory=dict)  # host -> how it stood at the last look
-    words: Mapping[str, HostWord] = field(default_factory=dict)  # host -> its newest report at the last look
+    words: Mapping[str, HostStatus] = field(default_factory=dict)  # host -> its newest report at the last look
 
     def look(self) -> bool:
         """Take over what is known now. Return whether it makes sense to go on waiting."""
@@ -86,12 +86,12 @@ class HostItem:
 
     name: str
     stored: StoredHost | None  # None if it was never added
-    word: HostWord | None  # None if no relay has ever heard it
+    word: HostStatus | None  # None if no relay has ever heard it
     enis: tuple[str, ...] = ()  # that are bound to it
 
     def shown(self, version: Version, now: float) -> Json:
         """Return the host as SgdpDescribeHosts has it."""
-        word = self.word or HostWord("", 0.0, 0.0)
+        word = self.word or HostStatus("", 0.0, 0.0)
         is_heard = self.word is not None
         return {
             "HostName": self.name,
@@ -113,7 +113,7 @@ def _failure(eni: str, why: str) -> Json:
     return {"NetworkInterfaceId": eni, "Message": why}
 
 
-def items(documents: Documents, words: Mapping[str, HostWord], names: Iterable[str] = ()) -> list[HostItem]:
+def items(documents: Documents, words: Mapping[str, HostStatus], names: Iterable[str] = ()) -> list[HostItem]:
     """Return what is known of all hosts, or of those that are named."""
     at, stored = enis_at(documents), hosts_in(documents)
     found = sorted(names or {*at, *stored})
