@@ -51,7 +51,7 @@ from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause, Schedule, Turns
 from sgdataplane.daemon.scrape import MetricsServer
-from sgdataplane.daemon.sessionroom import SessionRoom
+from sgdataplane.daemon.sessioncapacity import SessionCapacity
 from sgdataplane.daemon.signals import ENDING, open_signals
 from sgdataplane.daemon.source import LastGood, source_of
 from sgdataplane.daemon.statefolder import TRIALS
@@ -86,7 +86,7 @@ class Agent:
         self._registry = Registry(config.bindings)
         self._bindings: tuple[Binding, ...] | None = None
         last_good = LastGood(config.state_directory)
-        self._notifier, self._room = Notifier(os.environ), SessionRoom()
+        self._notifier, self._capacity = Notifier(os.environ), SessionCapacity()
         self._meanwhile = stack.enter_context(closing(Meanwhile(lambda: self._handle(self._serve))))
         self._clearer = stack.enter_context(closing(Clearer()))
         beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper, self._clearer)
@@ -300,7 +300,7 @@ class Agent:
         self._schedule.note_done(is_whole=report.is_whole)
         self._listen(report)
         self._take_turns(report, report.host or HostReport(()))
-        self._status.crowded = self._room.follow(report.host, config.conntrack_max)
+        self._status.crowded = self._capacity.follow(report.host, config.conntrack_max)
         self._status.unkept = self._undo.errors
         self._journal.tell(report, lambda: self._serve_at(config))
         self._is_in_cycle = False  # what is asked for from here on comes in the next one

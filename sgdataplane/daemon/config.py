@@ -17,7 +17,7 @@ from sgdataplane.attach.modes import AuditRule
 from sgdataplane.attach.registry import ATTACHED_DIR, Means
 from sgdataplane.attach.report import Manner
 from sgdataplane.enforce import Settings
-from sgdataplane.history.merge import HistoryRoom
+from sgdataplane.history.merge import HistoryLimits
 from sgdataplane.history.span import SPAN_WORDS, parse_span
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choice, Choices
 from sgdataplane.model.modes import UNTIL_EXPECTED, is_until
@@ -71,7 +71,7 @@ class Config:
     log_level: str = "info"
     metrics: str = ""
     """The address and port for Prometheus; "" for none."""
-    history: HistoryRoom | None = None
+    history: HistoryLimits | None = None
     """For how long, and in how much room, history is kept; None: it isn't."""
 
     @property
@@ -107,7 +107,7 @@ HISTORY_WORDS = (
 )
 
 
-def _history(value: object) -> HistoryRoom | None:
+def _history(value: object) -> HistoryLimits | None:
     if not isinstance(value, dict) or not value.keys() <= {"keep", "max_mb"}:
         return None
     keep, max_mb = value.get("keep", "30d"), value.get("max_mb", 256)
@@ -118,7 +118,7 @@ def _history(value: object) -> HistoryRoom | None:
     except ValueError:
         return None
     is_fit = 3600 <= keep_s <= MAX_KEEP_S and 8 <= max_mb <= MAX_HISTORY_MB
-    return HistoryRoom(keep_s, max_mb << 20) if is_fit else None
+    return HistoryLimits(keep_s, max_mb << 20) if is_fit else None
 
 
 KINDS: Mapping[str, ValueKind | Choice] = {

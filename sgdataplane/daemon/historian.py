@@ -26,7 +26,7 @@ from sgdataplane.daemon.logs import event
 from sgdataplane.daemon.statefolder import HISTORY, make_state_folder
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.history.link import PROCESS, Orders, StateSender, receive_status, send_orders
-from sgdataplane.history.merge import HistoryRoom
+from sgdataplane.history.merge import HistoryLimits
 from sgdataplane.history.place import RecordedPlace
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
@@ -63,7 +63,7 @@ class Historian:
     ) -> None:
         self._folder, self._clock, self._commits = folder, clock, commits
         self._selector = selectors.EpollSelector()
-        self._room: HistoryRoom | None = None
+        self._limits: HistoryLimits | None = None
         self._child: _Child | None = None
         self._leaving: _Child | None = None  # the one before, which still writes what it has
         self._told: dict[str, Any] = {}
@@ -86,13 +86,13 @@ class Historian:
         """
         if self._leaving is not None:
             return LOOK_S
-        if self._room is None or self._child is not None:
+        if self._limits is None or self._child is not None:
             return None
         return max(0.0, self._due - self._clock())
 
     def as_json(self) -> dict[str, object]:
         """Return what `sgdp status` shows of history."""
-        if self._room is None:
+        if self._limits is None:
             return dict(OFF)
         why = self._error or str(self._told.get("error") or "")
         shown = ("since", "bytes", "unlogged", "forged", "given_up", "places", "silent", "cpu_s", "written")
@@ -101,12 +101,12 @@ class Historian:
 
     # what changes
 
-    def follow(self, report: CycleReport, room: HistoryRoom | None, options: Options) -> None:
-        """Record from now on as the cycle has left it. `room` is None for no history."""
-        if room != self._room:
+    def follow(self, report: CycleReport, limits: HistoryLimits | None, options: Options) -> None:
+        """Record from now on as the cycle has left it. `limits` is None for no history."""
+        if limits != self._limits:
             self._end()
-            self._room, self._pause, self._due = room, FIRST_S, 0.0
-        if room is None or report.host is None or report.host.state is None:
+            self._limits, self._pause, self._due = limits, FIRST_S, 0.0
+        if limits is None or report.host is None or report.host.state is None:
             return
         state = report.host.state
         self._note_removed(report.host)
@@ -127,7 +127,7 @@ class Historian:
         """Start the process again, if it is time, and send it what waits."""
         if self._leaving is not None and self._has_ended(self._leaving):
             self._leaving = None
-        if self._room is not None and self._child is None:
+        if self._limits is not None and self._child is None:
             self._start_if_due()
         if self._child is not None and self._child.owes:
             self._send(self._child)
@@ -176,12 +176,12 @@ class Historian:
     # the process
 
     def _start_if_due(self) -> None:
-        room = self._room
-        if room is None or self._child is not None or self._leaving is not None or self._clock() < self._due:
+        limits = self._limits
+        if limits is None or self._child is not None or self._leaving is not None or self._clock() < self._due:
             return
         try:
             make_state_folder(self._folder)
-            self._child = _Child(self._folder / HISTORY, room)
+            self._child = _Child(self._folder / HISTORY, limits)
         except (SgDataplaneError, OSError) as error:
             self._error = str(error)
             self._due, self._pause = self._clock() + self._pause, min(LONGEST_S, 2 * self._pause)
@@ -235,14 +235,14 @@ class _Child:
         link: The socket to it.
     """
 
-    def __init__(self, path: Path, room: HistoryRoom) -> None:
+    def __init__(self, path: Path, limits: HistoryLimits) -> None:
         self.sender = StateSender()
         self.owes_state = self.owes_places = True
         self.number: int | None = None
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link.setblocking(False)
         self._ends_by = 0.0
-        command = [sys.executable, "-P", "-m", MODULE, str(path), str(room.keep_s), str(room.max_bytes)]
+        command = [sys.executable, "-P", "-m", MODULE, str(path), str(limits.keep_s), str(limits.max_bytes)]
         found = os.pathsep.join(filter(None, sys.path))
         with theirs:
             stdin = (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sgdataplane.history.link import PROCESS, StateReceiver, receive_orders, send_status
-from sgdataplane.history.merge import HistoryRoom
+from sgdataplane.history.merge import HistoryLimits
 from sgdataplane.history.recorder import Recorder
 from sgdataplane.host.identity import boot_id
 from sgdataplane.nft.commits import own_process
@@ -105,7 +105,7 @@ def main() -> None:
     path, keep_s, max_bytes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     with socket.socket(fileno=0) as link:
         link.setblocking(False)
-        process = Process(link, Recorder(path, HistoryRoom(keep_s, max_bytes), boot_id()))
+        process = Process(link, Recorder(path, HistoryLimits(keep_s, max_bytes), boot_id()))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, process.end)
         process.run()

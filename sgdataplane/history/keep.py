@@ -15,7 +15,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.history import file
 from sgdataplane.history.budget import CpuBudget, SteadyClock
 from sgdataplane.history.deltas import Deltas, Grown
-from sgdataplane.history.merge import HistoryRoom, finish, steps
+from sgdataplane.history.merge import HistoryLimits, finish, steps
 from sgdataplane.history.rows import BUCKET_S, Fate, FlowCount
 from sgdataplane.history.sample import is_own
 from sgdataplane.history.write import BucketOfRows, GapKey, HistoryWriter, PendingRows, TotalKey
@@ -68,8 +68,8 @@ class Keeper:
         pending: What waits for the file.
     """
 
-    def __init__(self, path: Path, room: HistoryRoom, boot: str, clock: Callable[[], float] = time.time) -> None:
-        self._path, self._room, self._boot, self._clock = path, room, boot, clock
+    def __init__(self, path: Path, limits: HistoryLimits, boot: str, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._limits, self._boot, self._clock = path, limits, boot, clock
         self.status = RecorderStatus(str(path))
         self.deltas, self._is_begun = Deltas({}), False
         self.pending = PendingRows()
@@ -146,7 +146,7 @@ class Keeper:
         try:
             with file.refusals(self._path):
                 has_gone = False
-                for _ in steps(self._writer.db, self._room, now):
+                for _ in steps(self._writer.db, self._limits, now):
                     has_gone = True
                     budget.keep()
                 if has_gone:
@@ -161,7 +161,7 @@ class Keeper:
             return
         self._due = time.monotonic() + AGAIN_S
         try:
-            self._writer = HistoryWriter(self._path, self._room.max_bytes, self._boot)
+            self._writer = HistoryWriter(self._path, self._limits.max_bytes, self._boot)
             if not self._is_begun:
                 self.deltas = Deltas(self._writer.bases())
             self._note_absence(self._writer.alive)

@@ -40,15 +40,15 @@ WIDER = {
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryRoom:
-    """The room that history may take."""
+class HistoryLimits:
+    """How long history is kept, and how much it may take."""
 
     keep_s: int
     """For how many seconds rows are kept."""
     max_bytes: int
 
 
-def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterator[bool]:
+def steps(db: sqlite3.Connection, limits: HistoryLimits, now: int | None) -> Iterator[bool]:
     """Do what is due, a transaction at a time; yield True after each.
 
     `now` is in seconds since 1970; None if nobody knows, so that only room is made.
@@ -57,8 +57,8 @@ def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterato
         yield from _widen(db, BUCKET_S, HOUR_S, now - TOTALS_S, ("totals",))
         yield from _widen(db, BUCKET_S, HOUR_S, now - DAY_S)
         yield from _widen(db, HOUR_S, DAY_S, now - WEEK_S)
-        yield from _drop(db, now - room.keep_s)
-    if _count_used(db) <= HIGH * room.max_bytes:
+        yield from _drop(db, now - limits.keep_s)
+    if _count_used(db) <= HIGH * limits.max_bytes:
         return
     now = _latest(db) if now is None else now
     for part in (
@@ -68,7 +68,7 @@ def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterato
     ):
         for has_gone in part:
             yield has_gone
-            if _count_used(db) <= LOW * room.max_bytes:
+            if _count_used(db) <= LOW * limits.max_bytes:
                 return
 
 

@@ -29,7 +29,7 @@ from sgdataplane.history.ends import Interpretation
 from sgdataplane.history.gather import Gatherer
 from sgdataplane.history.keep import Keeper, RecorderStatus
 from sgdataplane.history.live import LiveServer
-from sgdataplane.history.merge import HistoryRoom
+from sgdataplane.history.merge import HistoryLimits
 from sgdataplane.history.place import Findings, Listening, RecordedPlace
 from sgdataplane.history.rows import BUCKET_S, Fate
 from sgdataplane.history.write import GapKey, PendingRows
@@ -56,8 +56,8 @@ class Recorder:
         budget: The processor time that it may take.
     """
 
-    def __init__(self, path: Path, room: HistoryRoom, boot: str, clock: Callable[[], float] = time.time) -> None:
-        self._keeper = Keeper(path, room, boot, clock)
+    def __init__(self, path: Path, limits: HistoryLimits, boot: str, clock: Callable[[], float] = time.time) -> None:
+        self._keeper = Keeper(path, limits, boot, clock)
         self._gatherer = Gatherer()
         self._wanted: dict[object, RecordedPlace] = {}
         self._open: dict[object, Listening] = {}

@@ -13,7 +13,7 @@ import pytest
 from sgdataplane.cli.main import main
 from sgdataplane.contract.counters import HISTORY_GROUP, LOG_GROUP
 from sgdataplane.history import file
-from sgdataplane.history.merge import HistoryRoom
+from sgdataplane.history.merge import HistoryLimits
 from sgdataplane.history.place import RecordedPlace
 from sgdataplane.history.read import open_history
 from sgdataplane.history.recorder import Recorder
@@ -47,7 +47,7 @@ def pair(make_lab_name: Callable[[], str]) -> Iterator[Pair]:
 @pytest.fixture
 def recorder(pair: Pair, tmp_path: Path) -> Iterator[Recorder]:
     """It listens in the workload's namespace."""
-    recorder = Recorder(tmp_path / file.NAME, HistoryRoom(86400, 16 << 20), "boot")
+    recorder = Recorder(tmp_path / file.NAME, HistoryLimits(86400, 16 << 20), "boot")
     with closing(recorder):
         recorder.set_state(STATE, ON_HOSTS.options)
         place = RecordedPlace(pair["policy"], "", "w", "eni-a", {"eni-a": "eth0"}, Placement.INSTANCE)

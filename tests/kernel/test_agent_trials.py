@@ -21,7 +21,7 @@ from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.trials import BUSY, Trials
 from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.history import file
-from sgdataplane.history.merge import HistoryRoom
+from sgdataplane.history.merge import HistoryLimits
 from sgdataplane.history.place import RecordedPlace
 from sgdataplane.history.read import open_history
 from sgdataplane.history.recorder import Recorder
@@ -122,7 +122,7 @@ def test_a_recorder_and_a_trial_in_one_namespace_both_get_their_samples(
 ) -> None:
     """Whichever comes first: each has an nflog group of its own."""
     place, peer = pair["policy"], HERE["peer"][0]
-    recorder = Recorder(tmp_path / file.NAME, HistoryRoom(86400, 16 << 20), "boot")
+    recorder = Recorder(tmp_path / file.NAME, HistoryLimits(86400, 16 << 20), "boot")
     with closing(recorder):
         recorder.set_state(state_of(OPEN), DEFAULTS)
         recorder.set_places([RecordedPlace(place, "", "w", "eni-a", {"eni-a": "eth0"}, Placement.INSTANCE)])

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach.report import HostReport
-from sgdataplane.daemon.sessionroom import SessionRoom
+from sgdataplane.daemon.sessioncapacity import SessionCapacity
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.conntracksize import BUCKETS, FOLDER, LIMIT, raise_size, read_size
 from sgdataplane.host.modules import TRACKING, require
-from tests.unit.daemon.test_sessionroom import host
+from tests.unit.daemon.test_sessioncapacity import host
 
 pytestmark = pytest.mark.kernel
 REFUSED = "(Operation not permitted|Permission denied)"
@@ -46,11 +46,11 @@ def test_there_the_agent_says_so_once_and_which_router_it_concerns(
     namespace: str, routers: HostReport, caplog: pytest.LogCaptureFixture
 ) -> None:
     require(TRACKING)
-    room = SessionRoom()
+    capacity = SessionCapacity()
     with netns.inside(namespace):
         before = read_size()
         for _ in range(2):
-            (line,) = room.follow(routers, "auto")
+            (line,) = capacity.follow(routers, "auto")
             assert line.startswith("sgdp-vpc-a: its ENIs may hold")
         assert read_size() == before
     (said,) = [record.getMessage() for record in caplog.records if "conntrack-" in record.getMessage()]

@@ -10,7 +10,7 @@ from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Means
 from sgdataplane.daemon.config import KINDS, Config, find_start_only_changes, load_config
 from sgdataplane.errors import ConfigError, Problem
-from sgdataplane.history.merge import HistoryRoom
+from sgdataplane.history.merge import HistoryLimits
 from sgdataplane.model.choices import CHOICES, ON_HOSTS
 from sgdataplane.model.options import Placement
 
@@ -35,7 +35,7 @@ def test_the_sample_documents_every_key_with_its_default(tmp_path: Path) -> None
     assert keys == list(KINDS)
     fixed = {entry.name for entry in fields(Config)} - {"choices"}
     assert set(keys) == fixed | set(CHOICES)
-    packaged = replace(Config(), history=HistoryRoom(30 * 86400, 256 << 20))  # it has no default
+    packaged = replace(Config(), history=HistoryLimits(30 * 86400, 256 << 20))  # it has no default
     assert loaded(tmp_path, text) == loaded(tmp_path, SAMPLE.read_text(encoding="utf-8")) == packaged
 
 

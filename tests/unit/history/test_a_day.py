@@ -11,7 +11,7 @@ import pytest
 
 from sgdataplane.history import file
 from sgdataplane.history.gather import Gatherer, Seen
-from sgdataplane.history.merge import HistoryRoom, finish, steps
+from sgdataplane.history.merge import HistoryLimits, finish, steps
 from sgdataplane.history.read import HistoryQuery, open_history
 from sgdataplane.history.rows import BUCKET_S, DAY_S, HOUR_S, Fate, FlowCount
 from sgdataplane.history.write import HistoryWriter, PendingRows, TotalKey
@@ -19,7 +19,7 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import TCP, Address, Direction, Verdict
 
 ENIS, FLOWS, SCANNED = 1000, 3, 5
-ROOM = HistoryRoom(30 * DAY_S, 256 << 20)
+LIMITS = HistoryLimits(30 * DAY_S, 256 << 20)
 T0 = 1_700_006_400 // DAY_S * DAY_S
 MERGE_S = 600
 
@@ -58,16 +58,16 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("day") / file.NAME
     gatherer, chance = Gatherer(), random.Random(5)
     largest = 0
-    with closing(HistoryWriter(path, ROOM.max_bytes, "boot")) as writer:
+    with closing(HistoryWriter(path, LIMITS.max_bytes, "boot")) as writer:
         for at in range(T0, T0 + DAY_S + 2 * HOUR_S, BUCKET_S):
             writer.write(minute(gatherer, chance, at), at)
             if at % MERGE_S == 0:
-                if any([*steps(writer.db, ROOM, at)]):
+                if any([*steps(writer.db, LIMITS, at)]):
                     finish(writer.db)
                     writer.forget_names()
                 largest = max(largest, file.size_of(path))
     print(f"the file took {largest >> 20} MB at most")
-    assert largest <= ROOM.max_bytes + (8 << 20)  # and its log
+    assert largest <= LIMITS.max_bytes + (8 << 20)  # and its log
     return path
 
 

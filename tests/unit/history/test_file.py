@@ -11,7 +11,7 @@ import pytest
 
 from sgdataplane.errors import HostError
 from sgdataplane.history import file
-from sgdataplane.history.merge import HistoryRoom, finish, steps
+from sgdataplane.history.merge import HistoryLimits, finish, steps
 from sgdataplane.history.read import HistoryQuery, open_history
 from sgdataplane.history.rows import BUCKET_S, DAY_S, HOUR_S, Fate, FlowCount, FlowKey, Gap
 from sgdataplane.history.write import GapKey, HistoryWriter, PendingRows, TotalKey
@@ -145,11 +145,11 @@ def test_a_write_that_fails_in_the_middle_leaves_nothing(path: Path, writer: His
         assert {row.key.end for row in history.flows()} == {"192.0.2.7", "192.0.2.9"}
 
 
-ROOM = HistoryRoom(30 * DAY_S, 64 * MB)
+LIMITS = HistoryLimits(30 * DAY_S, 64 * MB)
 
 
-def merge_all(writer: HistoryWriter, room: HistoryRoom, now: int) -> None:
-    if any(list(steps(writer.db, room, now))):
+def merge_all(writer: HistoryWriter, limits: HistoryLimits, now: int) -> None:
+    if any(list(steps(writer.db, limits, now))):
         finish(writer.db)
         writer.forget_names()
 
@@ -170,13 +170,13 @@ def test_buckets_become_hours_after_a_day_days_after_a_week_and_go(path: Path, w
         (T0 + 2 * DAY_S, {3600: 3}),
         (T0 + 8 * DAY_S, {86400: 1}),
     ):
-        merge_all(writer, ROOM, now)
+        merge_all(writer, LIMITS, now)
         assert widths(path) == expected
         with open_history(path) as history:
             assert sum(row.count.packets for row in history.buckets()) == 9
             assert sum(row.packets for row in history.totals()) == 9
             assert sum(gap.number for gap in history.gaps()) == 18
-    merge_all(writer, ROOM, T0 + 32 * DAY_S)
+    merge_all(writer, LIMITS, T0 + 32 * DAY_S)
     assert widths(path) == {}
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM names").fetchone() == (0,)
@@ -185,21 +185,21 @@ def test_buckets_become_hours_after_a_day_days_after_a_week_and_go(path: Path, w
 def test_rows_that_come_late_into_a_wide_bucket_add_up_again(path: Path, writer: HistoryWriter) -> None:
     for _ in range(2):
         writer.write(pending_at(T0, flow_key()), T0)
-        merge_all(writer, ROOM, T0 + 2 * DAY_S)
+        merge_all(writer, LIMITS, T0 + 2 * DAY_S)
     assert widths(path) == {3600: 1}
     with open_history(path) as history:
         assert [row.count.packets for row in history.flows()] == [2]
 
 
 def test_it_never_takes_more_room_than_it_has(path: Path) -> None:
-    room = HistoryRoom(30 * DAY_S, 2 * MB)
-    writer = HistoryWriter(path, room.max_bytes, "boot")
+    limits = HistoryLimits(30 * DAY_S, 2 * MB)
+    writer = HistoryWriter(path, limits.max_bytes, "boot")
     for minute in range(0, 24 * 60, 4):
         keys = [flow_key(f"198.51.100.{n}", port=1024 + (minute + n) % 5000) for n in range(100)]
         writer.write(pending_at(T0 + 60 * minute, *keys), T0)
-        merge_all(writer, room, T0 + 60 * minute)
+        merge_all(writer, limits, T0 + 60 * minute)
     writer.close()
-    assert file.size_of(path) <= room.max_bytes
+    assert file.size_of(path) <= limits.max_bytes
     with open_history(path) as history:
         assert history.since is not None
         assert any(row.start > T0 + 23 * HOUR_S for row in history.buckets())  # what is new is there
@@ -208,9 +208,9 @@ def test_it_never_takes_more_room_than_it_has(path: Path) -> None:
 def test_while_nobody_knows_the_time_nothing_goes_by_age(path: Path, writer: HistoryWriter) -> None:
     for at in (T0, T0 + 3650 * DAY_S):  # before and after the clock has jumped
         writer.write(pending_at(at, flow_key()), T0)
-    assert list(steps(writer.db, ROOM, None)) == []
+    assert list(steps(writer.db, LIMITS, None)) == []
     assert widths(path) == {60: 2}
-    merge_all(writer, ROOM, T0 + 3650 * DAY_S)  # control
+    merge_all(writer, LIMITS, T0 + 3650 * DAY_S)  # control
     assert widths(path) == {60: 1}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach.report import HostReport, NamespaceReport
-from sgdataplane.daemon.sessionroom import SessionRoom, sessions_of
+from sgdataplane.daemon.sessioncapacity import SessionCapacity, sessions_of
 from sgdataplane.enforce import Desired, Proven, build
 from sgdataplane.host.conntracksize import BUCKETS, LIMIT, affordable
 from sgdataplane.model.options import Options, Placement
@@ -38,7 +38,7 @@ class Machine:
         self.folder = folder
         for name in (LIMIT, BUCKETS):
             (folder / name).write_text(f"{limit}\n", "ascii")
-        self.room = SessionRoom(folder, lambda: memory)
+        self.capacity = SessionCapacity(folder, lambda: memory)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -64,15 +64,15 @@ def test_an_eni_may_hold_half_as_many_more_as_both_its_limits_say() -> None:
 def test_the_fullest_router_decides_and_it_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     routers = host({"sgdp-vpc-a": 1, "sgdp-vpc-b": 3})
     for _ in range(3):
-        assert machine.room.follow(routers, "auto") == ()
+        assert machine.capacity.follow(routers, "auto") == ()
     assert machine.sizes == (1024, 1024)  # 900, and not 1,200
     assert lines(caplog) == ["conntrack-raised max_before=512 buckets_before=512 max=1024 buckets=1024"]
 
 
 def test_it_is_never_lowered(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    machine.room.follow(host({"sgdp-vpc-a": 3}), "auto")
-    machine.room.follow(host({"sgdp-vpc-a": 1}), "auto")
-    machine.room.follow(host({}), "auto")
+    machine.capacity.follow(host({"sgdp-vpc-a": 3}), "auto")
+    machine.capacity.follow(host({"sgdp-vpc-a": 1}), "auto")
+    machine.capacity.follow(host({}), "auto")
     assert machine.sizes == (1024, 1024)
     assert len(lines(caplog)) == 1
 
@@ -91,14 +91,14 @@ def test_it_is_never_lowered(machine: Machine, caplog: pytest.LogCaptureFixture)
 def test_nothing_is_raised_without_need(
     machine: Machine, report: HostReport | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert machine.room.follow(report, "auto") == ()
+    assert machine.capacity.follow(report, "auto") == ()
     assert (machine.sizes, lines(caplog)) == ((512, 512), [])
 
 
 def test_kept_it_stays_and_the_router_that_needs_more_is_told(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (line,) = machine.room.follow(host({"sgdp-vpc-a": 1, "sgdp-vpc-b": 3}), "keep")
+    (line,) = machine.capacity.follow(host({"sgdp-vpc-a": 1, "sgdp-vpc-b": 3}), "keep")
     assert line == (
         "sgdp-vpc-b: its ENIs may hold 900 sessions together, and conntrack takes 512 of them: raise "
         "net.netfilter.nf_conntrack_max, or lower sessions_per_eni"
@@ -109,7 +109,7 @@ def test_kept_it_stays_and_the_router_that_needs_more_is_told(
 def test_memory_bounds_it_and_what_does_not_fit_is_told(tmp_path: Path) -> None:
     memory = 16 << 20
     machine = Machine(tmp_path, 512, memory)
-    (line,) = machine.room.follow(host({"sgdp-vpc-a": 30}), "auto")
+    (line,) = machine.capacity.follow(host({"sgdp-vpc-a": 30}), "auto")
     most = affordable(memory)
     assert 512 < most < 30 * PER_ENI
     assert f"may hold 9,000 sessions together, and conntrack takes {most:,} of them" in line
@@ -124,16 +124,16 @@ def test_a_refusal_is_told_once_and_stops_nothing(
 
     monkeypatch.setattr(Path, "write_text", refused)
     for _ in range(3):
-        (line,) = machine.room.follow(host({"sgdp-vpc-a": 3}), "auto")
+        (line,) = machine.capacity.follow(host({"sgdp-vpc-a": 3}), "auto")
         assert "takes 512 of them" in line
     (said,) = lines(caplog)
     assert said.startswith("conntrack-not-raised error=")
     assert "Operation not permitted" in said
     monkeypatch.undo()
-    assert machine.room.follow(host({"sgdp-vpc-a": 3}), "auto") == ()
+    assert machine.capacity.follow(host({"sgdp-vpc-a": 3}), "auto") == ()
     assert machine.sizes == (1024, 1024)
 
 
 def test_where_the_kernel_tracks_nothing_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert SessionRoom(tmp_path).follow(host({"sgdp-vpc-a": 3}), "auto") == ()
+    assert SessionCapacity(tmp_path).follow(host({"sgdp-vpc-a": 3}), "auto") == ()
     assert lines(caplog) == []

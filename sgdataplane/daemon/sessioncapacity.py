@@ -30,7 +30,7 @@ def sessions_of(enis: int, limit: int) -> int:
     return enis * SIDES * limit * more // less
 
 
-class SessionRoom:
+class SessionCapacity:
     """The size of conntrack, as far as it was found and changed. `follow` is for the agent's thread."""
 
     def __init__(self, folder: Path = FOLDER, memory: Callable[[], int] = memory_of_machine) -> None:
