@@ -147,8 +147,8 @@ def test_who_is_a_member_is_the_same_whatever_was_read_before(policy: str) -> No
         assert found.pages == anew.pages, number
         assert shared(found) == shared(anew), number
         assert set(found.carriers) == set(anew.carriers), number
-        turned = {group for group in state.group if members_of(found, group) != members_of(before, group)}
-        assert turned <= found.turned
+        changed = {group for group in state.group if members_of(found, group) != members_of(before, group)}
+        assert changed <= found.changed
         for family in Family:
             atoms[family] = GroupSetAtoms.read(found.pages[family], Lookup({}), atoms[family])
             assert atoms[family].all == GroupSetAtoms.read(anew.pages[family], Lookup({})).all, number

@@ -126,7 +126,7 @@ class ChainPairs:
             UntoldError: They differ in too many places, or it can't be told where.
         """
         structure = self.structure
-        if one == other and one not in structure.turned:
+        if one == other and one not in structure.dirty:
             return
         self._left -= 1
         if not self._left:
@@ -210,9 +210,9 @@ class ChainPairs:
         """Return the entries of two look-ups that aren't the same, or lead to chains that may differ."""
         start, end = same_ends(one, other)
         at_ends = (*one[:start], *one[len(one) - end :])
-        moved = [entry for entry in at_ends if entry[1].chain in self.structure.turned]
+        moved = [entry for entry in at_ends if entry[1].chain in self.structure.dirty]
         here, there = one[start : len(one) - end], other[start : len(other) - end]
-        same = {entry for entry in set(here) & set(there) if entry[1].chain not in self.structure.turned}
+        same = {entry for entry in set(here) & set(there) if entry[1].chain not in self.structure.dirty}
         mine, theirs = ([*moved, *(e for e in some if e not in same)] for some in (here, there))
         return mine, theirs
 

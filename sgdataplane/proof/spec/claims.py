@@ -168,8 +168,8 @@ class ClaimMemo:
         """
         known, said = before
         start, end = same_ends(known, candidates)
-        turned = [self._find_claim(state, one, family) for one in candidates[start : len(candidates) - end]]
-        found = [*said[:start], *turned, *said[len(said) - end :]]
+        changed = [self._find_claim(state, one, family) for one in candidates[start : len(candidates) - end]]
+        found = [*said[:start], *changed, *said[len(said) - end :]]
         self._asked += len(candidates)
         for place in [place for place, one in enumerate(found) if not one.is_fixed]:
             found[place] = self._find_claim(state, candidates[place], family)

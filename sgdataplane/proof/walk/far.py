@@ -45,7 +45,7 @@ class Kinships:
     """The group set of each owner, for addresses that several members have."""
     carriers: tuple[Eni, ...] = ()
     """The members with delegated prefixes."""
-    turned: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
     """The groups that got or lost members since the earlier state."""
 
     @classmethod
@@ -53,7 +53,7 @@ class Kinships:
         """Return the kinships of a state. Pages without a change stay the objects that they were in `before`."""
         before = before or cls()
         if before.enis is state.network_interfaces:
-            return replace(before, turned=frozenset())
+            return replace(before, changed=frozenset())
         gone, come = _difference(before.enis, state.network_interfaces)
         change = _Change(before)
         if len(gone) > len(state.network_interfaces) // 2:
@@ -63,8 +63,8 @@ class Kinships:
                 change.leave(eni)
         for eni in come:
             change.join(eni)
-        turned = frozenset(group for eni in (*gone, *come) for group in eni.security_group_ids)
-        return cls(state.network_interfaces, change.pages(), change.shared, tuple(change.carriers), turned)
+        changed = frozenset(group for eni in (*gone, *come) for group in eni.security_group_ids)
+        return cls(state.network_interfaces, change.pages(), change.shared, tuple(change.carriers), changed)
 
     def of(self, address: Address) -> GroupSet:
         """Return the group set of an address."""

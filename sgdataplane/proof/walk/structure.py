@@ -93,8 +93,8 @@ class Structure:
     """The maps that changed, except those that hold numbers."""
     touched_maps: AbstractSet[str]
     """All maps that changed."""
-    turned: AbstractSet[str]
-    """The chains that changed, ask a changed map, or lead to a turned chain.
+    dirty: AbstractSet[str]
+    """The chains that changed, ask a changed map, or lead to a dirty chain.
 
     All other chains are the same, with all that they lead to, as long as `touched_maps` have none of their maps.
     """
@@ -139,16 +139,16 @@ class Structure:
             if name in table.chain:
                 facts[name] = _mentions_of(ById(table.chain[name]))
         targets = _targets_of(facts, lookups, before, changed, changed_maps)
-        turned = changed.union(before.asking(changed_maps))
+        dirty = changed.union(before.asking(changed_maps))
         for name in before.depth:
-            if name not in turned and not targets.get(name, NONE).isdisjoint(turned):
-                turned.add(name)
-        depth = _depths(targets, {name: deep for name, deep in before.depth.items() if name not in turned})
+            if name not in dirty and not targets.get(name, NONE).isdisjoint(dirty):
+                dirty.add(name)
+        depth = _depths(targets, {name: deep for name, deep in before.depth.items() if name not in dirty})
         is_named = any(f[name].interfaces for f in (before.facts, facts) for name in changed if name in f)
         is_named |= any(_has_interfaces(e) for some in (maps.gone, maps.come) for e in some.values())
         interfaces = _interfaces_of(facts, table) if is_named else before.interfaces
         return cls(
-            table, facts, lookups, targets, depth, changed, changed_maps, maps.names, turned, interfaces, chains.gone
+            table, facts, lookups, targets, depth, changed, changed_maps, maps.names, dirty, interfaces, chains.gone
         )
 
     def asking(self, maps: AbstractSet[str]) -> Iterator[str]:
