@@ -21,6 +21,7 @@ REPLACED = {
     "needless": "redundant",
     "turnstile": "rate limiter",
     "wish": "request",
+    "turned": "changed, or dirty",
     "letters": "characters",
     "door": "socket, listener, endpoint or port forwarder",
     "most": "max",
@@ -29,6 +30,18 @@ REPLACED = {
 ONLY_CONSTANTS = {"most"}
 # Participles that don't tell what a function returns.
 SILENT = {"said", "told", "meant", "held"}
+# Packages where a function's first word may be a participle still.
+UNNAMED = {"cli", "control", "proof", "statefile"}
+# Participles whose form doesn't show that they are some, as far as no verb in the imperative has the same form.
+IRREGULAR = {
+    "beaten", "begun", "bound", "built", "chosen", "done", "drawn", "driven", "fallen", "forgotten", "found", "given",
+    "gone", "grown", "heard", "held", "hidden", "kept", "known", "laid", "led", "left", "lost", "made", "meant", "met",
+    "paid", "said", "seen", "sent", "shown", "sold", "sought", "spelt", "spent", "taken",
+    "thrown", "told", "undone", "unmet", "unspent", "withdrawn", "won", "worn", "written",
+}  # fmt: skip
+IMPERATIVES = {"embed", "exceed", "feed", "heed", "need", "proceed", "seed", "shed", "speed", "succeed"}
+# An operation of the lab's protocol is called by its name.
+OPERATIONS = {"lab.prober": {"counted", "watched"}}
 PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 CAPTION = re.compile(r"(?:^|[.:] )Of (?!equal|two|course)[a-z]", re.MULTILINE)
 
@@ -82,6 +95,30 @@ def test_a_name_that_only_looks_so_is_none(name: str) -> None:
 def test_no_function_is_named_by_a_participle_that_says_nothing() -> None:
     found = [(module, node.name) for module, tree in modules().items() for node in functions(tree)]
     assert [each for each in found if each[1].strip("_") in SILENT] == []
+
+
+def is_participle(name: str) -> bool:
+    """Return whether a function's first word is a past participle."""
+    first = name.strip("_").split("_")[0]
+    return first in IRREGULAR or (first.endswith("ed") and first not in IMPERATIVES)
+
+
+def test_functions_are_verbs() -> None:
+    found = {(module, node.name) for module, tree in modules().items() for node in functions(tree)}
+    allowed = {(module, name) for module, names_of in OPERATIONS.items() for name in names_of}
+    assert allowed <= found
+    wrong = {(module, name) for module, name in found - allowed if is_participle(name)}
+    assert sorted(each for each in wrong if each[0].split(".")[0] not in UNNAMED) == []
+
+
+@pytest.mark.parametrize("name", ["_named", "built_lab", "written", "unmatched", "spelled_alike", "given"])
+def test_a_participle_is_found(name: str) -> None:
+    assert is_participle(name)
+
+
+@pytest.mark.parametrize("name", ["need", "seed_sessions", "read_named", "put", "find_bound", "_heed"])
+def test_a_verb_is_no_participle(name: str) -> None:
+    assert not is_participle(name)
 
 
 def test_no_sentence_begins_with_what_it_is_about() -> None:
