@@ -98,7 +98,7 @@ def counted_by_trials(namespace: str) -> int:
     with NetlinkKernel(str(netns.path_of(namespace))) as kernel:
         (table,) = kernel.tables(TRIALS)
         counters = kernel.inventory(table).counters
-        return sum(count.packets for count in kernel.counted(table, counters).values())
+        return sum(count.packets for count in kernel.read_counters(table, counters).values())
 
 
 def test_a_member_that_joins_is_let_in_and_one_that_leaves_is_not(ends: Ends) -> None:

@@ -15,7 +15,7 @@ from scapy.packet import Packet
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab import frames
-from sgdataplane.lab.ends import list_watched_routers, list_watched_routers
+from sgdataplane.lab.ends import list_watched_routers, path_between
 from sgdataplane.lab.fleet import Fleet, run_fleet
 from sgdataplane.lab.frames import ASK, ProbeMessage
 from sgdataplane.lab.judge import ALIVE_S, ARRIVE_S, GRACE_S, judge_between
@@ -44,7 +44,7 @@ class Crafted:
 def observe_crafted(lab: Lab, crafted: Crafted) -> Observation:
     """Send it in a running lab, and say what became of it. LabError if taps can't recognise its first packet."""
     nodes = tuple(lab.topology.node[end.node] for end in (crafted.source, crafted.target))
-    path = list_watched_routers(lab, crafted.source, crafted.target)
+    path = path_between(lab, crafted.source, crafted.target)
 
     async def run() -> Observation:
         async with run_fleet(nodes, list_watched_routers(lab), "tests.support.probes.crafter") as fleet:

@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import sysctl, timeouts
-from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, Trackers, complaint, list_wanted, list_wanted
+from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, Trackers, complaint, list_wanted, set_timeouts
 from tests.support.models.trackers import BESIDE, KERNELS, LINUX_6_1, LINUX_6_12, LINUX_6_18
 
 # semantics.md, section 4, written down once more: what each is after an apply, where the kernel has it.
@@ -50,7 +50,7 @@ def test_kernels_have_no_tracker_that_we_do_not_know(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, release: str, untracked: tuple[str, ...]
 ) -> None:
     imitate(monkeypatch, tmp_path, dict(KERNELS[release]))
-    assert list_wanted() == Trackers(untracked, ())
+    assert set_timeouts() == Trackers(untracked, ())
     assert sysctl.read_number(f"netfilter/{NOT_A_TRACKER}") == 60
 
 
@@ -115,7 +115,7 @@ def test_a_session_that_a_flowtable_gives_back_has_time_left(
 ) -> None:
     """A flowtable's own timeout is at most a third of the session's; the kernel counts in whole seconds."""
     imitate(monkeypatch, tmp_path, dict(LINUX_6_18))
-    list_wanted(scale)
+    set_timeouts(scale)
     found = [sysctl.read_number(f"netfilter/nf_flowtable_{kind}_timeout") for kind in ("tcp", "udp")]
     assert found == [tcp, udp]
 
@@ -123,7 +123,7 @@ def test_a_session_that_a_flowtable_gives_back_has_time_left(
 def test_an_unknown_tracker_is_bounded_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = (STRANGE, "nf_conntrack_two_words_timeout")
     imitate(monkeypatch, tmp_path, {**LINUX_6_18, **dict.fromkeys(names, 5000)})
-    assert list_wanted(0.1) == Trackers(("dccp",), names)
+    assert set_timeouts(0.1) == Trackers(("dccp",), names)
     assert [sysctl.read_number(f"netfilter/{name}") for name in names] == [3, 3]
     assert (
         complaint(names, 0.1) == f"this kernel tracks what sgdp doesn't know, for at most 3 s idle: {', '.join(names)}"
@@ -135,4 +135,4 @@ def test_a_timeout_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch,
     imitate(monkeypatch, tmp_path, dict(LINUX_6_18))
     (tmp_path / "netfilter" / STRANGE).write_text("1 2 3\n", "ascii")
     with pytest.raises(HostError, match=rf"{STRANGE}: expected a whole number, found '1 2 3'"):
-        list_wanted()
+        set_timeouts()
