@@ -323,7 +323,7 @@ class Workspace:
         path = path_of(kind, name)
         said = {key: value for key, value in state.items() if value not in ("", [], {}, None)}
         self.deletes.discard(path)
-        self.puts[path] = {"state": cast(Json, said), "about": dict(more)}
+        self.puts[path] = {"state": said, "about": dict(more)}
 
     def delete(self, kind: ResourceKind, name: str) -> None:
         """Delete a document, if it is there."""

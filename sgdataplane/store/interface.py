@@ -11,7 +11,7 @@ ConflictError; its caller reads again and decides again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -20,7 +20,9 @@ from typing import Protocol, TypeAlias
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.visible import visible
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+# What JSON can hold, as its readers see it: nobody changes a value through this type, so a list of texts is one, too.
+# At run time lists are `list`, and objects are `dict`: a tuple is no list to whoever compares or looks.
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Body: TypeAlias = Mapping[str, Json]  # of a document, an answer or an audit record: what JSON can hold
 Path: TypeAlias = str  # of a document: "kind/id", such as "security_group/sg-1"
 

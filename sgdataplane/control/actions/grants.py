@@ -72,4 +72,4 @@ def grant_item(eni_id: str, grant_id: str, one: Fields) -> Json:
 
 
 def _write(scope: Scope, eni_id: str, grants: dict[str, Fields]) -> None:
-    scope.change(ResourceKind.ENI, eni_id, {}, grants=cast(Json, grants))
+    scope.change(ResourceKind.ENI, eni_id, {}, grants=grants)

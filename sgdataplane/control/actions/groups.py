@@ -43,7 +43,7 @@ def create(scope: Scope) -> Body:
         "inner_access_policy": "Accept" if kind == "normal" else "Drop",
         "service_managed": managed,
         "tags": scope.tags(),
-        "rules": cast(Json, console_rules(scope, kind) if scope.is_console else []),
+        "rules": console_rules(scope, kind) if scope.is_console else [],
     }
     more: Fields = {"created": scope.time, "resource_group_id": scope.text("ResourceGroupId")}
     scope.workspace.put(
@@ -66,7 +66,7 @@ def default_group(scope: Scope, vpc_id: str) -> str:
         "security_group_type": "normal",
         "vpc_id": vpc_id,
         "inner_access_policy": "Accept",
-        "rules": cast(Json, _default_rules(scope)),
+        "rules": _default_rules(scope),
     }
     scope.workspace.put(ResourceKind.GROUP, group_id, state, {"created": scope.time, "is_default": True})
     return group_id
@@ -133,7 +133,7 @@ def modify(scope: Scope) -> Body:
     group_id = scope.required("SecurityGroupId")
     scope.find_writable(group_id)
     given = {
-        name: cast(Json, scope.text(key))
+        name: scope.text(key)
         for name, key in (("security_group_name", "SecurityGroupName"), ("description", "Description"))
         if key in scope.call.parameters
     }
@@ -166,7 +166,7 @@ def clone(scope: Scope) -> Body:
         "vpc_id": vpc_id,
         "description": scope.text("Description") or str(state_in(original).get("description", "")),
         "service_managed": False,
-        "rules": cast(Json, rules),
+        "rules": rules,
     }
     more: Fields = {
         "created": scope.time,
@@ -283,7 +283,7 @@ def join(scope: Scope) -> Body:
     groups = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
     if group_id in groups:
         raise ApiError("InvalidInstanceId.AlreadyExists", f"{eni_id} is in {group_id} already.")
-    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": cast(Json, [*groups, group_id])})
+    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": [*groups, group_id]})
     return DONE
 
 

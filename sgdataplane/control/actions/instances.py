@@ -27,7 +27,7 @@ from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.model.state import NicType
 from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.hosts import FIELD
-from sgdataplane.store.interface import Body, Json
+from sgdataplane.store.interface import Body
 
 RUNNING, STOPPED = "Running", "Stopped"
 MAX_AT_ONCE = 100
@@ -60,7 +60,7 @@ def run(scope: Scope) -> Body:
     if not 1 <= amount <= MAX_AT_ONCE:
         raise ApiError("InvalidAmount.ValueNotSupported", f"Amount is 1 to {MAX_AT_ONCE}")
     ids = [_make(scope, number, RUNNING) for number in range(amount)]
-    return {"InstanceIdSets": {"InstanceIdSet": cast(Json, ids)}, "OrderId": ""}
+    return {"InstanceIdSets": {"InstanceIdSet": ids}, "OrderId": ""}
 
 
 def _make(scope: Scope, number: int, status: str) -> str:
@@ -165,7 +165,7 @@ def modify(scope: Scope) -> Body:
     scope.find(ResourceKind.INSTANCE, instance_id)
     state: Fields = {"instance_name": scope.text("InstanceName")} if scope.has("InstanceName") else {}
     more = {
-        name: cast(Json, scope.text(key))
+        name: scope.text(key)
         for name, key in (("description", "Description"), ("host_name", "HostName"))
         if scope.has(key)
     }

@@ -74,10 +74,10 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         "type": "primary" if is_primary else "secondary",
         "vpc_id": vpc_id,
         "mac_address": free_mac(eni_id, set()),
-        "private_ip_addresses": cast(Json, addresses),
-        "ipv6_addresses": cast(Json, said.get("Ipv6Address") or chooser.choose_ipv6(_count(said, "Ipv6AddressCount"))),
+        "private_ip_addresses": addresses,
+        "ipv6_addresses": said.get("Ipv6Address") or chooser.choose_ipv6(_count(said, "Ipv6AddressCount")),
         **{
-            name: said.get(key) or cast(Json, _prefixes(chooser, name, _count(said, count)))
+            name: said.get(key) or _prefixes(chooser, name, _count(said, count))
             for name, key, count in (
                 ("ipv4_prefixes", "Ipv4Prefix", "Ipv4PrefixCount"),
                 ("ipv6_prefixes", "Ipv6Prefix", "Ipv6PrefixCount"),
@@ -245,12 +245,12 @@ def modify(scope: Scope) -> Body:
         old = cast(Fields, state_in(body).get("connection_tracking", {}))
         given["connection_tracking"] = {**old, **cast(Fields, tracking(dict(scope.call.parameters)))}
     more = {
-        name: cast(Json, scope.text(key))
+        name: scope.text(key)
         for name, key in (("name", "NetworkInterfaceName"), ("description", "Description"))
         if key in scope.call.parameters
     }
-    flags = {
-        name: cast(Json, scope.flag(key))
+    flags: Fields = {
+        name: scope.flag(key)
         for name, key in (("delete_on_release", "DeleteOnRelease"), ("source_dest_check", "SourceDestCheck"))
         if scope.has(key)
     }
@@ -276,19 +276,17 @@ def assign(scope: Scope) -> Body:
         "ipv6_prefixes": scope.texts("Ipv6Prefix")
         or _prefixes(chooser, "ipv6_prefixes", _count(said, "Ipv6PrefixCount")),
     }
-    scope.change(
-        ResourceKind.ENI, eni_id, {name: cast(Json, [*texts(state, name), *new]) for name, new in added.items()}
-    )
+    scope.change(ResourceKind.ENI, eni_id, {name: [*texts(state, name), *new] for name, new in added.items()})
     private: Json = {
         "NetworkInterfaceId": eni_id,
-        "PrivateIpSet": {"PrivateIpAddress": cast(Json, added["private_ip_addresses"])},
-        "Ipv4PrefixSet": {"Ipv4Prefixes": cast(Json, added["ipv4_prefixes"])},
+        "PrivateIpSet": {"PrivateIpAddress": added["private_ip_addresses"]},
+        "Ipv4PrefixSet": {"Ipv4Prefixes": added["ipv4_prefixes"]},
     }
     return {
         "NetworkInterfaceId": eni_id,
         "AssignedPrivateIpAddressesSet": private,
-        "Ipv6Sets": {"Ipv6Address": cast(Json, added["ipv6_addresses"])},
-        "Ipv6PrefixSets": {"Ipv6Prefix": cast(Json, added["ipv6_prefixes"])},
+        "Ipv6Sets": {"Ipv6Address": added["ipv6_addresses"]},
+        "Ipv6PrefixSets": {"Ipv6Prefix": added["ipv6_prefixes"]},
     }
 
 

@@ -57,7 +57,7 @@ def create(of: ListKind, scope: Scope) -> Body:
         f"{of.own}_name": scope.required(of.name_key),
         "description": scope.text("Description"),
         "max_entries": scope.number("MaxEntries", 0),
-        "entries": cast(Json, [_entry(of, one) for one in scope.objects("Entry")]),
+        "entries": [_entry(of, one) for one in scope.objects("Entry")],
     }
     if of is PREFIXES:
         state["address_family"] = scope.required("AddressFamily")
@@ -87,11 +87,11 @@ def modify(of: ListKind, scope: Scope) -> Body:
         entry = _entry(of, asked)
         entries[str(entry.get(of.entry))] = entry  # one that is there gets the description
     given = {
-        name: cast(Json, scope.text(key))
+        name: scope.text(key)
         for name, key in ((f"{of.own}_name", of.name_key), ("description", "Description"))
         if key in scope.call.parameters
     }
-    scope.change(of.kind, list_id, {**given, "entries": cast(Json, list(entries.values()))})
+    scope.change(of.kind, list_id, {**given, "entries": list(entries.values())})
     return DONE
 
 

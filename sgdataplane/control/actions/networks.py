@@ -146,7 +146,7 @@ def modify_vpc(scope: Scope) -> Body:
     if scope.has("EnableIPv6"):
         blocks = _with_ipv6(scope, vpc_id, blocks) if scope.flag("EnableIPv6") else _without_ipv6(scope, vpc_id, blocks)
     given_texts = {
-        name: cast(Json, scope.text(key))
+        name: scope.text(key)
         for name, key in (("name", "VpcName"), ("description", "Description"))
         if key in scope.call.parameters
     }
@@ -361,7 +361,7 @@ def modify_table(scope: Scope) -> Body:
     if vpc_id is None:
         raise ApiError("InvalidRouteTableId.NotFound", f"There is no route table {table_id}.", 404)
     given = {
-        name: cast(Json, scope.text(key))
+        name: scope.text(key)
         for name, key in (("table_name", "RouteTableName"), ("table_description", "Description"))
         if key in scope.call.parameters
     }

@@ -52,7 +52,7 @@ def authorize(direction: Direction, scope: Scope) -> Body:
             added.append({**rule, "security_group_rule_id": rule_id})
             times, texts = {**times, rule_id: scope.time}, with_texts(texts, rule_id, asked, rule)
     if added and not scope.is_dry_run:
-        new: Json = cast(Json, [*rules, *added])
+        new: Json = [*rules, *added]
         scope.change(ResourceKind.GROUP, group_id, {"rules": new}, rule_times=times, rule_texts=texts)
     return DONE
 
@@ -73,7 +73,7 @@ def revoke(direction: Direction, scope: Scope) -> Body:
         kept = [rule for rule in rules if rule_key(rule) not in asked]
     if len(kept) != len(rules):
         times, texts = (only_of(kept, notes) for notes in rule_notes(body))
-        scope.change(ResourceKind.GROUP, group_id, {"rules": cast(Json, kept)}, rule_times=times, rule_texts=texts)
+        scope.change(ResourceKind.GROUP, group_id, {"rules": kept}, rule_times=times, rule_texts=texts)
     return DONE
 
 
@@ -102,7 +102,7 @@ def modify(direction: Direction, scope: Scope) -> Body:
     others = [rule for rule in rules if rule is not old]
     if rule_key(new) in {rule_key(rule) for rule in others}:
         raise ApiError("InvalidSecurityGroupRule.RuleConflict", "The group has another rule that says the same.")
-    changed: Json = cast(Json, [new if rule is old else rule for rule in rules])
+    changed: Json = [new if rule is old else rule for rule in rules]
     scope.change(ResourceKind.GROUP, group_id, {"rules": changed}, rule_texts=texts)
     return DONE
 

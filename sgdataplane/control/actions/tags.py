@@ -56,11 +56,11 @@ def _write(scope: Scope, kind: ResourceKind, name: str, tags: dict[str, str]) ->
         raise ApiError("InvalidTagCount", f"{name} would have more than {MAX_TAGS} tags")
     if kind is ResourceKind.GROUP:
         scope.find_writable(name)
-        scope.change(kind, name, {"tags": cast(Json, tags)})
+        scope.change(kind, name, {"tags": tags})
     elif kind is ResourceKind.ENI:
         _write_eni(scope, name, tags)
     else:
-        scope.change(kind, name, {}, tags=cast(Json, tags))
+        scope.change(kind, name, {}, tags=tags)
 
 
 def _write_eni(scope: Scope, name: str, tags: dict[str, str]) -> None:
@@ -69,7 +69,7 @@ def _write_eni(scope: Scope, name: str, tags: dict[str, str]) -> None:
     state = state_in(body)
     if not MODE_TAGS.isdisjoint({*tags, *tags_of(body)}):
         state = {key: value for key, value in state.items() if key not in MODE_KEYS} | mode_of(tags)
-    scope.workspace.put(ResourceKind.ENI, name, state, {**about(body), "tags": cast(Json, tags)})
+    scope.workspace.put(ResourceKind.ENI, name, state, {**about(body), "tags": tags})
 
 
 def _kind(scope: Scope) -> ResourceKind:
@@ -134,7 +134,7 @@ def describe(scope: Scope) -> Body:
                     }.get(kind, "")
                     counter[word] = counter.get(word, 0) + 1
     found: list[Json] = [
-        {"TagKey": key, "TagValue": value, "ResourceTypeCount": cast(Json, counter)}
+        {"TagKey": key, "TagValue": value, "ResourceTypeCount": counter}
         for (key, value), counter in sorted(counts.items())
     ]
     return scope.page(found, lambda item: item, "Tags", "Tag")

@@ -108,7 +108,7 @@ def modify_vswitch(scope: Scope) -> Body:
     switch_id = scope.required("VSwitchId")
     body = scope.find(ResourceKind.VSWITCH, switch_id)
     given = {
-        name: cast(Json, scope.text(key))
+        name: scope.text(key)
         for name, key in (("name", "VSwitchName"), ("description", "Description"))
         if key in scope.call.parameters
     }
@@ -223,7 +223,7 @@ def modify_reservation(scope: Scope) -> Body:
     """Answer ModifyVSwitchCidrReservationAttribute, which changes name and description."""
     reservation_id, switch_id, known = _find_reservation(scope)
     given = {
-        name: cast(Json, scope.text(f"VSwitchCidrReservation{key}"))
+        name: scope.text(f"VSwitchCidrReservation{key}")
         for name, key in (("name", "Name"), ("description", "Description"))
         if f"VSwitchCidrReservation{key}" in scope.call.parameters
     }
@@ -291,4 +291,4 @@ def _find_reservation(scope: Scope) -> tuple[str, str, dict[str, Fields]]:
 
 
 def _write(scope: Scope, switch_id: str, blocks: dict[str, Fields]) -> None:
-    scope.change(ResourceKind.VSWITCH, switch_id, {}, reservations=cast(Json, blocks))
+    scope.change(ResourceKind.VSWITCH, switch_id, {}, reservations=blocks)

@@ -49,7 +49,7 @@ def _add(parent: Element, key: str, value: Json) -> None:
         element.text = _written(value)
 
 
-def _written(value: bool | float | str | None) -> str:
+def _written(value: Json) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return UNWRITABLE.sub(REPLACEMENT, "" if value is None else str(value))

@@ -55,7 +55,7 @@ def diff(scope: Scope, profile: str, last: LastState) -> Body:
     group_id = scope.required("SecurityGroupId")
     body = scope.find(ResourceKind.GROUP, group_id)
     before = last.of(scope.workspace.documents)
-    state = {**state_in(body), "rules": cast(Json, _proposed(scope, rules_in(body)))}
+    state = {**state_in(body), "rules": _proposed(scope, rules_in(body))}
     if scope.has("InnerAccessPolicy"):
         state["inner_access_policy"] = scope.text("InnerAccessPolicy").capitalize()
     scope.workspace.put(ResourceKind.GROUP, group_id, state, about(body))

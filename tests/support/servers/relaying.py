@@ -201,7 +201,7 @@ def set_ports(store: Store, group: str, *ports: int) -> int:
         }
         for port in ports
     ]
-    return change(store, {path: {**body, "state": {**state, "rules": rules}}})  # type: ignore[dict-item]
+    return change(store, {path: {**body, "state": {**state, "rules": rules}}})
 
 
 def put_host(store: Store, host: StoredHost) -> int:
