@@ -92,8 +92,8 @@ def vpc_name(vpc_id: str, classic: set[str]) -> str:
 
 def group_item(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
     """Return a group as the cloud lists it."""
-    tags = [{"TagKey": key, "TagValue": value} for key, value in group.tags]
-    return {**ecs_items.group_item(group_fields(group), vpc_name(group.vpc_id, classic)), "Tags": {"Tag": tags}}
+    item = ecs_items.group_item(group_fields(group), vpc_name(group.vpc_id, classic))
+    return {**item, "Tags": {"Tag": ecs_items.tag_items(group.tags)}}
 
 
 def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
@@ -143,7 +143,7 @@ def extras(eni: Eni) -> dict[str, object]:
         found[names_of.NIC_TYPE] = eni.nic_type.value
     if eni.is_audited:
         tags = {MODE_TAG: eni.mode.value} | ({UNTIL_TAG: eni.audit_until} if eni.audit_until else {})
-        found["Tags"] = {"Tag": [{"TagKey": key, "TagValue": value} for key, value in tags.items()]}
+        found["Tags"] = {"Tag": ecs_items.tag_items(tags.items())}
     return found
 
 

@@ -7,12 +7,17 @@ documents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 from sgdataplane.statefile import ecs_names
 
 Item: TypeAlias = "dict[str, object]"
+
+
+def tag_items(tags: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return tags under the cloud's keys."""
+    return [{"TagKey": key, "TagValue": value} for key, value in tags]
 
 
 def vpc_blocks(blocks: Sequence[str], isp: str = "") -> Item:

@@ -99,7 +99,7 @@ def about(body: Body) -> Fields:
     return cast(Fields, body.get("about", {}))
 
 
-def texts(fields: Mapping[str, Json], name: str) -> list[str]:
+def texts(fields: Mapping[str, object], name: str) -> list[str]:
     """Return a list of texts; [] if it is absent."""
     return cast("list[str]", fields.get(name, []))
 
@@ -318,12 +318,15 @@ class Workspace:
             return None
         return self.puts.get(path) or self.documents.get(path)
 
-    def put(self, kind: ResourceKind, name: str, state: Mapping[str, Json], more: Mapping[str, Json]) -> None:
-        """Write a document. Empty texts and lists of its state are left out: absent means the same."""
+    def put(self, kind: ResourceKind, name: str, state: Mapping[str, object], more: Mapping[str, object]) -> None:
+        """Write a document of what JSON can hold.
+
+        Empty texts and lists of its state are left out: absent means the same.
+        """
         path = path_of(kind, name)
         said = {key: value for key, value in state.items() if value not in ("", [], {}, None)}
         self.deletes.discard(path)
-        self.puts[path] = {"state": said, "about": dict(more)}
+        self.puts[path] = {"state": cast(Fields, said), "about": cast(Fields, dict(more))}
 
     def delete(self, kind: ResourceKind, name: str) -> None:
         """Delete a document, if it is there."""

@@ -85,7 +85,7 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         },
         "security_group_ids": [*groups],
         "connection_tracking": tracking(said),
-        **mode_of(cast("dict[str, str]", scope.tags())),
+        **mode_of(scope.tags()),
     }
     more: Fields = {
         "name": str(said.get("NetworkInterfaceName") or ""),

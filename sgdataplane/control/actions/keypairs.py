@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import Scope, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.actions.scope import Scope, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.store.documents import Fields, ResourceKind, about
+from sgdataplane.statefile import ecs_items
+from sgdataplane.store.bodies import KeyPairAbout, TypedDocument
 from sgdataplane.store.interface import Body, Json
 
 MAX_NAME, FINGERPRINT = 128, 32  # characters
@@ -38,7 +40,7 @@ def _free_name(scope: Scope) -> str:
     if len(name) > MAX_NAME or not NAME.fullmatch(name):
         words = f"KeyPairName has at most {MAX_NAME} letters, digits and :_.-, a letter first"
         raise ApiError("InvalidKeyPairName.Malformed", words)
-    if scope.workspace.get(ResourceKind.KEY_PAIR, name) is not None:
+    if scope.key_pairs.get(name) is not None:
         raise ApiError("KeyPair.AlreadyExist", f"There is a key pair {name} already.")
     return name
 
@@ -46,7 +48,7 @@ def _free_name(scope: Scope) -> str:
 def _keep(scope: Scope, name: str, public: str) -> Body:
     fingerprint = hashlib.sha256(public.encode()).hexdigest()[:FINGERPRINT]
     key_pair_id = scope.new_id("ssh")
-    more: Fields = {
+    more: KeyPairAbout = {
         "key_pair_id": key_pair_id,
         "public": public,
         "fingerprint": fingerprint,
@@ -54,38 +56,37 @@ def _keep(scope: Scope, name: str, public: str) -> Body:
         "resource_group_id": scope.text("ResourceGroupId"),
         "tags": scope.tags(),
     }
-    scope.workspace.put(ResourceKind.KEY_PAIR, name, {}, more)
+    scope.key_pairs.put(name, {}, more)
     return {"KeyPairId": key_pair_id, "KeyPairName": name, "KeyPairFingerPrint": fingerprint}
 
 
 def delete(scope: Scope) -> Body:
     """Answer DeleteKeyPairs. One that isn't there is no error."""
     for name in scope.texts("KeyPairNames"):
-        scope.workspace.delete(ResourceKind.KEY_PAIR, name)
+        scope.key_pairs.delete(name)
     return DONE
 
 
 def describe_all(scope: Scope) -> Body:
     """Answer DescribeKeyPairs."""
     found = [
-        entry
-        for entry in scope.workspace.all(ResourceKind.KEY_PAIR)
-        if is_like(entry[0], scope.text("KeyPairName"))
-        and scope.text("KeyPairFingerPrint") in ("", about(entry[1])["fingerprint"])
-        and is_in_resource_group(scope, entry[1])
-        and scope.is_tagged(entry[1])
+        one
+        for one in scope.key_pairs.all()
+        if is_like(one.id, scope.text("KeyPairName"))
+        and scope.text("KeyPairFingerPrint") in ("", one.about["fingerprint"])
+        and is_grouped_and_tagged(scope, one)
     ]
 
-    def shape(entry: tuple[str, Body]) -> Json:
-        name, more = entry[0], about(entry[1])
+    def shape(one: TypedDocument[Mapping[str, object], KeyPairAbout]) -> Json:
+        more = one.about
         return {
-            "KeyPairName": name,
+            "KeyPairName": one.id,
             "KeyPairId": more["key_pair_id"],
             "KeyPairFingerPrint": more["fingerprint"],
             "PublicKey": more["public"] if scope.flag("IncludePublicKey") else "",
             "CreationTime": more["created"],
             "ResourceGroupId": more.get("resource_group_id", ""),
-            "Tags": {"Tag": tag_items(entry[1])},
+            "Tags": {"Tag": ecs_items.tag_items(sorted(one.tags.items()))},
         }
 
     return scope.page(found, shape, "KeyPairs", "KeyPair")

@@ -13,8 +13,18 @@ from datetime import UTC, datetime
 from typing import TypeVar, cast
 
 from sgdataplane.control.access.permissions import matches
+from sgdataplane.control.actions.repository import Repository, unknown
 from sgdataplane.control.actions.validation import MANAGED
-from sgdataplane.control.calls.answers import FORBIDDEN, NOT_FOUND, ApiError
+from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
+from sgdataplane.statefile.native_objects import (
+    NativeEni,
+    NativeGroup,
+    NativeInstance,
+    NativePortList,
+    NativePrefixList,
+    NativeVpc,
+)
+from sgdataplane.store import bodies
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Fields, ResourceKind, Workspace, about, state_in
 from sgdataplane.store.hosts import TAG
@@ -25,18 +35,6 @@ MAX_A_PAGE, A_PAGE = 100, 10
 MAX_TEXTS = 100  # of a list of ids, as in the cloud
 MAX_TOKEN = 32  # characters of a NextToken
 REGION = "cn-sgdataplane"  # of calls that name none
-# The cloud's code for an id that isn't there.
-UNKNOWN = {
-    ResourceKind.VPC: "InvalidVpcId.NotFound",
-    ResourceKind.VSWITCH: "InvalidVSwitchId.NotFound",
-    ResourceKind.GROUP: "InvalidSecurityGroupId.NotFound",
-    ResourceKind.PREFIX_LIST: "InvalidPrefixListId.NotFound",
-    ResourceKind.PORT_LIST: "InvalidPortRangeListId.NotFound",
-    ResourceKind.INSTANCE: "InvalidInstanceId.NotFound",
-    ResourceKind.ENI: "InvalidEniId.NotFound",
-    ResourceKind.HOST: "InvalidHost.NotFound",
-    ResourceKind.KEY_PAIR: "InvalidKeyPair.NotFound",
-}
 
 
 def written_at(seconds: float) -> str:
@@ -170,6 +168,46 @@ class Scope:
 
     # documents
 
+    @property
+    def vpcs(self) -> Repository[NativeVpc, bodies.VpcAbout]:
+        """The VPCs."""
+        return Repository(self.workspace, bodies.VPCS)
+
+    @property
+    def vswitches(self) -> Repository[bodies.VSwitchState, bodies.VSwitchAbout]:
+        """The VSwitches."""
+        return Repository(self.workspace, bodies.VSWITCHES)
+
+    @property
+    def groups(self) -> Repository[NativeGroup, bodies.GroupAbout]:
+        """The security groups."""
+        return Repository(self.workspace, bodies.GROUPS)
+
+    @property
+    def prefix_lists(self) -> Repository[NativePrefixList, bodies.About]:
+        """The prefix lists."""
+        return Repository(self.workspace, bodies.PREFIX_LISTS)
+
+    @property
+    def port_lists(self) -> Repository[NativePortList, bodies.About]:
+        """The port lists."""
+        return Repository(self.workspace, bodies.PORT_LISTS)
+
+    @property
+    def instances(self) -> Repository[NativeInstance, bodies.InstanceAbout]:
+        """The instances."""
+        return Repository(self.workspace, bodies.INSTANCES)
+
+    @property
+    def enis(self) -> Repository[NativeEni, bodies.EniAbout]:
+        """The ENIs."""
+        return Repository(self.workspace, bodies.ENIS)
+
+    @property
+    def key_pairs(self) -> Repository[Mapping[str, object], bodies.KeyPairAbout]:
+        """The key pairs, which are no part of a state."""
+        return Repository(self.workspace, bodies.KEY_PAIRS)
+
     def find(self, kind: ResourceKind, name: str) -> Body:
         """Return a document.
 
@@ -178,7 +216,7 @@ class Scope:
         """
         body = self.workspace.get(kind, name)
         if body is None:
-            raise ApiError(UNKNOWN[kind], f"The specified {kind.replace('_', ' ')} {name} doesn't exist.", NOT_FOUND)
+            raise unknown(kind, name)
         return body
 
     def find_writable(self, group_id: str) -> Body:
@@ -213,18 +251,18 @@ class Scope:
         """The time of the call as the cloud writes it."""
         return written_at(self.call.now)
 
-    def tags(self) -> dict[str, Json]:
+    def tags(self) -> dict[str, str]:
         """Return the tags that the call gives."""
         return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in self.objects("Tag")}
 
-    def instance_tags(self) -> dict[str, Json]:
+    def instance_tags(self) -> dict[str, str]:
         """Return the tags that the call gives an instance. One of them says its host, as SgdpHost does.
 
         Raises:
             ApiError: There is no such host, or SgdpHost and the tag name different ones.
         """
         tags = self.tags()
-        named, host = self.known_host(str(tags.get(TAG, ""))), self.host
+        named, host = self.known_host(tags.get(TAG, "")), self.host
         if host and named not in ("", host):
             raise ApiError("InvalidHost.Mismatch", f"SgdpHost names {host}, and the tag {TAG} names {named}.")
         return {**tags, TAG: host} if host else tags
@@ -295,6 +333,20 @@ def tags_of(body: Body) -> dict[str, str]:
 def tag_items(body: Body) -> list[Json]:
     """Return a document's tags as the cloud's answers have them."""
     return [{"TagKey": key, "TagValue": value} for key, value in sorted(tags_of(body).items())]
+
+
+def is_grouped_and_tagged(scope: Scope, document: bodies.AnyDocument) -> bool:
+    """Whether a document is in the resource group, and has all tags, that the call asks for.
+
+    A tag without a value asks for the key.
+    """
+    if scope.text("ResourceGroupId") not in ("", document.about.get("resource_group_id", "")):
+        return False
+    tags = document.tags
+    return all(
+        str(tag.get("Key", "")) in tags and tag.get("Value") in (None, "", tags[str(tag.get("Key", ""))])
+        for tag in scope.objects("Tag")
+    )
 
 
 def is_like(text: str, pattern: str) -> bool:

@@ -34,7 +34,7 @@ def tag(scope: Scope) -> Body:
     kind = _kind(scope)
     if kind is not ResourceKind.INSTANCE:
         scope.refuse_host_tag()
-    tags = cast("dict[str, str]", scope.instance_tags() if kind is ResourceKind.INSTANCE else scope.tags())
+    tags = scope.instance_tags() if kind is ResourceKind.INSTANCE else scope.tags()
     for name in scope.texts("ResourceId"):
         _write(scope, kind, name, {**tags_of(scope.find(kind, name)), **tags})
     return DONE

@@ -13,7 +13,8 @@ from typing import cast
 
 from sgdataplane.control.access.hiding import hide_unseen
 from sgdataplane.control.actions.engine import Engine
-from sgdataplane.control.actions.scope import UNKNOWN, Scope
+from sgdataplane.control.actions.repository import UNKNOWN
+from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.background import Background
 from sgdataplane.control.calls.answers import NOT_FOUND, Answer, ApiError
 from sgdataplane.control.hosts import waits
