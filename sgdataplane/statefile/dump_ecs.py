@@ -7,6 +7,7 @@ state. Keys that begin with `Sgdp` have what the cloud's answers have no key for
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG
 from sgdataplane.model.state import (
@@ -28,6 +29,7 @@ from sgdataplane.statefile import ecs_names as names_of
 from sgdataplane.statefile.dump_native import as_plain, group_fields, plain_fields
 from sgdataplane.statefile.interfaces import require_whole
 from sgdataplane.statefile.keys import KEYS
+from sgdataplane.statefile.native_objects import NativeEni, NativeGroup, NativeInstance
 from sgdataplane.statefile.rules import written
 from sgdataplane.visible import json_text
 
@@ -79,7 +81,7 @@ def pages(call: str, items: Sequence[object]) -> Iterator[tuple[str, object]]:
         yield (call if len(items) <= PAGE_SIZE else f"{call}-{number:04d}"), page
 
 
-def vpc_item(vpc: Vpc) -> dict[str, object]:
+def vpc_item(vpc: Vpc) -> ecs_items.Item:
     """Return a VPC as the cloud lists it."""
     item = {"VpcId": vpc.vpc_id, **ecs_items.vpc_blocks([str(block) for block in vpc.cidr_blocks])}
     return {**item, names_of.NETWORK_TYPE: vpc.network_type.value} if vpc.network_type is NetworkType.CLASSIC else item
@@ -90,9 +92,9 @@ def vpc_name(vpc_id: str, classic: set[str]) -> str:
     return "" if vpc_id == names_of.CLASSIC_VPC and vpc_id in classic else vpc_id
 
 
-def group_item(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
+def group_item(group: SecurityGroup, classic: set[str]) -> ecs_items.Item:
     """Return a group as the cloud lists it."""
-    item = ecs_items.group_item(group_fields(group), vpc_name(group.vpc_id, classic))
+    item = ecs_items.group_item(cast(NativeGroup, group_fields(group)), vpc_name(group.vpc_id, classic))
     return {**item, "Tags": {"Tag": ecs_items.tag_items(group.tags)}}
 
 
@@ -100,7 +102,7 @@ def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
     """Return the answer about one group, with its rules."""
     return {
         **REQUEST,
-        **ecs_items.group_head(group_fields(group), vpc_name(group.vpc_id, classic)),
+        **ecs_items.group_head(cast(NativeGroup, group_fields(group)), vpc_name(group.vpc_id, classic)),
         "InnerAccessPolicy": group.inner_access_policy.value.capitalize(),
         "NextToken": "",
         "Permissions": {"Permission": [permission(rule) for rule in group.rules]},
@@ -126,15 +128,15 @@ def rule_values(rule: SecurityGroupRule) -> Iterator[tuple[str, object]]:
         yield name, text.upper() if name == "ip_protocol" else text
 
 
-def eni_item(eni: Eni, classic: set[str]) -> dict[str, object]:
+def eni_item(eni: Eni, classic: set[str]) -> ecs_items.Item:
     """Return an ENI as the cloud lists it."""
-    fields = plain_fields(eni, KEYS["network_interfaces"])
+    fields = cast(NativeEni, plain_fields(eni, KEYS["network_interfaces"]))
     return ecs_items.eni_item(fields, vpc_name(eni.vpc_id, classic)) | extras(eni)
 
 
-def extras(eni: Eni) -> dict[str, object]:
+def extras(eni: Eni) -> ecs_items.Item:
     """Return what only some ENIs have: session timeouts of their own, and what the cloud has no key for."""
-    found: dict[str, object] = {}
+    found: ecs_items.Item = {}
     if eni.connection_tracking != ConnectionTracking():
         found[names_of.TRACKING] = renamed(eni.connection_tracking, names_of.TRACKING_NAMES)
     if eni.allowed_address_pairs:
@@ -147,9 +149,9 @@ def extras(eni: Eni) -> dict[str, object]:
     return found
 
 
-def instance_item(instance: Instance, classic: set[str]) -> dict[str, object]:
+def instance_item(instance: Instance, classic: set[str]) -> ecs_items.Item:
     """Return an instance as the cloud lists it."""
-    fields = {"instance_id": instance.instance_id, "instance_name": instance.instance_name}
+    fields: NativeInstance = {"instance_id": instance.instance_id, "instance_name": instance.instance_name}
     return ecs_items.instance_item(fields, is_classic=instance.instance_id in classic)
 
 
@@ -168,6 +170,6 @@ def port_entries_answer(entry: PortList) -> dict[str, object]:
     return {**REQUEST, "PortRangeListId": entry.port_list_id, "Entries": entries}
 
 
-def renamed(record: object, names: Mapping[str, str]) -> dict[str, object]:
+def renamed(record: object, names: Mapping[str, str]) -> ecs_items.Item:
     """Return a record's fields under the cloud's names."""
     return {key: as_plain(getattr(record, name)) for name, key in names.items()}

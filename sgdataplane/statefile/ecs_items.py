@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 from sgdataplane.statefile import ecs_names
+from sgdataplane.statefile.dump_native import Plain
+from sgdataplane.statefile.native_objects import NativeEni, NativeGroup, NativeInstance
 
-Item: TypeAlias = "dict[str, object]"
+Item: TypeAlias = dict[str, Plain]
 
 
 def tag_items(tags: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
@@ -35,12 +37,12 @@ def vpc_blocks(blocks: Sequence[str], isp: str = "") -> Item:
     }
 
 
-def eni_item(state: Mapping[str, object], vpc_id: str) -> Item:
+def eni_item(state: NativeEni, vpc_id: str) -> Item:
     """Return an ENI under the cloud's keys; `vpc_id` is what the cloud shows, "" in the classic network."""
-    instance_id, addresses = state.get("instance_id", ""), _texts(state, "private_ip_addresses")
+    instance_id, addresses = state.get("instance_id", ""), state.get("private_ip_addresses", [])
     item: Item = {
         "NetworkInterfaceId": state["network_interface_id"],
-        "Type": str(state.get("type", "primary")).capitalize(),
+        "Type": state.get("type", "primary").capitalize(),
         "Status": "InUse" if instance_id else "Available",
         "InstanceId": instance_id,
         "VpcId": vpc_id,
@@ -60,7 +62,7 @@ def private_ips(addresses: Sequence[str]) -> list[Item]:
 
 
 def instance_item(
-    state: Mapping[str, object], *, is_classic: bool, public: Sequence[str] = (), inner: Sequence[str] = ()
+    state: NativeInstance, *, is_classic: bool, public: Sequence[str] = (), inner: Sequence[str] = ()
 ) -> Item:
     """Return an instance's name and kind of network under the cloud's keys.
 
@@ -75,7 +77,7 @@ def instance_item(
     }
 
 
-def group_head(state: Mapping[str, object], vpc_id: str) -> Item:
+def group_head(state: NativeGroup, vpc_id: str) -> Item:
     """Return what every answer says of a group."""
     return {
         "SecurityGroupId": state["security_group_id"],
@@ -85,9 +87,9 @@ def group_head(state: Mapping[str, object], vpc_id: str) -> Item:
     }
 
 
-def group_item(state: Mapping[str, object], vpc_id: str) -> Item:
+def group_item(state: NativeGroup, vpc_id: str) -> Item:
     """Return a group as an element of a list of groups."""
-    rules = cast("Sequence[Mapping[str, object]]", state.get("rules", ()))
+    rules = state.get("rules", [])
     names = ("source_security_group_id", "dest_security_group_id")
     return {
         **group_head(state, vpc_id),
@@ -98,5 +100,5 @@ def group_item(state: Mapping[str, object], vpc_id: str) -> Item:
     }
 
 
-def _texts(state: Mapping[str, object], name: str) -> list[str]:
-    return list(cast("Sequence[str]", state.get(name, ())))
+def _texts(fields: Mapping[str, object], name: str) -> list[str]:
+    return cast("list[str]", fields.get(name, []))

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import cast
 
 from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.ranges import Interval, Ranges, minus, unite
 from sgdataplane.net.values import Address, Family, Prefix
-from sgdataplane.store.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
+from sgdataplane.store.documents import ADDRESSES, ResourceKind, state_in, texts
 
 # Addresses at a block's start and at its end, which the cloud keeps.
 KEPT = {Family.IPV4: (1, 3), Family.IPV6: (16, 1)}
@@ -103,18 +102,17 @@ class Chooser:
         return chosen
 
     def _ipv4_block(self) -> Prefix:
-        return Prefix.parse(str(self._scope.workspace.state(ResourceKind.VSWITCH, self._switch_id)["cidr_block"]))
+        return Prefix.parse(self._scope.vswitches.state(self._switch_id)["cidr_block"])
 
     def _ipv6_block(self) -> Prefix | None:
-        own = self._scope.workspace.state(ResourceKind.VSWITCH, self._switch_id).get("ipv6_cidr_block")
-        blocks = texts(self._scope.workspace.state(ResourceKind.VPC, self._vpc_id), "cidr_blocks")
-        return next((Prefix.parse(text) for text in (str(own or ""), *blocks) if ":" in text), None)
+        own = self._scope.vswitches.state(self._switch_id).get("ipv6_cidr_block", "")
+        blocks = self._scope.vpcs.state(self._vpc_id).get("cidr_blocks", [])
+        return next((Prefix.parse(text) for text in (own, *blocks) if ":" in text), None)
 
     def _reserved(self) -> list[Prefix]:
         """Return the blocks of the VSwitch that are reserved for delegated prefixes."""
-        body = self._scope.find(ResourceKind.VSWITCH, self._switch_id)
-        blocks = cast("dict[str, Fields]", about(body).get("reservations", {}))
-        return [Prefix.parse(str(one["block"])) for one in blocks.values()]
+        blocks = self._scope.vswitches.find(self._switch_id).about.get("reservations", {})
+        return [Prefix.parse(one["block"]) for one in blocks.values()]
 
     def _taken(self, prefix: Prefix) -> Iterator[Prefix]:
         return self._scope.workspace.documents.taken.find_overlapping(self._vpc_id, prefix)

@@ -15,6 +15,7 @@ from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Direction
 from sgdataplane.statefile import ecs_items
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
+from sgdataplane.statefile.native_objects import NativeGroup
 from sgdataplane.store.documents import Fields, ResourceKind, about, kind_of, name_of, rules_in, state_in, texts
 from sgdataplane.store.interface import Body, Json
 
@@ -220,7 +221,7 @@ def group_item(scope: Scope, group_id: str, body: Body) -> Json:
     members = scope.workspace.members(group_id)
     instances = {scope.workspace.state(ResourceKind.ENI, eni).get("instance_id") for eni in members} - {None}
     return {
-        **cast(Fields, ecs_items.group_item({**state, "security_group_id": group_id}, _vpc_name(body))),
+        **ecs_items.group_item(cast(NativeGroup, {**state, "security_group_id": group_id}), _vpc_name(body)),
         "CreationTime": about(body).get("created", ""),
         "ServiceID": 1 if state.get("service_managed") else 0,
         "ResourceGroupId": about(body).get("resource_group_id", ""),
@@ -246,7 +247,7 @@ def describe(scope: Scope) -> Body:
     start, size, token = scope.next_page(len(rules))
     return {
         "RegionId": scope.region,
-        **cast(Fields, ecs_items.group_head({**state, "security_group_id": group_id}, _vpc_name(body))),
+        **ecs_items.group_head(cast(NativeGroup, {**state, "security_group_id": group_id}), _vpc_name(body)),
         "InnerAccessPolicy": state["inner_access_policy"],
         "Permissions": {"Permission": [permission(scope, rule, body) for rule in rules[start : start + size]]},
         "NextToken": token,

@@ -17,6 +17,7 @@ from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.control.calls.products import ACCOUNT
 from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG, Mode, mode_of_tags
 from sgdataplane.statefile import ecs_items, ecs_names
+from sgdataplane.statefile.native_objects import NativeEni
 from sgdataplane.statefile.records import free_mac
 from sgdataplane.store.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.hosts import FIELD, find_tagged_host
@@ -359,10 +360,12 @@ def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
     del scope
     state, more = state_in(body), about(body)
     times = cast(Fields, state.get("connection_tracking", {}))
-    shown = ecs_items.eni_item({**state, "network_interface_id": eni_id}, answer_vpc_id(str(state["vpc_id"])))
+    shown = ecs_items.eni_item(
+        cast(NativeEni, {**state, "network_interface_id": eni_id}), answer_vpc_id(str(state["vpc_id"]))
+    )
     told = {key: more[name] for name, key in TOLD_ATTACHED.items() if state.get("instance_id") and name in more}
     item: Fields = {
-        **cast(Fields, shown),
+        **shown,
         "Type": _kind(body),
         "Attachment": {**cast(Fields, shown["Attachment"]), **told},
         "NetworkInterfaceName": more.get("name", ""),
@@ -399,6 +402,6 @@ def interface_in_instance(eni_id: str, body: Body) -> Json:
         "MacAddress": state.get("mac_address", ""),
         "PrimaryIpAddress": addresses[0],
         "Type": _kind(body),
-        "PrivateIpSets": {"PrivateIpSet": cast(Json, ecs_items.private_ips(addresses))},
+        "PrivateIpSets": {"PrivateIpSet": ecs_items.private_ips(addresses)},
         "Ipv6Sets": {"Ipv6Set": ipv6},
     }

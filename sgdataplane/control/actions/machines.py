@@ -21,6 +21,7 @@ from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.catalogue import Image, InstanceType, catalogue
 from sgdataplane.model.state import NicType
 from sgdataplane.statefile import ecs_items
+from sgdataplane.statefile.native_objects import NativeInstance
 from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.interface import Body, Json
 
@@ -179,13 +180,13 @@ def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
     vpc_id = answer_vpc_id(str(primary.get("vpc_id", "")))
     is_prepaid = asked.get("InstanceChargeType") == "PrePaid"
     item = ecs_items.instance_item(
-        {**state, "instance_id": instance_id},
+        cast(NativeInstance, {**state, "instance_id": instance_id}),
         is_classic=is_classic(scope, instance_id),
         public=public_addresses(scope, instance_id, body),
         inner=classic_addresses(scope, instance_id, NicType.INTRANET),
     )
     return {
-        **cast(Fields, item),
+        **item,
         "HostName": more.get("host_name", ""),
         "Description": more.get("description", ""),
         "Status": more.get("status", RUNNING),

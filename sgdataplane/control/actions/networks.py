@@ -7,15 +7,18 @@ VPC has a router and one route table, whose ids are made from its own. Must not 
 from __future__ import annotations
 
 import hashlib
-from typing import cast
+from collections.abc import Iterator
+from typing import TypeAlias
 
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tags_of
+from sgdataplane.control.actions.scope import Scope, is_among, is_grouped, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Address, Family, Prefix
 from sgdataplane.statefile import ecs_items
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
-from sgdataplane.store.documents import Fields, ResourceKind, about, name_of, state_in, texts
+from sgdataplane.statefile.native_objects import NativeVpc
+from sgdataplane.store.bodies import AnyDocument, TypedDocument, VpcAbout, VSwitchState
+from sgdataplane.store.documents import ResourceKind, name_of
 from sgdataplane.store.interface import Body, Json
 
 DEFAULT_BLOCK = "172.16.0.0/12"  # the cloud's, where none is given
@@ -24,7 +27,7 @@ DEFAULT_RESOURCE_GROUP = "rg-default"  # where networks are that name none, as t
 # IPv6 blocks are of the range for documentation: nothing else has them, and no router takes them to the internet.
 IPV6_POOL, IPV6_LENGTH = Prefix.parse("2001:db8::/32"), 56
 MAX_USER_CIDRS = 3
-BLOCKS = ("cidr_block", "ipv6_cidr_block")  # of a VSwitch
+VpcDocument: TypeAlias = TypedDocument[NativeVpc, VpcAbout]
 
 
 def create_vpc(scope: Scope) -> Body:
@@ -46,8 +49,7 @@ def default_vpc(scope: Scope) -> str:
 
 def find_default(scope: Scope) -> str:
     """Return the default VPC's id; "" if there is none yet."""
-    vpcs = scope.workspace.all(ResourceKind.VPC)
-    return next((vpc_id for vpc_id, body in vpcs if about(body).get("is_default")), "")
+    return next((vpc.id for vpc in scope.vpcs.all() if vpc.about.get("is_default")), "")
 
 
 def _make(scope: Scope, blocks: list[str], *, is_default: bool = False) -> str:
@@ -60,13 +62,13 @@ def _make(scope: Scope, blocks: list[str], *, is_default: bool = False) -> str:
         blocks = [*blocks, _block(scope, "Ipv6CidrBlock", "")]
     elif is_asked and scope.flag("EnableIpv6"):
         blocks = [*blocks, _free_ipv6_block(scope, vpc_id)]
-    more: Fields = {"name": DEFAULT_NAME if is_default else "", "created": scope.time, "is_default": is_default}
+    more: VpcAbout = {"name": DEFAULT_NAME if is_default else "", "created": scope.time, "is_default": is_default}
     if is_asked:
         user_cidrs = [text for text in scope.text("UserCidr").split(",") if text]
         if len(user_cidrs) > MAX_USER_CIDRS:
             raise ApiError("InvalidUserCidr.Malformed", f"UserCidr has at most {MAX_USER_CIDRS} blocks")
         more |= {
-            "name": scope.text("VpcName", str(more["name"])),
+            "name": scope.text("VpcName", more["name"]),
             "description": scope.text("Description"),
             "resource_group_id": scope.text("ResourceGroupId", DEFAULT_RESOURCE_GROUP),
             "tags": scope.tags(),
@@ -74,14 +76,13 @@ def _make(scope: Scope, blocks: list[str], *, is_default: bool = False) -> str:
             "ipv6_isp": scope.text("Ipv6Isp", "BGP"),
             "has_dns_hostname": scope.flag("EnableDnsHostname"),
         }
-    scope.workspace.put(ResourceKind.VPC, vpc_id, {"vpc_id": vpc_id, "cidr_blocks": [*blocks]}, more)
+    scope.vpcs.put(vpc_id, {"vpc_id": vpc_id, "cidr_blocks": [*blocks]}, more)
     return vpc_id
 
 
 def _make_body(scope: Scope, vpc_id: str) -> Body:
-    body = scope.find(ResourceKind.VPC, vpc_id)
     router, table = router_of(vpc_id), table_of(vpc_id)
-    group = about(body).get("resource_group_id") or DEFAULT_RESOURCE_GROUP
+    group = scope.vpcs.find(vpc_id).about.get("resource_group_id") or DEFAULT_RESOURCE_GROUP
     return {"VpcId": vpc_id, "VRouterId": router, "RouteTableId": table, "ResourceGroupId": group}
 
 
@@ -98,6 +99,10 @@ def router_of(vpc_id: str) -> str:
 def table_of(vpc_id: str) -> str:
     """Return the id of a VPC's route table."""
     return f"vtb-{vpc_id.removeprefix('vpc-')}"
+
+
+def _blocks(vpc: VpcDocument) -> list[str]:
+    return vpc.state.get("cidr_blocks", [])
 
 
 def _block(scope: Scope, name: str, default: str) -> str:
@@ -122,9 +127,7 @@ def _free_ipv6_block(scope: Scope, vpc_id: str) -> str:
     The search starts at a place that follows from the id, so that VPCs of other stores seldom have the same block.
     """
     bits = IPV6_LENGTH - IPV6_POOL.length
-    taken = {
-        block for _, body in scope.workspace.all(ResourceKind.VPC) for block in texts(state_in(body), "cidr_blocks")
-    }
+    taken = {block for vpc in scope.vpcs.all() for block in _blocks(vpc)}
     start = int.from_bytes(hashlib.sha256(vpc_id.encode()).digest()[:4], "big")
     for step in range(1 << bits):
         number = (start + step) % (1 << bits)
@@ -137,21 +140,21 @@ def _free_ipv6_block(scope: Scope, vpc_id: str) -> str:
 def modify_vpc(scope: Scope) -> Body:
     """Answer ModifyVpcAttribute. The first block may be replaced by one that all VSwitches are in."""
     vpc_id = scope.required("VpcId")
-    body = scope.find(ResourceKind.VPC, vpc_id)
-    blocks = texts(state_in(body), "cidr_blocks")
+    blocks = _blocks(scope.vpcs.find(vpc_id))
     if scope.has("CidrBlock"):
         first = _block(scope, "CidrBlock", "")
         blocks = [first, *(block for block in blocks[1:] if block != first)]
         _require_room(scope, vpc_id, blocks)
     if scope.has("EnableIPv6"):
         blocks = _with_ipv6(scope, vpc_id, blocks) if scope.flag("EnableIPv6") else _without_ipv6(scope, vpc_id, blocks)
-    given_texts = {
-        name: scope.text(key)
-        for name, key in (("name", "VpcName"), ("description", "Description"))
-        if key in scope.call.parameters
-    }
-    flags = {"has_dns_hostname": scope.flag("EnableDnsHostname")} if scope.has("EnableDnsHostname") else {}
-    scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*blocks]}, **given_texts, **flags)
+    given: VpcAbout = {}
+    if scope.gives("VpcName"):
+        given["name"] = scope.text("VpcName")
+    if scope.gives("Description"):
+        given["description"] = scope.text("Description")
+    if scope.has("EnableDnsHostname"):
+        given["has_dns_hostname"] = scope.flag("EnableDnsHostname")
+    scope.vpcs.change(vpc_id, {"cidr_blocks": [*blocks]}, given)
     return DONE
 
 
@@ -170,7 +173,7 @@ def _without_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
         ApiError: Something has addresses of them.
     """
     for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH):
-        if scope.workspace.state(ResourceKind.VSWITCH, name_of(path)).get("ipv6_cidr_block"):
+        if scope.vswitches.state(name_of(path)).get("ipv6_cidr_block"):
             raise ApiError("OperationFailed.Ipv6InUse", f"{name_of(path)} has an IPv6 block of {vpc_id}")
     for block in blocks:
         if ":" in block:
@@ -191,8 +194,8 @@ def require_unused(scope: Scope, vpc_id: str, block: Prefix, code: str) -> None:
 
 def turn_on_ipv6(scope: Scope, vpc_id: str) -> None:
     """Give a VPC an IPv6 block, if it has none."""
-    blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
-    scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*_with_ipv6(scope, vpc_id, blocks)]})
+    blocks = _blocks(scope.vpcs.find(vpc_id))
+    scope.vpcs.change(vpc_id, {"cidr_blocks": [*_with_ipv6(scope, vpc_id, blocks)]})
 
 
 def _require_room(scope: Scope, vpc_id: str, blocks: list[str]) -> None:
@@ -203,11 +206,15 @@ def _require_room(scope: Scope, vpc_id: str, blocks: list[str]) -> None:
     """
     outer = [Prefix.parse(text) for text in blocks]
     for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH):
-        state = scope.workspace.state(ResourceKind.VSWITCH, name_of(path))
-        for inner in (Prefix.parse(str(state[name])) for name in BLOCKS if state.get(name)):
+        for inner in vswitch_blocks(scope.vswitches.state(name_of(path))):
             if not is_inside(inner, outer):
                 words = f"{name_of(path)} with {inner} would be outside of {vpc_id}"
                 raise ApiError("InvalidCidrBlock.Conflict", words)
+
+
+def vswitch_blocks(state: VSwitchState) -> Iterator[Prefix]:
+    """Return the IPv4 block of a VSwitch, and its IPv6 block if it has one."""
+    return (Prefix.parse(block) for block in (state.get("cidr_block"), state.get("ipv6_cidr_block")) if block)
 
 
 def is_inside(inner: Prefix, outer: list[Prefix]) -> bool:
@@ -218,12 +225,12 @@ def is_inside(inner: Prefix, outer: list[Prefix]) -> bool:
 def associate_block(scope: Scope) -> Body:
     """Answer AssociateVpcCidrBlock: give a VPC one more block."""
     vpc_id, block = _other_block(scope)
-    blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
+    blocks = _blocks(scope.vpcs.find(vpc_id))
     new = Prefix.parse(block)
     for other in map(Prefix.parse, blocks):
         if other.family is new.family and other.first <= new.last and new.first <= other.last:
             raise ApiError("OperationDenied.CidrConflict", f"{block} overlaps {other} of {vpc_id}")
-    scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*blocks, block]})
+    scope.vpcs.change(vpc_id, {"cidr_blocks": [*blocks, block]})
     return DONE
 
 
@@ -233,13 +240,13 @@ def unassociate_block(scope: Scope) -> Body:
     The first block can't be taken away.
     """
     vpc_id, block = _other_block(scope)
-    blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
+    blocks = _blocks(scope.vpcs.find(vpc_id))
     if block not in blocks[1:]:
         raise ApiError("InvalidSecondaryCidrBlock.NotFound", f"{vpc_id} has no further block {block}", 404)
     left = [other for other in blocks if other != block]
     _require_room(scope, vpc_id, left)
     require_unused(scope, vpc_id, Prefix.parse(block), "InvalidCidrBlock.Conflict")
-    scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*left]})
+    scope.vpcs.change(vpc_id, {"cidr_blocks": [*left]})
     return DONE
 
 
@@ -252,9 +259,9 @@ def _other_block(scope: Scope) -> tuple[str, str]:
 def delete_vpc(scope: Scope) -> Body:
     """Answer DeleteVpc for a VPC that nothing is in."""
     vpc_id = scope.required("VpcId")
-    scope.find(ResourceKind.VPC, vpc_id)
+    scope.vpcs.find(vpc_id)
     scope.refuse_used(ResourceKind.VPC, vpc_id, "DependencyViolation")
-    scope.workspace.delete(ResourceKind.VPC, vpc_id)
+    scope.vpcs.delete(vpc_id)
     return DONE
 
 
@@ -262,34 +269,32 @@ def describe_vpcs(scope: Scope) -> Body:
     """Answer DescribeVpcs."""
     ids = scope.texts("VpcId", ",")
     found = [
-        entry
-        for entry in scope.workspace.all(ResourceKind.VPC)
-        if is_among(entry[0], ids)
-        and entry[0] != CLASSIC_VPC
-        and is_like(str(about(entry[1]).get("name", "")), scope.text("VpcName"))
-        and scope.is_flagged("IsDefault", is_so=bool(about(entry[1]).get("is_default")))
-        and is_in_resource_group(scope, entry[1])
-        and scope.is_tagged(entry[1])
+        vpc
+        for vpc in scope.vpcs.all()
+        if is_among(vpc.id, ids)
+        and vpc.id != CLASSIC_VPC
+        and is_like(vpc.about.get("name", ""), scope.text("VpcName"))
+        and scope.is_flagged("IsDefault", is_so=bool(vpc.about.get("is_default")))
+        and is_grouped_and_tagged(scope, vpc)
     ]
-    return scope.page(found, lambda entry: vpc_item(scope, *entry), "Vpcs", "Vpc")
+    return scope.page(found, lambda vpc: vpc_item(scope, vpc), "Vpcs", "Vpc")
 
 
 def describe_vpc(scope: Scope) -> Body:
     """Answer DescribeVpcAttribute."""
-    vpc_id = scope.required("VpcId")
-    return cast(Body, vpc_item(scope, vpc_id, scope.find(ResourceKind.VPC, vpc_id)))
+    return vpc_item(scope, scope.vpcs.find(scope.required("VpcId")))
 
 
-def vpc_item(scope: Scope, vpc_id: str, body: Body) -> Json:
+def vpc_item(scope: Scope, vpc: VpcDocument) -> Body:
     """Return a VPC as DescribeVpcs has it."""
-    blocks, more = texts(state_in(body), "cidr_blocks"), about(body)
+    vpc_id, blocks, more = vpc.id, _blocks(vpc), vpc.about
     switches = map(name_of, scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH))
-    item: Fields = {
+    return {
         "VpcId": vpc_id,
         "VpcName": more.get("name", ""),
         "Description": more.get("description", ""),
         "CreationTime": more.get("created", ""),
-        **cast(Fields, ecs_items.vpc_blocks(blocks, str(more.get("ipv6_isp") or "BGP"))),
+        **ecs_items.vpc_blocks(blocks, more.get("ipv6_isp") or "BGP"),
         "EnabledIpv6": any(":" in block for block in blocks),
         "UserCidrs": {"UserCidr": more.get("user_cidrs", [])},
         "RegionId": scope.region,
@@ -302,14 +307,13 @@ def vpc_item(scope: Scope, vpc_id: str, body: Body) -> Json:
         "DnsHostnameStatus": "ENABLED" if more.get("has_dns_hostname") else "DISABLED",
         "ClassicLinkEnabled": False,
         "NatGatewayIds": {"NatGatewayIds": []},
-        "Tags": {"Tag": key_items(body)},
+        "Tags": {"Tag": key_items(vpc)},
     }
-    return item
 
 
-def key_items(body: Body) -> list[Json]:
+def key_items(document: AnyDocument) -> list[dict[str, str]]:
     """Return tags as the VPC product spells them."""
-    return [{"Key": key, "Value": value} for key, value in sorted(tags_of(body).items())]
+    return [{"Key": key, "Value": value} for key, value in sorted(document.tags.items())]
 
 
 # route tables
@@ -318,37 +322,38 @@ def key_items(body: Body) -> list[Json]:
 def describe_tables(scope: Scope) -> Body:
     """Answer DescribeRouteTableList with each VPC's own table."""
     found = [
-        entry
-        for entry in scope.workspace.all(ResourceKind.VPC)
-        if entry[0] != CLASSIC_VPC
-        and scope.text("VpcId") in ("", entry[0])
-        and scope.text("RouterId") in ("", router_of(entry[0]))
-        and scope.text("RouteTableId") in ("", table_of(entry[0]))
+        vpc
+        for vpc in scope.vpcs.all()
+        if vpc.id != CLASSIC_VPC
+        and scope.text("VpcId") in ("", vpc.id)
+        and scope.text("RouterId") in ("", router_of(vpc.id))
+        and scope.text("RouteTableId") in ("", table_of(vpc.id))
         and scope.text("RouterType") in ("", "VRouter")
         and scope.text("RouteTableType") in ("", "System")
-        and is_like(str(about(entry[1]).get("table_name", "")), scope.text("RouteTableName"))
-        and is_in_resource_group(scope, entry[1])
+        and is_like(vpc.about.get("table_name", ""), scope.text("RouteTableName"))
+        and is_grouped(scope, vpc)
         and not scope.objects("Tag")
     ]
-    return scope.page(found, lambda entry: table_item(scope, *entry), "RouterTableList", "RouterTableListType")
+    return scope.page(found, lambda vpc: table_item(scope, vpc), "RouterTableList", "RouterTableListType")
 
 
-def table_item(scope: Scope, vpc_id: str, body: Body) -> Json:
+def table_item(scope: Scope, vpc: VpcDocument) -> Json:
     """Return the route table of a VPC as DescribeRouteTableList has it."""
+    vpc_id, more = vpc.id, vpc.about
     switches = map(name_of, scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH))
     return {
         "RouteTableId": table_of(vpc_id),
-        "RouteTableName": about(body).get("table_name", ""),
-        "Description": about(body).get("table_description", ""),
+        "RouteTableName": more.get("table_name", ""),
+        "Description": more.get("table_description", ""),
         "RouteTableType": "System",
         "RouterId": router_of(vpc_id),
         "RouterType": "VRouter",
         "AssociateType": "VSwitch",
         "Status": "Available",
-        "CreationTime": about(body).get("created", ""),
+        "CreationTime": more.get("created", ""),
         "VpcId": vpc_id,
         "VSwitchIds": {"VSwitchId": [*switches]},
-        "ResourceGroupId": about(body).get("resource_group_id") or DEFAULT_RESOURCE_GROUP,
+        "ResourceGroupId": more.get("resource_group_id") or DEFAULT_RESOURCE_GROUP,
         "Tags": {"Tag": []},
     }
 
@@ -356,26 +361,26 @@ def table_item(scope: Scope, vpc_id: str, body: Body) -> Json:
 def modify_table(scope: Scope) -> Body:
     """Answer ModifyRouteTableAttributes, which changes name and description."""
     table_id = scope.required("RouteTableId")
-    vpcs = (vpc_id for vpc_id, _ in scope.workspace.all(ResourceKind.VPC) if table_of(vpc_id) == table_id)
+    vpcs = (vpc.id for vpc in scope.vpcs.all() if table_of(vpc.id) == table_id)
     vpc_id = next(vpcs, None)
     if vpc_id is None:
         raise ApiError("InvalidRouteTableId.NotFound", f"There is no route table {table_id}.", 404)
-    given = {
-        name: scope.text(key)
-        for name, key in (("table_name", "RouteTableName"), ("table_description", "Description"))
-        if key in scope.call.parameters
-    }
-    scope.change(ResourceKind.VPC, vpc_id, {}, **given)
+    given: VpcAbout = {}
+    if scope.gives("RouteTableName"):
+        given["table_name"] = scope.text("RouteTableName")
+    if scope.gives("Description"):
+        given["table_description"] = scope.text("Description")
+    scope.vpcs.change(vpc_id, about=given)
     return DONE
 
 
-def ipv6_subnet(vpc: Body, number: int) -> str:
+def ipv6_subnet(vpc: VpcDocument, number: int) -> str:
     """Return the 64-bit block of a number within a VPC's IPv6 block.
 
     Raises:
         ApiError: The VPC has no IPv6 block, or no 64-bit block of that number.
     """
-    blocks = [Prefix.parse(text) for text in texts(state_in(vpc), "cidr_blocks")]
+    blocks = [Prefix.parse(text) for text in _blocks(vpc)]
     block = next((one for one in blocks if one.family is Family.IPV6), None)
     if block is None:
         raise ApiError("InvalidVpc.Ipv6NotTurnOn", "The VPC has no IPv6 block: EnableIpv6 gives it one.")

@@ -72,6 +72,10 @@ class Scope:
         """Whether the call gives a parameter that isn't empty."""
         return self.call.parameters.get(name) not in (None, "", [], {})
 
+    def gives(self, name: str) -> bool:
+        """Whether the call gives a parameter, which may be empty: that takes a text away."""
+        return name in self.call.parameters
+
     def text(self, name: str, default: str = "") -> str:
         """Return a parameter as text; the default if it isn't given or is empty."""
         value = self.call.parameters.get(name)
@@ -335,12 +339,17 @@ def tag_items(body: Body) -> list[Json]:
     return [{"TagKey": key, "TagValue": value} for key, value in sorted(tags_of(body).items())]
 
 
+def is_grouped(scope: Scope, document: bodies.AnyDocument) -> bool:
+    """Whether a document is in the resource group that the call asks for, if it asks for one."""
+    return scope.text("ResourceGroupId") in ("", document.about.get("resource_group_id", ""))
+
+
 def is_grouped_and_tagged(scope: Scope, document: bodies.AnyDocument) -> bool:
     """Whether a document is in the resource group, and has all tags, that the call asks for.
 
     A tag without a value asks for the key.
     """
-    if scope.text("ResourceGroupId") not in ("", document.about.get("resource_group_id", "")):
+    if not is_grouped(scope, document):
         return False
     tags = document.tags
     return all(

@@ -5,7 +5,7 @@ Owns these actions. A VSwitch gives ENIs their addresses and means nothing to a 
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeAlias
 
 from sgdataplane.control.actions.networks import (
     DEFAULT_RESOURCE_GROUP,
@@ -17,15 +17,18 @@ from sgdataplane.control.actions.networks import (
     require_unused,
     table_of,
     turn_on_ipv6,
+    vswitch_blocks,
 )
 from sgdataplane.control.actions.regions import first_zone
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like
+from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
 from sgdataplane.net.values import Family, Prefix
-from sgdataplane.store.documents import Fields, ResourceKind, about, name_of, state_in, texts
+from sgdataplane.store.bodies import Reservation, TypedDocument, VSwitchAbout, VSwitchState
+from sgdataplane.store.documents import ResourceKind, name_of
 from sgdataplane.store.interface import Body, Json
 
+VSwitchDocument: TypeAlias = TypedDocument[VSwitchState, VSwitchAbout]
 LENGTHS = range(16, 30)  # of a VSwitch's block
 DEFAULT_LENGTH = 20  # of that of a default VSwitch
 KEPT = 4  # addresses of a block that no ENI gets
@@ -50,11 +53,11 @@ def create_default_vswitch(scope: Scope) -> Body:
         turn_on_ipv6(scope, vpc_id)
     taken = []
     for switch_id in _switches(scope, vpc_id):
-        body = scope.find(ResourceKind.VSWITCH, switch_id)
-        if about(body).get("is_default") and about(body).get("zone_id") == zone:
+        switch = scope.vswitches.find(switch_id)
+        if switch.about.get("is_default") and switch.about.get("zone_id") == zone:
             raise ApiError("OperationDenied.DefaultVSwitchExists", f"{switch_id} is the default VSwitch of {zone}.")
-        taken.append(Prefix.parse(str(state_in(body)["cidr_block"])))
-    outer = Prefix.parse(texts(scope.workspace.state(ResourceKind.VPC, vpc_id), "cidr_blocks")[0])
+        taken.append(Prefix.parse(switch.state["cidr_block"]))
+    outer = Prefix.parse(scope.vpcs.state(vpc_id)["cidr_blocks"][0])
     size = 1 << (32 - DEFAULT_LENGTH)
     for first in range(outer.first, outer.last, size):
         block = Prefix(32, first, DEFAULT_LENGTH)
@@ -64,15 +67,15 @@ def create_default_vswitch(scope: Scope) -> Body:
 
 
 def _make(scope: Scope, vpc_id: str, block: Prefix, *, is_default: bool) -> str:
-    vpc, switch_id = scope.find(ResourceKind.VPC, vpc_id), scope.new_id("vsw")
-    if not is_inside(block, [Prefix.parse(text) for text in texts(state_in(vpc), "cidr_blocks")]):
+    vpc, switch_id = scope.vpcs.find(vpc_id), scope.new_id("vsw")
+    if not is_inside(block, [Prefix.parse(text) for text in vpc.state.get("cidr_blocks", [])]):
         raise ApiError("InvalidCidrBlock.Malformed", f"{block} is outside the blocks of {vpc_id}")
     for other_id in _switches(scope, vpc_id):
-        other = Prefix.parse(str(scope.workspace.state(ResourceKind.VSWITCH, other_id)["cidr_block"]))
+        other = Prefix.parse(scope.vswitches.state(other_id)["cidr_block"])
         if other.first <= block.last and block.first <= other.last:
             raise ApiError("InvalidCidrBlock.Conflict", f"{block} overlaps {other} of {other_id}")
     ipv6 = _ipv6_block(scope, vpc_id) if scope.has("Ipv6CidrBlock") else ""
-    more: Fields = {
+    more: VSwitchAbout = {
         "name": scope.text("VSwitchName"),
         "description": scope.text("Description"),
         "created": scope.time,
@@ -80,8 +83,8 @@ def _make(scope: Scope, vpc_id: str, block: Prefix, *, is_default: bool) -> str:
         "tags": scope.tags(),
         "is_default": is_default,
     }
-    state: Fields = {"vpc_id": vpc_id, "cidr_block": str(block), "ipv6_cidr_block": ipv6}
-    scope.workspace.put(ResourceKind.VSWITCH, switch_id, state, more)
+    state: VSwitchState = {"vpc_id": vpc_id, "cidr_block": str(block), "ipv6_cidr_block": ipv6}
+    scope.vswitches.put(switch_id, state, more)
     return switch_id
 
 
@@ -91,9 +94,9 @@ def _ipv6_block(scope: Scope, vpc_id: str, own: str = "") -> str:
     Raises:
         ApiError: The VPC has no such block, or another VSwitch has it.
     """
-    block = ipv6_subnet(scope.find(ResourceKind.VPC, vpc_id), scope.number("Ipv6CidrBlock", 0))
+    block = ipv6_subnet(scope.vpcs.find(vpc_id), scope.number("Ipv6CidrBlock", 0))
     for other_id in _switches(scope, vpc_id):
-        taken = scope.workspace.state(ResourceKind.VSWITCH, other_id).get("ipv6_cidr_block")
+        taken = scope.vswitches.state(other_id).get("ipv6_cidr_block")
         if taken == block and other_id != own:
             raise ApiError("InvalidIpv6CidrBlock.Conflict", f"{block} is the block of {other_id}")
     return block
@@ -106,31 +109,31 @@ def _switches(scope: Scope, vpc_id: str) -> list[str]:
 def modify_vswitch(scope: Scope) -> Body:
     """Answer ModifyVSwitchAttribute: name, description, and whether it has an IPv6 block."""
     switch_id = scope.required("VSwitchId")
-    body = scope.find(ResourceKind.VSWITCH, switch_id)
-    given = {
-        name: scope.text(key)
-        for name, key in (("name", "VSwitchName"), ("description", "Description"))
-        if key in scope.call.parameters
-    }
-    state: Fields = {}
+    switch = scope.vswitches.find(switch_id)
+    given: VSwitchAbout = {}
+    if scope.gives("VSwitchName"):
+        given["name"] = scope.text("VSwitchName")
+    if scope.gives("Description"):
+        given["description"] = scope.text("Description")
+    state: VSwitchState = {}
     if scope.has("EnableIPv6"):
-        vpc_id = str(state_in(body)["vpc_id"])
-        if about(body).get("is_default"):
+        vpc_id = switch.state["vpc_id"]
+        if switch.about.get("is_default"):
             turn_on_ipv6(scope, vpc_id)
         state["ipv6_cidr_block"] = _ipv6_block(scope, vpc_id, switch_id) if scope.flag("EnableIPv6") else ""
-        former = str(state_in(body).get("ipv6_cidr_block") or "")
+        former = switch.state.get("ipv6_cidr_block")
         if former and former != state["ipv6_cidr_block"]:
             require_unused(scope, vpc_id, Prefix.parse(former), "OperationFailed.Ipv6InUse")
-    scope.change(ResourceKind.VSWITCH, switch_id, state, **given)
+    scope.vswitches.change(switch_id, state, given)
     return DONE
 
 
 def delete_vswitch(scope: Scope) -> Body:
     """Answer DeleteVSwitch for a VSwitch that no ENI is in."""
     switch_id = scope.required("VSwitchId")
-    scope.find(ResourceKind.VSWITCH, switch_id)
+    scope.vswitches.find(switch_id)
     scope.refuse_used(ResourceKind.VSWITCH, switch_id, "DependencyViolation")
-    scope.workspace.delete(ResourceKind.VSWITCH, switch_id)
+    scope.vswitches.delete(switch_id)
     return DONE
 
 
@@ -138,34 +141,32 @@ def describe_vswitches(scope: Scope) -> Body:
     """Answer DescribeVSwitches."""
     ids, vpc_id = scope.texts("VSwitchId", ","), scope.text("VpcId")
     found = [
-        entry
-        for entry in scope.workspace.all(ResourceKind.VSWITCH)
-        if is_among(entry[0], ids)
-        and vpc_id in ("", state_in(entry[1])["vpc_id"])
-        and scope.text("RouteTableId") in ("", table_of(str(state_in(entry[1])["vpc_id"])))
-        and scope.text("ZoneId") in ("", about(entry[1]).get("zone_id", ""))
-        and is_like(str(about(entry[1]).get("name", "")), scope.text("VSwitchName"))
-        and scope.is_flagged("IsDefault", is_so=bool(about(entry[1]).get("is_default")))
-        and scope.is_flagged("EnableIpv6", is_so="ipv6_cidr_block" in state_in(entry[1]))
-        and is_in_resource_group(scope, entry[1])
-        and scope.is_tagged(entry[1])
+        switch
+        for switch in scope.vswitches.all()
+        if is_among(switch.id, ids)
+        and vpc_id in ("", switch.state["vpc_id"])
+        and scope.text("RouteTableId") in ("", table_of(switch.state["vpc_id"]))
+        and scope.text("ZoneId") in ("", switch.about.get("zone_id", ""))
+        and is_like(switch.about.get("name", ""), scope.text("VSwitchName"))
+        and scope.is_flagged("IsDefault", is_so=bool(switch.about.get("is_default")))
+        and scope.is_flagged("EnableIpv6", is_so="ipv6_cidr_block" in switch.state)
+        and is_grouped_and_tagged(scope, switch)
     ]
-    return scope.page(found, lambda entry: vswitch_item(scope, *entry), "VSwitches", "VSwitch")
+    return scope.page(found, lambda switch: vswitch_item(scope, switch), "VSwitches", "VSwitch")
 
 
 def describe_vswitch(scope: Scope) -> Body:
     """Answer DescribeVSwitchAttributes."""
-    switch_id = scope.required("VSwitchId")
-    return cast(Body, vswitch_item(scope, switch_id, scope.find(ResourceKind.VSWITCH, switch_id)))
+    return vswitch_item(scope, scope.vswitches.find(scope.required("VSwitchId")))
 
 
-def vswitch_item(scope: Scope, switch_id: str, body: Body) -> Json:
+def vswitch_item(scope: Scope, switch: VSwitchDocument) -> Body:
     """Return a VSwitch as DescribeVSwitches has it."""
-    state, more = state_in(body), about(body)
-    block, vpc_id = Prefix.parse(str(state["cidr_block"])), str(state["vpc_id"])
-    used = len(scope.workspace.users(ResourceKind.VSWITCH, switch_id, ResourceKind.ENI))
+    state, more = switch.state, switch.about
+    block, vpc_id = Prefix.parse(state["cidr_block"]), state["vpc_id"]
+    used = len(scope.workspace.users(ResourceKind.VSWITCH, switch.id, ResourceKind.ENI))
     return {
-        "VSwitchId": switch_id,
+        "VSwitchId": switch.id,
         "VSwitchName": more.get("name", ""),
         "Description": more.get("description", ""),
         "CreationTime": more.get("created", ""),
@@ -180,34 +181,33 @@ def vswitch_item(scope: Scope, switch_id: str, body: Body) -> Json:
         "ResourceGroupId": more.get("resource_group_id") or DEFAULT_RESOURCE_GROUP,
         "RouteTable": {"RouteTableId": table_of(vpc_id), "RouteTableType": "System"},
         "AvailableIpAddressCount": max(0, block.last - block.first + 1 - KEPT - used),
-        "Tags": {"Tag": key_items(body)},
+        "Tags": {"Tag": key_items(switch)},
     }
 
 
 # reserved blocks
 
 
-def reserved(body: Body) -> dict[str, Fields]:
+def _reserved(switch: VSwitchDocument) -> dict[str, Reservation]:
     """Return the blocks of a VSwitch that are kept for delegated prefixes, by their ids."""
-    return cast("dict[str, Fields]", about(body).get("reservations", {}))
+    return switch.about.get("reservations", {})
 
 
 def create_reservation(scope: Scope) -> Body:
     """Answer CreateVSwitchCidrReservation: from now on no single address is chosen from a block of the VSwitch."""
     switch_id = scope.required("VSwitchId")
-    body = scope.find(ResourceKind.VSWITCH, switch_id)
+    switch = scope.vswitches.find(switch_id)
     name = "VSwitchCidrReservationCidr"
     block = parsed_block(name, scope.required(name))
-    outer = [Prefix.parse(str(value)) for key, value in state_in(body).items() if key.endswith("cidr_block")]
-    if not is_inside(block, outer):
+    if not is_inside(block, [*vswitch_blocks(switch.state)]):
         raise ApiError(f"Invalid{name}.Malformed", f"{block} is outside of {switch_id}")
-    known = reserved(body)
+    known = _reserved(switch)
     if len(known) >= MAX_RESERVATIONS:
         raise ApiError("QuotaExceeded.VSwitchCidrReservation", f"{switch_id} has {MAX_RESERVATIONS} reserved blocks")
-    for other in (Prefix.parse(str(one["block"])) for one in known.values()):
+    for other in (Prefix.parse(one["block"]) for one in known.values()):
         if other.family is block.family and other.first <= block.last and block.first <= other.last:
             raise ApiError("OperationDenied.CidrConflict", f"{block} overlaps the reserved block {other}")
-    one: Fields = {
+    one: Reservation = {
         "block": str(block),
         "type": scope.text("VSwitchCidrReservationType", "Prefix"),
         "name": scope.text("VSwitchCidrReservationName"),
@@ -222,11 +222,11 @@ def create_reservation(scope: Scope) -> Body:
 def modify_reservation(scope: Scope) -> Body:
     """Answer ModifyVSwitchCidrReservationAttribute, which changes name and description."""
     reservation_id, switch_id, known = _find_reservation(scope)
-    given = {
-        name: scope.text(f"VSwitchCidrReservation{key}")
-        for name, key in (("name", "Name"), ("description", "Description"))
-        if f"VSwitchCidrReservation{key}" in scope.call.parameters
-    }
+    given: Reservation = {}
+    if scope.gives("VSwitchCidrReservationName"):
+        given["name"] = scope.text("VSwitchCidrReservationName")
+    if scope.gives("VSwitchCidrReservationDescription"):
+        given["description"] = scope.text("VSwitchCidrReservationDescription")
     _write(scope, switch_id, {**known, reservation_id: {**known[reservation_id], **given}})
     return DONE
 
@@ -234,8 +234,8 @@ def modify_reservation(scope: Scope) -> Body:
 def delete_reservation(scope: Scope) -> Body:
     """Answer DeleteVSwitchCidrReservation for a block from which no ENI has anything."""
     reservation_id, switch_id, known = _find_reservation(scope)
-    vpc_id = str(scope.workspace.state(ResourceKind.VSWITCH, switch_id)["vpc_id"])
-    require_unused(scope, vpc_id, Prefix.parse(str(known[reservation_id]["block"])), "DependencyViolation")
+    vpc_id = scope.vswitches.state(switch_id)["vpc_id"]
+    require_unused(scope, vpc_id, Prefix.parse(known[reservation_id]["block"]), "DependencyViolation")
     _write(scope, switch_id, {name: one for name, one in known.items() if name != reservation_id})
     return DONE
 
@@ -244,24 +244,24 @@ def list_reservations(scope: Scope) -> Body:
     """Answer ListVSwitchCidrReservations."""
     ids = scope.texts("VSwitchCidrReservationIds")
     found = [
-        (switch_id, body, name, one)
-        for switch_id, body in scope.workspace.all(ResourceKind.VSWITCH)
-        for name, one in sorted(reserved(body).items())
+        (switch, name, one)
+        for switch in scope.vswitches.all()
+        for name, one in sorted(_reserved(switch).items())
         if is_among(name, ids)
-        and scope.text("VSwitchId") in ("", switch_id)
-        and scope.text("VpcId") in ("", state_in(body)["vpc_id"])
-        and is_among(str(one["name"]), scope.texts("VSwitchCidrReservationName"))
+        and scope.text("VSwitchId") in ("", switch.id)
+        and scope.text("VpcId") in ("", switch.state["vpc_id"])
+        and is_among(one["name"], scope.texts("VSwitchCidrReservationName"))
         and scope.text("VSwitchCidrReservationType") in ("", one["type"])
         and scope.text("IpVersion").upper() in ("", _version(one))
     ]
     return scope.page(found, lambda entry: reservation_item(*entry), "VSwitchCidrReservations", "")
 
 
-def _version(one: Fields) -> str:
-    return "IPV6" if ":" in str(one["block"]) else "IPV4"
+def _version(one: Reservation) -> str:
+    return "IPV6" if ":" in one["block"] else "IPV4"
 
 
-def reservation_item(switch_id: str, body: Body, name: str, one: Fields) -> Json:
+def reservation_item(switch: VSwitchDocument, name: str, one: Reservation) -> Json:
     """Return a reserved block as ListVSwitchCidrReservations has it."""
     return {
         "VSwitchCidrReservationId": name,
@@ -272,23 +272,23 @@ def reservation_item(switch_id: str, body: Body, name: str, one: Fields) -> Json
         "IpVersion": _version(one),
         "CreationTime": one["created"],
         "Status": "Assigned",
-        "VSwitchId": switch_id,
-        "VpcId": state_in(body)["vpc_id"],
+        "VSwitchId": switch.id,
+        "VpcId": switch.state["vpc_id"],
     }
 
 
-def _find_reservation(scope: Scope) -> tuple[str, str, dict[str, Fields]]:
+def _find_reservation(scope: Scope) -> tuple[str, str, dict[str, Reservation]]:
     """Return the id of the reservation that a call names, its VSwitch, and all reserved blocks of that VSwitch.
 
     Raises:
         ApiError: There is no such reservation.
     """
     name = scope.required("VSwitchCidrReservationId")
-    for switch_id, body in scope.workspace.all(ResourceKind.VSWITCH):
-        if name in reserved(body):
-            return name, switch_id, reserved(body)
+    for switch in scope.vswitches.all():
+        if name in _reserved(switch):
+            return name, switch.id, _reserved(switch)
     raise ApiError("ResourceNotFound.VSwitchCidrReservation", f"There is no reserved block {name}.", NOT_FOUND)
 
 
-def _write(scope: Scope, switch_id: str, blocks: dict[str, Fields]) -> None:
-    scope.change(ResourceKind.VSWITCH, switch_id, {}, reservations=blocks)
+def _write(scope: Scope, switch_id: str, blocks: dict[str, Reservation]) -> None:
+    scope.vswitches.change(switch_id, about={"reservations": blocks})
