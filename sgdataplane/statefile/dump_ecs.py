@@ -20,17 +20,15 @@ from sgdataplane.model.state import (
     PortList,
     PrefixList,
     SecurityGroup,
-    SecurityGroupRule,
     Vpc,
 )
 from sgdataplane.statefile import ecs_answers as calls
 from sgdataplane.statefile import ecs_items
 from sgdataplane.statefile import ecs_names as names_of
-from sgdataplane.statefile.dump_native import as_plain, group_fields, plain_fields
+from sgdataplane.statefile.dump_native import as_plain, group_fields, plain_fields, rule_with_id
 from sgdataplane.statefile.interfaces import require_whole
 from sgdataplane.statefile.keys import KEYS
 from sgdataplane.statefile.native_objects import NativeEni, NativeGroup, NativeInstance
-from sgdataplane.statefile.rules import written
 from sgdataplane.visible import json_text
 
 PAGE_SIZE = 500  # the cloud's largest page of ENIs; it keeps each file of a large state small enough to look at
@@ -105,27 +103,8 @@ def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
         **ecs_items.group_head(cast(NativeGroup, group_fields(group)), vpc_name(group.vpc_id, classic)),
         "InnerAccessPolicy": group.inner_access_policy.value.capitalize(),
         "NextToken": "",
-        "Permissions": {"Permission": [permission(rule) for rule in group.rules]},
+        "Permissions": {"Permission": [ecs_items.permission(rule_with_id(rule)) for rule in group.rules]},
     }
-
-
-def permission(rule: SecurityGroupRule) -> dict[str, object]:
-    """Return a rule with every key that the cloud gives; those that say nothing are empty."""
-    names = names_of.RULE[rule.direction]
-    said: dict[str, object] = {names[name]: value for name, value in rule_values(rule)}
-    return dict.fromkeys(names_of.PERMISSION, "") | said
-
-
-def rule_values(rule: SecurityGroupRule) -> Iterator[tuple[str, object]]:
-    """Yield the native name and the value of each field that the rule has."""
-    yield "security_group_rule_id", rule.security_group_rule_id
-    yield "type", rule.direction.value
-    yield "policy", rule.policy.value.capitalize()
-    yield "priority", rule.priority
-    yield "nic_type", rule.nic_type.value
-    yield "description", rule.description
-    for name, text in written(rule):
-        yield name, text.upper() if name == "ip_protocol" else text
 
 
 def eni_item(eni: Eni, classic: set[str]) -> ecs_items.Item:

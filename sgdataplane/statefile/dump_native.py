@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from sgdataplane.model.state import CloudState, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
 from sgdataplane.statefile.keys import KEYS, UNKNOWN_GROUPS, VERSION
+from sgdataplane.statefile.native_objects import NativeRule
 from sgdataplane.statefile.rules import make_rule_id, written
 from sgdataplane.visible import visible
 
@@ -105,12 +106,21 @@ def group_fields(group: SecurityGroup) -> dict[str, Plain]:
 def rule_fields(group_id: str, rule: SecurityGroupRule) -> dict[str, Plain]:
     """Return a rule's fields; an id that would be made again from the same rule is left out."""
     is_made = rule.security_group_rule_id == make_rule_id(group_id, rule)
+    return _rule_fields(rule, "" if is_made else rule.security_group_rule_id)
+
+
+def rule_with_id(rule: SecurityGroupRule) -> NativeRule:
+    """Return a rule's fields with its id, whatever that is."""
+    return cast(NativeRule, _rule_fields(rule, rule.security_group_rule_id))
+
+
+def _rule_fields(rule: SecurityGroupRule, rule_id: str) -> dict[str, Plain]:
     values: dict[str, Plain] = {
         "type": rule.direction.value,
         **dict(written(rule)),
         "policy": "" if rule.policy is Verdict.ACCEPT else rule.policy.value,
         **plain_fields(rule, ("priority", "nic_type", "description")),
-        "security_group_rule_id": "" if is_made else rule.security_group_rule_id,
+        "security_group_rule_id": rule_id,
     }
     return {name: value for name, value in values.items() if value != ""}
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, cast
 
+from sgdataplane.model.state import NicType
+from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.dump_native import Plain
-from sgdataplane.statefile.native_objects import NativeEni, NativeGroup, NativeInstance
+from sgdataplane.statefile.native_objects import NativeEni, NativeGroup, NativeInstance, NativeRule
 
 Item: TypeAlias = dict[str, Plain]
+NONE_GIVEN: Mapping[str, str] = {}
 
 
 def tag_items(tags: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
@@ -97,6 +100,23 @@ def group_item(state: NativeGroup, vpc_id: str) -> Item:
         "ServiceManaged": bool(state.get("service_managed")),
         "RuleCount": len(rules),
         "GroupToGroupRuleCount": sum(any(name in rule for name in names) for rule in rules),
+    }
+
+
+def permission(rule: NativeRule, given: Mapping[str, str] = NONE_GIVEN) -> Item:
+    """Return a rule with every key that the cloud gives; those that say nothing are empty.
+
+    `given` are blocks of the rule, by their fields, in the form in which somebody gave them.
+    """
+    names = ecs_names.RULE[Direction(rule["type"])]
+    fields = {**cast(Item, rule), **given}
+    return {
+        **dict.fromkeys(ecs_names.PERMISSION, ""),
+        **{names[name]: value for name, value in fields.items() if name in names},
+        "Policy": rule.get("policy", Verdict.ACCEPT.value).capitalize(),
+        "Priority": rule.get("priority", 1),
+        "NicType": rule.get("nic_type", NicType.INTRANET.value),
+        "IpProtocol": rule["ip_protocol"].upper(),
     }
 
 

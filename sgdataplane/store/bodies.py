@@ -162,7 +162,11 @@ class TypedKind(Generic[S, A]):
 
     def read(self, name: str, body: Body) -> TypedDocument[S, A]:
         """Return a document of this kind with its types. Nothing of it is checked."""
-        return TypedDocument(name, cast(S, body.get("state", {})), cast(A, body.get("about", {})))
+        return TypedDocument(name, self.state_in(body), cast(A, body.get("about", {})))
+
+    def state_in(self, body: Body) -> S:
+        """Return the state of a document of this kind with its types."""
+        return cast(S, body.get("state", {}))
 
 
 VPCS = TypedKind[NativeVpc, VpcAbout](ResourceKind.VPC)

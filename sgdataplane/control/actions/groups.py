@@ -6,17 +6,17 @@ Owns these actions. Rules are in rules.py. Must not know HTTP or the store.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from sgdataplane.control.actions.networks import answer_vpc_id, default_vpc
-from sgdataplane.control.actions.rules import DONE, permission, rule_notes
-from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.actions.rules import DONE, GroupDocument, permission, rule_notes, rules_of
+from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Direction
 from sgdataplane.statefile import ecs_items
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
-from sgdataplane.statefile.native_objects import NativeGroup
-from sgdataplane.store.documents import Fields, ResourceKind, about, kind_of, name_of, rules_in, state_in, texts
+from sgdataplane.statefile.native_objects import NativeGroup, NativeRule, NativeVpc
+from sgdataplane.store.bodies import GroupAbout
+from sgdataplane.store.documents import ResourceKind, kind_of, name_of
 from sgdataplane.store.interface import Body, Json
 
 EVERYONE = "0.0.0.0/0"
@@ -30,12 +30,12 @@ def create(scope: Scope) -> Body:
     """
     vpc_id = scope.text("VpcId")
     if vpc_id:
-        scope.find(ResourceKind.VPC, vpc_id)
+        scope.vpcs.find(vpc_id)
     else:
         vpc_id = _classic(scope) if scope.habits.is_classic else default_vpc(scope)
     kind = scope.text("SecurityGroupType", "normal").lower()
     group_id, managed = scope.new_id("sg"), scope.flag("ServiceManaged")
-    state: Fields = {
+    state: NativeGroup = {
         "security_group_id": group_id,
         "security_group_name": scope.text("SecurityGroupName"),
         "description": scope.text("Description"),
@@ -46,21 +46,20 @@ def create(scope: Scope) -> Body:
         "tags": scope.tags(),
         "rules": console_rules(scope, kind) if scope.is_console else [],
     }
-    more: Fields = {"created": scope.time, "resource_group_id": scope.text("ResourceGroupId")}
-    scope.workspace.put(
-        ResourceKind.GROUP, group_id, state, more | ({"service_key": scope.call.key} if managed else {})
-    )
+    more: GroupAbout = {"created": scope.time, "resource_group_id": scope.text("ResourceGroupId")}
+    if managed:
+        more["service_key"] = scope.call.key
+    scope.groups.put(group_id, state, more)
     return {"SecurityGroupId": group_id}
 
 
 def default_group(scope: Scope, vpc_id: str) -> str:
     """Return the default group of a VPC (semantics.md, section 6), which is made when the first instance needs it."""
     for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.GROUP):
-        body = scope.find(ResourceKind.GROUP, name_of(path))
-        if about(body).get("is_default"):
+        if scope.groups.find(name_of(path)).about.get("is_default"):
             return name_of(path)
     group_id = scope.new_id("sg")
-    state: Fields = {
+    state: NativeGroup = {
         "security_group_id": group_id,
         "security_group_name": group_id,
         "description": "System created security group.",
@@ -69,11 +68,11 @@ def default_group(scope: Scope, vpc_id: str) -> str:
         "inner_access_policy": "Accept",
         "rules": _default_rules(scope),
     }
-    scope.workspace.put(ResourceKind.GROUP, group_id, state, {"created": scope.time, "is_default": True})
+    scope.groups.put(group_id, state, {"created": scope.time, "is_default": True})
     return group_id
 
 
-def _default_rules(scope: Scope) -> list[Fields]:
+def _default_rules(scope: Scope) -> list[NativeRule]:
     """Return rules for SSH, RDP and ICMP from everywhere, behind all other rules.
 
     With SgdpDefaultGroupWeb, there are also rules for HTTP and HTTPS.
@@ -84,25 +83,25 @@ def _default_rules(scope: Scope) -> list[Fields]:
 
 
 def _classic(scope: Scope) -> str:
-    if scope.workspace.get(ResourceKind.VPC, CLASSIC_VPC) is None:
-        state: Fields = {"vpc_id": CLASSIC_VPC, "network_type": "classic"}
-        scope.workspace.put(ResourceKind.VPC, CLASSIC_VPC, state, {"name": CLASSIC_VPC, "created": scope.time})
+    if scope.vpcs.get(CLASSIC_VPC) is None:
+        state: NativeVpc = {"vpc_id": CLASSIC_VPC, "network_type": "classic"}
+        scope.vpcs.put(CLASSIC_VPC, state, {"name": CLASSIC_VPC, "created": scope.time})
     return CLASSIC_VPC
 
 
-def console_rules(scope: Scope, kind: str) -> list[Fields]:
+def console_rules(scope: Scope, kind: str) -> list[NativeRule]:
     """Return the rules that the cloud's console adds to a new group."""
     said = [("tcp", f"{port}/{port}") for port in (80, 443, 22, 3389)] + [("icmp", "-1/-1")]
     rules = _open_rules(scope, said)
     if kind == "enterprise":
-        egress: Fields = {"type": "egress", "ip_protocol": "all", "port_range": "-1/-1", "cidr_ip": EVERYONE}
+        egress: NativeRule = {"type": "egress", "ip_protocol": "all", "port_range": "-1/-1", "cidr_ip": EVERYONE}
         rules.append({**egress, "security_group_rule_id": scope.new_id("sgr")})
     return rules
 
 
-def _open_rules(scope: Scope, said: Sequence[tuple[str, str]], priority: int = 1) -> list[Fields]:
+def _open_rules(scope: Scope, said: Sequence[tuple[str, str]], priority: int = 1) -> list[NativeRule]:
     """Return rules that accept these protocols and ports from everywhere."""
-    weak: Fields = {} if priority == 1 else {"priority": priority}
+    weak: NativeRule = {} if priority == 1 else {"priority": priority}
     return [
         {
             "type": "ingress",
@@ -125,7 +124,7 @@ def delete(scope: Scope) -> Body:
         naming = ", ".join(name_of(path) for path in users if kind_of(path) is ResourceKind.GROUP)
         raise ApiError("DependencyViolation", f"Rules of {naming} name {group_id}.", FORBIDDEN)
     scope.refuse_used(ResourceKind.GROUP, group_id)
-    scope.workspace.delete(ResourceKind.GROUP, group_id)
+    scope.groups.delete(group_id)
     return DONE
 
 
@@ -133,12 +132,12 @@ def modify(scope: Scope) -> Body:
     """Answer ModifySecurityGroupAttribute, which changes name and description."""
     group_id = scope.required("SecurityGroupId")
     scope.find_writable(group_id)
-    given = {
-        name: scope.text(key)
-        for name, key in (("security_group_name", "SecurityGroupName"), ("description", "Description"))
-        if key in scope.call.parameters
-    }
-    scope.change(ResourceKind.GROUP, group_id, given)
+    given: NativeGroup = {}
+    if scope.gives("SecurityGroupName"):
+        given["security_group_name"] = scope.text("SecurityGroupName")
+    if scope.gives("Description"):
+        given["description"] = scope.text("Description")
+    scope.groups.change(group_id, given)
     return DONE
 
 
@@ -146,40 +145,37 @@ def modify_policy(scope: Scope) -> Body:
     """Answer ModifySecurityGroupPolicy, which sets whether members reach each other."""
     group_id, policy = scope.required("SecurityGroupId"), scope.required("InnerAccessPolicy")
     scope.find_writable(group_id)
-    scope.change(ResourceKind.GROUP, group_id, {"inner_access_policy": policy.capitalize()})
+    scope.groups.change(group_id, {"inner_access_policy": policy.capitalize()})
     return DONE
 
 
 def clone(scope: Scope) -> Body:
     """Answer SgdpCloneSecurityGroup: make a group with the rules of another one, in its VPC or in that of VpcId."""
-    original = scope.find(ResourceKind.GROUP, scope.required("SecurityGroupId"))
+    original = scope.groups.find(scope.required("SecurityGroupId"))
     group_id = scope.new_id("sg")
-    vpc_id = scope.text("VpcId") or str(state_in(original)["vpc_id"])
-    scope.find(ResourceKind.VPC, vpc_id)
-    new_ids = {_id_of(rule): scope.new_id("sgr") for rule in rules_in(original)}
-    rules = [{**rule, "security_group_rule_id": new_ids[_id_of(rule)]} for rule in rules_in(original)]
+    vpc_id = scope.text("VpcId") or original.state["vpc_id"]
+    scope.vpcs.find(vpc_id)
+    new_ids = {rule["security_group_rule_id"]: scope.new_id("sgr") for rule in rules_of(original)}
+    rules: list[NativeRule] = [
+        {**rule, "security_group_rule_id": new_ids[rule["security_group_rule_id"]]} for rule in rules_of(original)
+    ]
     _, texts = rule_notes(original)
-    state: Fields = {
-        **state_in(original),
+    state: NativeGroup = {
+        **original.state,
         "security_group_id": group_id,
-        "security_group_name": scope.text("SecurityGroupName")
-        or str(state_in(original).get("security_group_name", "")),
+        "security_group_name": scope.text("SecurityGroupName") or original.state.get("security_group_name", ""),
         "vpc_id": vpc_id,
-        "description": scope.text("Description") or str(state_in(original).get("description", "")),
+        "description": scope.text("Description") or original.state.get("description", ""),
         "service_managed": False,
         "rules": rules,
     }
-    more: Fields = {
+    more: GroupAbout = {
         "created": scope.time,
         "cloned_from": scope.text("SecurityGroupId"),
         "rule_texts": {new_ids[rule_id]: text for rule_id, text in texts.items() if rule_id in new_ids},
     }
-    scope.workspace.put(ResourceKind.GROUP, group_id, state, more)
+    scope.groups.put(group_id, state, more)
     return {"SecurityGroupId": group_id}
-
-
-def _id_of(rule: Fields) -> str:
-    return str(rule["security_group_rule_id"])
 
 
 def describe_all(scope: Scope) -> Body:
@@ -187,20 +183,19 @@ def describe_all(scope: Scope) -> Body:
     ids = scope.texts("SecurityGroupIds") or ([scope.text("SecurityGroupId")] if scope.has("SecurityGroupId") else [])
     name, vpc_id, kind = _name_asked(scope), scope.text("VpcId"), scope.text("SecurityGroupType").lower()
     found = [
-        (group_id, body)
-        for group_id, body in scope.workspace.all(ResourceKind.GROUP)
-        if is_among(group_id, ids)
-        and is_like(str(state_in(body).get("security_group_name", "")), name)
-        and is_like(_vpc_name(body), vpc_id)
-        and kind in ("", state_in(body)["security_group_type"])
-        and scope.text("NetworkType").lower() in ("", "vpc" if _vpc_name(body) else "classic")
-        and scope.is_flagged("ServiceManaged", is_so=bool(state_in(body).get("service_managed")))
-        and is_in_resource_group(scope, body)
-        and scope.is_tagged(body)
+        group
+        for group in scope.groups.all()
+        if is_among(group.id, ids)
+        and is_like(group.state.get("security_group_name", ""), name)
+        and is_like(_vpc_name(group), vpc_id)
+        and kind in ("", group.state["security_group_type"])
+        and scope.text("NetworkType").lower() in ("", "vpc" if _vpc_name(group) else "classic")
+        and scope.is_flagged("ServiceManaged", is_so=bool(group.state.get("service_managed")))
+        and is_grouped_and_tagged(scope, group)
     ]
 
-    def shape(entry: tuple[str, Body]) -> Json:
-        return group_item(scope, *entry)
+    def shape(group: GroupDocument) -> Json:
+        return group_item(scope, group)
 
     return {"RegionId": scope.region, **scope.page(found, shape, "SecurityGroups", "SecurityGroup")}
 
@@ -211,63 +206,60 @@ def _name_asked(scope: Scope) -> str:
     return f"*{name}*" if name and scope.flag("FuzzyQuery") else name
 
 
-def _vpc_name(body: Body) -> str:
-    return answer_vpc_id(str(state_in(body)["vpc_id"]))
+def _vpc_name(group: GroupDocument) -> str:
+    return answer_vpc_id(group.state["vpc_id"])
 
 
-def group_item(scope: Scope, group_id: str, body: Body) -> Json:
+def group_item(scope: Scope, group: GroupDocument) -> Json:
     """Return a group as DescribeSecurityGroups has it."""
-    state = state_in(body)
-    members = scope.workspace.members(group_id)
-    instances = {scope.workspace.state(ResourceKind.ENI, eni).get("instance_id") for eni in members} - {None}
+    members, enis = scope.workspace.members(group.id), scope.enis
+    instances = {enis.state(eni).get("instance_id") for eni in members} - {None}
     return {
-        **ecs_items.group_item(cast(NativeGroup, {**state, "security_group_id": group_id}), _vpc_name(body)),
-        "CreationTime": about(body).get("created", ""),
-        "ServiceID": 1 if state.get("service_managed") else 0,
-        "ResourceGroupId": about(body).get("resource_group_id", ""),
+        **ecs_items.group_item({**group.state, "security_group_id": group.id}, _vpc_name(group)),
+        "CreationTime": group.about.get("created", ""),
+        "ServiceID": 1 if group.state.get("service_managed") else 0,
+        "ResourceGroupId": group.about.get("resource_group_id", ""),
         "EcsCount": len(instances),
         "AvailableInstanceAmount": max(0, 2000 - len(members)),
-        "Tags": {"Tag": tag_items(body)},
+        "Tags": {"Tag": ecs_items.tag_items(sorted(group.tags.items()))},
     }
 
 
 def describe(scope: Scope) -> Body:
     """Answer DescribeSecurityGroupAttribute with a group and its rules, newest first as the cloud has them."""
-    group_id = scope.required("SecurityGroupId")
-    body = scope.find(ResourceKind.GROUP, group_id)
-    state = state_in(body)
+    group = scope.groups.find(scope.required("SecurityGroupId"))
     direction = scope.text("Direction", "all").lower()
     if direction not in ("all", *(one.value for one in Direction)):
         raise ApiError("InvalidDirection.ValueNotSupported", "Direction is ingress, egress or all.")
     rules = [
         rule
-        for rule in reversed(rules_in(body))
-        if direction in ("all", rule["type"]) and _is_of_nic(rule, body, scope.text("NicType").lower())
+        for rule in reversed(rules_of(group))
+        if direction in ("all", rule["type"]) and _is_of_nic(rule, group, scope.text("NicType").lower())
     ]
     start, size, token = scope.next_page(len(rules))
     return {
         "RegionId": scope.region,
-        **ecs_items.group_head(cast(NativeGroup, {**state, "security_group_id": group_id}), _vpc_name(body)),
-        "InnerAccessPolicy": state["inner_access_policy"],
-        "Permissions": {"Permission": [permission(scope, rule, body) for rule in rules[start : start + size]]},
+        **ecs_items.group_head({**group.state, "security_group_id": group.id}, _vpc_name(group)),
+        "InnerAccessPolicy": group.state["inner_access_policy"],
+        "Permissions": {"Permission": [permission(scope, rule, group) for rule in rules[start : start + size]]},
         "NextToken": token,
     }
 
 
-def _is_of_nic(rule: Fields, body: Body, asked: str) -> bool:
+def _is_of_nic(rule: NativeRule, group: GroupDocument, asked: str) -> bool:
     """Whether a rule is for the kind of network interface that a call asks for.
 
     In a VPC there is one kind, and the filter says nothing: clients send whatever they have, such as `internet` or
     `<nil>`.
     """
-    return bool(_vpc_name(body)) or asked in ("", rule.get("nic_type", "intranet"))
+    return bool(_vpc_name(group)) or asked in ("", rule.get("nic_type", "intranet"))
 
 
 def describe_references(scope: Scope) -> Body:
     """Answer DescribeSecurityGroupReferences with the groups whose rules name these groups."""
     found: list[Json] = []
     for group_id in scope.texts("SecurityGroupId"):
-        scope.find(ResourceKind.GROUP, group_id)
+        scope.groups.find(group_id)
         naming = scope.workspace.users(ResourceKind.GROUP, group_id, ResourceKind.GROUP)
         if naming:
             others: list[Json] = [{"AliUid": "", "SecurityGroupId": name_of(path)} for path in naming]
@@ -281,10 +273,10 @@ def join(scope: Scope) -> Body:
     """Answer JoinSecurityGroup for an ENI, or for an instance's primary one."""
     group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
     scope.find_writable(group_id)
-    groups = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
+    groups = scope.enis.find(eni_id).state.get("security_group_ids", [])
     if group_id in groups:
         raise ApiError("InvalidInstanceId.AlreadyExists", f"{eni_id} is in {group_id} already.")
-    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": [*groups, group_id]})
+    scope.enis.change(eni_id, {"security_group_ids": [*groups, group_id]})
     return DONE
 
 
@@ -292,12 +284,12 @@ def leave(scope: Scope) -> Body:
     """Answer LeaveSecurityGroup. An ENI is always in one group at least."""
     group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
     scope.find_writable(group_id)
-    groups = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
+    groups = scope.enis.find(eni_id).state.get("security_group_ids", [])
     if group_id not in groups:
         raise ApiError("InvalidSecurityGroupAssociation.NotFound", f"{eni_id} isn't in {group_id}.", 404)
     if len(groups) == 1:
         raise ApiError("InstanceLastSecurityGroup", f"{eni_id} would be in no group any more.", FORBIDDEN)
-    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": [group for group in groups if group != group_id]})
+    scope.enis.change(eni_id, {"security_group_ids": [group for group in groups if group != group_id]})
     return DONE
 
 
@@ -307,10 +299,10 @@ def replace_groups(scope: Scope, eni_id: str, groups: Sequence[str]) -> None:
     Raises:
         ApiError: A group isn't there, or one that comes or goes is managed by a service.
     """
-    before = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
+    before = scope.enis.find(eni_id).state.get("security_group_ids", [])
     for group_id in sorted({*before} ^ {*groups}):
         scope.find_writable(group_id)
-    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": [*dict.fromkeys(groups)]})
+    scope.enis.change(eni_id, {"security_group_ids": [*dict.fromkeys(groups)]})
 
 
 def _eni(scope: Scope) -> str:
@@ -323,9 +315,9 @@ def _eni(scope: Scope) -> str:
     if bool(eni_id) is bool(instance_id):
         raise ApiError("InvalidOperation.InvalidParameter", "Give either InstanceId or NetworkInterfaceId.")
     if eni_id:
-        scope.find(ResourceKind.ENI, eni_id)
+        scope.enis.find(eni_id)
         return eni_id
-    scope.find(ResourceKind.INSTANCE, instance_id)
+    scope.instances.find(instance_id)
     enis = scope.workspace.enis_of(instance_id)
     if not enis:
         raise ApiError("IncorrectInstanceStatus", f"{instance_id} has no network interface.", FORBIDDEN)

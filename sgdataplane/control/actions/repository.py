@@ -65,7 +65,7 @@ class Repository(Generic[S, A]):
         body = self.workspace.get(self.of.kind, name)
         if body is None:
             raise LookupError(f"{self.of.kind}/{name}")
-        return self.of.read(name, body).state
+        return self.of.state_in(body)
 
     def all(self) -> Iterator[TypedDocument[S, A]]:
         """Return every document, by id."""

@@ -5,21 +5,25 @@ Owns the actions on rules. `statefile` decides what is right in a rule. Must not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias, TypeVar
 
 from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.actions.validation import refusal
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
 from sgdataplane.net.values import Address, Direction
-from sgdataplane.statefile import ecs_names
-from sgdataplane.statefile.dump_native import rule_fields
+from sgdataplane.statefile import ecs_items, ecs_names
+from sgdataplane.statefile.dump_native import rule_with_id
 from sgdataplane.statefile.fields import Fields as Read
+from sgdataplane.statefile.native_objects import NativeGroup, NativeRule
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.rules import NO_PORTS, RuleReader
-from sgdataplane.store.documents import Fields, ResourceKind, about, rules_in, state_in
+from sgdataplane.store.bodies import GroupAbout, TypedDocument
+from sgdataplane.store.documents import Fields
 from sgdataplane.store.interface import Body, Json
 
+GroupDocument: TypeAlias = TypedDocument[NativeGroup, GroupAbout]
+Note = TypeVar("Note")
 DONE: Body = {}
 MAX_AT_ONCE = 100
 BLOCKS = tuple(dict.fromkeys(name for of in ecs_names.RULE.values() for name in of if name.endswith("cidr_ip")))
@@ -39,11 +43,11 @@ def authorize(direction: Direction, scope: Scope) -> Body:
     is, and is no error.
     """
     group_id = scope.required("SecurityGroupId")
-    body = scope.find_writable(group_id)
-    rules = rules_in(body)
+    group = scope.find_writable(group_id)
+    rules = rules_of(group)
     known = {rule_key(rule) for rule in rules}
-    added: list[Fields] = []
-    times, texts = rule_notes(body)
+    added: list[NativeRule] = []
+    times, texts = rule_notes(group)
     for asked in read_rules(direction, scope):
         rule = canonical(asked, direction)
         if rule_key(rule) not in known:
@@ -52,8 +56,7 @@ def authorize(direction: Direction, scope: Scope) -> Body:
             added.append({**rule, "security_group_rule_id": rule_id})
             times, texts = {**times, rule_id: scope.time}, with_texts(texts, rule_id, asked, rule)
     if added and not scope.is_dry_run:
-        new: Json = [*rules, *added]
-        scope.change(ResourceKind.GROUP, group_id, {"rules": new}, rule_times=times, rule_texts=texts)
+        scope.groups.change(group_id, {"rules": [*rules, *added]}, {"rule_times": times, "rule_texts": texts})
     return DONE
 
 
@@ -63,8 +66,8 @@ def revoke(direction: Direction, scope: Scope) -> Body:
     As by the cloud, it is no error if there is no such rule, unless it is named by id.
     """
     group_id = scope.required("SecurityGroupId")
-    body = scope.find_writable(group_id)
-    rules, ids = rules_in(body), scope.texts("SecurityGroupRuleId")
+    group = scope.find_writable(group_id)
+    rules, ids = rules_of(group), scope.texts("SecurityGroupRuleId")
     if ids:
         gone = {one: rule_by_id(rules, one, direction)["security_group_rule_id"] for one in ids}
         kept = [rule for rule in rules if rule.get("security_group_rule_id") not in gone.values()]
@@ -72,8 +75,9 @@ def revoke(direction: Direction, scope: Scope) -> Body:
         asked = {rule_key(canonical(rule, direction)) for rule in read_rules(direction, scope)}
         kept = [rule for rule in rules if rule_key(rule) not in asked]
     if len(kept) != len(rules):
-        times, texts = (only_of(kept, notes) for notes in rule_notes(body))
-        scope.change(ResourceKind.GROUP, group_id, {"rules": kept}, rule_times=times, rule_texts=texts)
+        times, texts = rule_notes(group)
+        notes: GroupAbout = {"rule_times": only_of(kept, times), "rule_texts": only_of(kept, texts)}
+        scope.groups.change(group_id, {"rules": kept}, notes)
     return DONE
 
 
@@ -83,13 +87,13 @@ def modify(direction: Direction, scope: Scope) -> Body:
     Without an id, the rule is found by all that it says, and its description changes.
     """
     group_id = scope.required("SecurityGroupId")
-    body = scope.find_writable(group_id)
-    rules, asked = rules_in(body), scope.call.parameters
-    _, texts = rule_notes(body)
+    group = scope.find_writable(group_id)
+    rules, asked = rules_of(group), scope.call.parameters
+    _, texts = rule_notes(group)
     if scope.has("SecurityGroupRuleId"):
         old = rule_by_id(rules, scope.text("SecurityGroupRuleId"), direction)
-        rule_id = str(old["security_group_rule_id"])
-        wished = merged({**old, **cast(Fields, texts.get(rule_id, {}))}, asked, direction)
+        rule_id = old["security_group_rule_id"]
+        wished = merged({**old, **texts.get(rule_id, {})}, asked, direction)
         new = canonical(wished, direction)
         texts = with_texts(texts, rule_id, wished, new)
     else:
@@ -97,13 +101,14 @@ def modify(direction: Direction, scope: Scope) -> Body:
         found = [rule for rule in rules if rule_key(rule) == rule_key(wanted)]
         if not found:
             raise ApiError("InvalidSecurityGroupRule.RuleNotExist", "The specified rule doesn't exist.", NOT_FOUND)
-        old, new = found[0], {**found[0], "description": scope.text("Description")}
+        old = found[0]
+        new = {**old, "description": scope.text("Description")}
     new["security_group_rule_id"] = old["security_group_rule_id"]
     others = [rule for rule in rules if rule is not old]
     if rule_key(new) in {rule_key(rule) for rule in others}:
         raise ApiError("InvalidSecurityGroupRule.RuleConflict", "The group has another rule that says the same.")
-    changed: Json = [new if rule is old else rule for rule in rules]
-    scope.change(ResourceKind.GROUP, group_id, {"rules": changed}, rule_texts=texts)
+    changed = [new if rule is old else rule for rule in rules]
+    scope.groups.change(group_id, {"rules": changed}, {"rule_texts": texts})
     return DONE
 
 
@@ -117,8 +122,9 @@ def read_rules(direction: Direction, scope: Scope) -> list[Fields]:
     if len(permissions) > MAX_AT_ONCE:
         raise ApiError("InvalidParameter.Permissions", f"{MAX_AT_ONCE} permissions fit into one call")
     rules = [native_rule(one, direction) for one in permissions or [dict(scope.call.parameters)]]
-    group = state_in(scope.find(ResourceKind.GROUP, scope.required("SecurityGroupId")))
-    if group["vpc_id"] == ecs_names.CLASSIC_VPC:  # there, an address is an internet one unless it's said otherwise
+    group = scope.groups.find(scope.required("SecurityGroupId"))
+    if group.state["vpc_id"] == ecs_names.CLASSIC_VPC:
+        # There, an address is an internet one unless the call says otherwise.
         for rule in rules:
             is_address = bool(rule.keys() & {"cidr_ip", "ipv6_cidr_ip"})
             rule.setdefault("nic_type", "internet" if is_address else "intranet")
@@ -156,7 +162,7 @@ def number(name: str, value: Json) -> Json:
         raise ApiError(code, f"{name} has to be a whole number, 1 to 100; 1 is the strongest") from None
 
 
-def merged(old: Fields, asked: Mapping[str, Json], direction: Direction) -> Fields:
+def merged(old: Mapping[str, object], asked: Mapping[str, Json], direction: Direction) -> Mapping[str, object]:
     """Return a rule with what is asked for. A new remote or new ports replace the old ones, of whatever sort."""
     given = native_rule(asked, direction)
     kept = dict(old)
@@ -167,7 +173,7 @@ def merged(old: Fields, asked: Mapping[str, Json], direction: Direction) -> Fiel
     return {**kept, **given}
 
 
-def canonical(rule: Fields, direction: Direction) -> Fields:
+def canonical(rule: Mapping[str, object], direction: Direction) -> NativeRule:
     """Return a rule as it is kept, without its id.
 
     Raises:
@@ -178,16 +184,16 @@ def canonical(rule: Fields, direction: Direction) -> Fields:
     read = RuleReader(Read("", "", {**values, "type": direction.value}), "", problems).read()
     if problems.count or read is None:
         raise refusal(problems.kept)
-    return cast(Fields, dict(rule_fields("", read[0])))
+    return rule_with_id(read[0])
 
 
-def rule_key(rule: Fields) -> tuple[tuple[str, str], ...]:
+def rule_key(rule: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     """Return what a rule says, to compare it: all but its id and description, and without defaults."""
     left_out = ("security_group_rule_id", "description")
     return tuple(sorted((name, str(value)) for name, value in rule.items() if name not in left_out))
 
 
-def rule_by_id(rules: Iterable[Fields], rule_id: str, direction: Direction) -> Fields:
+def rule_by_id(rules: Iterable[NativeRule], rule_id: str, direction: Direction) -> NativeRule:
     """Return the rule of this id and direction.
 
     Raises:
@@ -199,26 +205,32 @@ def rule_by_id(rules: Iterable[Fields], rule_id: str, direction: Direction) -> F
     raise ApiError("InvalidSecurityGroupRuleId.NotFound", f"The group has no such rule: {rule_id}", NOT_FOUND)
 
 
-def rule_notes(body: Body) -> tuple[dict[str, Json], dict[str, Json]]:
-    """Return a document's notes on rules, by their ids: when each was made, and how its blocks were given.
+def rules_of(group: GroupDocument) -> list[NativeRule]:
+    """Return the rules of a group."""
+    return group.state.get("rules", [])
+
+
+def rule_notes(group: GroupDocument) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return a group's notes on rules, by their ids: when each was made, and how its blocks were given.
 
     A rule keeps its blocks as they were given (10.159.6.18/12), because clients look for them in this form. The rule
     itself has the network, which is what is enforced (10.144.0.0/12).
     """
-    more = about(body)
-    return cast(Fields, more.get("rule_times", {})), cast(Fields, more.get("rule_texts", {}))
+    return group.about.get("rule_times", {}), group.about.get("rule_texts", {})
 
 
-def only_of(kept: Iterable[Fields], notes: Mapping[str, Json]) -> dict[str, Json]:
+def only_of(kept: Iterable[NativeRule], notes: Mapping[str, Note]) -> dict[str, Note]:
     """Return the notes on these rules alone."""
     ids = {rule.get("security_group_rule_id") for rule in kept}
     return {rule_id: note for rule_id, note in notes.items() if rule_id in ids}
 
 
-def with_texts(texts: Mapping[str, Json], rule_id: str, asked: Fields, rule: Fields) -> dict[str, Json]:
+def with_texts(
+    texts: Mapping[str, dict[str, str]], rule_id: str, asked: Mapping[str, object], rule: Mapping[str, object]
+) -> dict[str, dict[str, str]]:
     """Return the notes with that on one rule. Only what the rule itself doesn't say is kept."""
     given = {name: as_given(str(asked[name])) for name in BLOCKS if name in asked and name in rule}
-    differing: Fields = {name: text for name, text in given.items() if text != rule[name]}
+    differing = {name: text for name, text in given.items() if text != rule[name]}
     others = {other: note for other, note in texts.items() if other != rule_id}
     return {**others, rule_id: differing} if differing else others
 
@@ -229,25 +241,38 @@ def as_given(block: str) -> str:
     return f"{Address.parse(address)}{slash}{length}" if ":" in address else block
 
 
-def permission(scope: Scope, rule: Fields, body: Body) -> Json:
+def permission(scope: Scope, rule: NativeRule, group: GroupDocument) -> Json:
     """Return a rule as DescribeSecurityGroupAttribute has it. All texts are there, and empty if they say nothing."""
-    times, texts = rule_notes(body)
-    names, rule_id = ecs_names.RULE[Direction(rule["type"])], str(rule.get("security_group_rule_id"))
-    shown = {**rule, **cast(Fields, texts.get(rule_id, {}))}
-    found: dict[str, Json] = dict.fromkeys(ecs_names.PERMISSION, "")
-    found |= {names[name]: value for name, value in shown.items() if name in names}
-    found["Policy"] = str(rule.get("policy", "accept")).capitalize()
-    found["Priority"] = str(rule.get("priority", 1))
-    found["NicType"] = rule.get("nic_type", "intranet")
-    found["IpProtocol"] = str(rule["ip_protocol"]).upper()
-    found["CreateTime"] = times.get(rule_id, "")
-    for key, kind, name in (
-        ("SourceGroup", ResourceKind.GROUP, "security_group_name"),
-        ("DestGroup", ResourceKind.GROUP, "security_group_name"),
-        ("SourcePrefixList", ResourceKind.PREFIX_LIST, "prefix_list_name"),
-        ("DestPrefixList", ResourceKind.PREFIX_LIST, "prefix_list_name"),
-        ("PortRangeList", ResourceKind.PORT_LIST, "port_list_name"),
-    ):
-        other = scope.workspace.get(kind, str(found[f"{key}Id"])) if found[f"{key}Id"] else None
-        found[f"{key}Name"] = state_in(other).get(name, "") if other else ""
+    times, texts = rule_notes(group)
+    rule_id = rule.get("security_group_rule_id", "")
+    found: Fields = {**ecs_items.permission(rule, texts.get(rule_id, {})), "CreateTime": times.get(rule_id, "")}
+    found["Priority"] = str(found["Priority"])
+    for key, name_of in NAMES.items():
+        other_id = str(found[f"{key}Id"])
+        found[f"{key}Name"] = name_of(scope, other_id) if other_id else ""
     return found
+
+
+def _group_name(scope: Scope, group_id: str) -> str:
+    group = scope.groups.get(group_id)
+    return group.state.get("security_group_name", "") if group else ""
+
+
+def _prefix_list_name(scope: Scope, list_id: str) -> str:
+    found = scope.prefix_lists.get(list_id)
+    return found.state.get("prefix_list_name", "") if found else ""
+
+
+def _port_list_name(scope: Scope, list_id: str) -> str:
+    found = scope.port_lists.get(list_id)
+    return found.state.get("port_list_name", "") if found else ""
+
+
+# The objects that a rule names, by the cloud's keys without their ends, and the function that returns the name of one.
+NAMES: Mapping[str, Callable[[Scope, str], str]] = {
+    "SourceGroup": _group_name,
+    "DestGroup": _group_name,
+    "SourcePrefixList": _prefix_list_name,
+    "DestPrefixList": _prefix_list_name,
+    "PortRangeList": _port_list_name,
+}

@@ -223,16 +223,16 @@ class Scope:
             raise unknown(kind, name)
         return body
 
-    def find_writable(self, group_id: str) -> Body:
+    def find_writable(self, group_id: str) -> bodies.TypedDocument[NativeGroup, bodies.GroupAbout]:
         """Return a group that the call's key may change. A managed one is for the managing service alone.
 
         Raises:
             ApiError: The group isn't there, or is managed by another one.
         """
-        body = self.find(ResourceKind.GROUP, group_id)
-        if state_in(body).get("service_managed") and about(body).get("service_key") != self.call.key:
+        group = self.groups.find(group_id)
+        if group.state.get("service_managed") and group.about.get("service_key") != self.call.key:
             raise ApiError(MANAGED, f"{group_id} is managed by a cloud service.", FORBIDDEN)
-        return body
+        return group
 
     def change(self, kind: ResourceKind, name: str, state: Mapping[str, Json], /, **more: Json) -> None:
         """Change some fields of a document: `state` in its state, `more` in what is beside it."""

@@ -12,7 +12,7 @@ from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.difference import compare
 from sgdataplane.analyse.document import difference_as_json, end_as_json
 from sgdataplane.analyse.explain import explain_flow
-from sgdataplane.control.actions.rules import canonical, native_rule
+from sgdataplane.control.actions.rules import canonical, native_rule, rules_of
 from sgdataplane.control.actions.scope import MAX_TOKEN, Scope
 from sgdataplane.control.actions.validation import validate
 from sgdataplane.control.calls.answers import ApiError
@@ -21,8 +21,9 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
+from sgdataplane.statefile.native_objects import NativeGroup, NativeRule
 from sgdataplane.store.audit import record_as_json
-from sgdataplane.store.documents import Fields, ResourceKind, about, rules_in, state_in
+from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.history import PRUNED, find_last_pruned
 from sgdataplane.store.interface import Body, Json, Store
 
@@ -53,12 +54,12 @@ def diff(scope: Scope, profile: str, last: LastState) -> Body:
     The answer also has what would change at ENIs that aren't there.
     """
     group_id = scope.required("SecurityGroupId")
-    body = scope.find(ResourceKind.GROUP, group_id)
+    group = scope.groups.find(group_id)
     before = last.of(scope.workspace.documents)
-    state = {**state_in(body), "rules": _proposed(scope, rules_in(body))}
+    state: NativeGroup = {**group.state, "rules": _proposed(scope, rules_of(group))}
     if scope.has("InnerAccessPolicy"):
         state["inner_access_policy"] = scope.text("InnerAccessPolicy").capitalize()
-    scope.workspace.put(ResourceKind.GROUP, group_id, state, about(body))
+    scope.groups.put(group_id, state, group.about)
     validate(scope.workspace, profile)
     found = difference_as_json(compare(StateDiff(before, last.proposed(scope.workspace))))
     answer: dict[str, Json] = {}
@@ -67,7 +68,7 @@ def diff(scope: Scope, profile: str, last: LastState) -> Body:
     return answer
 
 
-def _proposed(scope: Scope, rules: list[Fields]) -> list[Fields]:
+def _proposed(scope: Scope, rules: list[NativeRule]) -> list[NativeRule]:
     """Return the group's rules; the rules that a call gives for a direction replace the group's own."""
     kept = list(rules)
     for direction, name in ((Direction.INGRESS, "Permissions"), (Direction.EGRESS, "EgressPermissions")):
