@@ -28,7 +28,13 @@ from sgdataplane.statefile import ecs_names as names_of
 from sgdataplane.statefile.dump_native import as_plain, group_fields, plain_fields, rule_with_id
 from sgdataplane.statefile.interfaces import require_whole
 from sgdataplane.statefile.keys import KEYS
-from sgdataplane.statefile.native_objects import NativeEni, NativeGroup, NativeInstance
+from sgdataplane.statefile.native_objects import (
+    NativeEni,
+    NativeGroup,
+    NativeInstance,
+    NativePortList,
+    NativePrefixList,
+)
 from sgdataplane.visible import json_text
 
 PAGE_SIZE = 500  # the cloud's largest page of ENIs; it keeps each file of a large state small enough to look at
@@ -58,7 +64,7 @@ def answers(state: CloudState) -> Iterator[tuple[str, object]]:
     for prefix_list in state.prefix_lists:
         yield f"{calls.PREFIX_LIST}-{prefix_list.prefix_list_id}", prefix_list_answer(prefix_list)
     if state.port_lists:
-        items = [renamed(port_list, names_of.PORT_LIST) for port_list in state.port_lists]
+        items = [ecs_items.list_head(port_list_fields(entry), names_of.PORT_LIST) for entry in state.port_lists]
         yield calls.PORT_LISTS, {**REQUEST, "NextToken": "", "PortRangeLists": items}
     for port_list in state.port_lists:
         yield f"{calls.PORT_LIST}-{port_list.port_list_id}", port_entries_answer(port_list)
@@ -136,8 +142,14 @@ def instance_item(instance: Instance, classic: set[str]) -> ecs_items.Item:
 
 def prefix_list_answer(entry: PrefixList) -> dict[str, object]:
     """Return the answer about one prefix list, with its entries."""
-    entries = [renamed(item, names_of.PREFIX_ENTRY) for item in entry.entries]
-    return {**REQUEST, **renamed(entry, names_of.PREFIX_LIST), "Entries": {"Entry": entries}}
+    fields = cast(NativePrefixList, plain_fields(entry, KEYS["prefix_lists"]))
+    entries = ecs_items.list_entries(fields, names_of.PREFIX_ENTRY)
+    return {**REQUEST, **ecs_items.list_head(fields, names_of.PREFIX_LIST), "Entries": {"Entry": entries}}
+
+
+def port_list_fields(entry: PortList) -> NativePortList:
+    """Return a port list under native names."""
+    return cast(NativePortList, plain_fields(entry, KEYS["port_lists"]))
 
 
 def port_entries_answer(entry: PortList) -> dict[str, object]:
@@ -145,7 +157,7 @@ def port_entries_answer(entry: PortList) -> dict[str, object]:
 
     The cloud leaves the list's id out. It is written here, so that the file's name needn't say it.
     """
-    entries = [renamed(item, names_of.PORT_ENTRY) for item in entry.entries]
+    entries = ecs_items.list_entries(port_list_fields(entry), names_of.PORT_ENTRY)
     return {**REQUEST, "PortRangeListId": entry.port_list_id, "Entries": entries}
 
 

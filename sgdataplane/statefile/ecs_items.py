@@ -14,7 +14,14 @@ from sgdataplane.model.state import NicType
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.dump_native import Plain
-from sgdataplane.statefile.native_objects import NativeEni, NativeGroup, NativeInstance, NativeRule
+from sgdataplane.statefile.native_objects import (
+    NativeEni,
+    NativeGroup,
+    NativeInstance,
+    NativePortList,
+    NativePrefixList,
+    NativeRule,
+)
 
 Item: TypeAlias = dict[str, Plain]
 NONE_GIVEN: Mapping[str, str] = {}
@@ -118,6 +125,21 @@ def permission(rule: NativeRule, given: Mapping[str, str] = NONE_GIVEN) -> Item:
         "NicType": rule.get("nic_type", NicType.INTRANET.value),
         "IpProtocol": rule["ip_protocol"].upper(),
     }
+
+
+def list_head(state: NativePrefixList | NativePortList, names: Mapping[str, str]) -> Item:
+    """Return a prefix list or a port list without its entries, under these names of the cloud."""
+    return _renamed(state, names)
+
+
+def list_entries(state: NativePrefixList | NativePortList, names: Mapping[str, str]) -> list[Item]:
+    """Return the entries of a list under these names of the cloud."""
+    return [_renamed(entry, names) for entry in state.get("entries", [])]
+
+
+def _renamed(fields: Mapping[str, object], names: Mapping[str, str]) -> Item:
+    found = cast(Item, fields)
+    return {key: found.get(name, "") for name, key in names.items()}
 
 
 def _texts(fields: Mapping[str, object], name: str) -> list[str]:
