@@ -24,7 +24,7 @@ from sgdataplane.statefile.native_objects import (
 )
 
 Item: TypeAlias = dict[str, Plain]
-NONE_GIVEN: Mapping[str, str] = {}
+NOTHING: Mapping[str, str] = {}
 
 
 def tag_items(tags: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
@@ -47,8 +47,11 @@ def vpc_blocks(blocks: Sequence[str], isp: str = "") -> Item:
     }
 
 
-def eni_item(state: NativeEni, vpc_id: str) -> Item:
-    """Return an ENI under the cloud's keys; `vpc_id` is what the cloud shows, "" in the classic network."""
+def eni_item(state: NativeEni, vpc_id: str, attached: Mapping[str, Plain] = NOTHING) -> Item:
+    """Return an ENI under the cloud's keys; `vpc_id` is what the cloud shows, "" in the classic network.
+
+    `attached` is what else is known of its attachment to an instance.
+    """
     instance_id, addresses = state.get("instance_id", ""), state.get("private_ip_addresses", [])
     item: Item = {
         "NetworkInterfaceId": state["network_interface_id"],
@@ -58,7 +61,7 @@ def eni_item(state: NativeEni, vpc_id: str) -> Item:
         "VpcId": vpc_id,
         "MacAddress": state.get("mac_address", ""),
         "PrivateIpAddress": addresses[0],
-        "Attachment": {"InstanceId": instance_id} if instance_id else {},
+        "Attachment": {"InstanceId": instance_id, **attached} if instance_id else {},
     }
     for name, (outer, inner, key) in ecs_names.ENI_LISTS.items():
         item[outer] = {inner: [{key: value} if key else value for value in _texts(state, name)]}
@@ -110,7 +113,7 @@ def group_item(state: NativeGroup, vpc_id: str) -> Item:
     }
 
 
-def permission(rule: NativeRule, given: Mapping[str, str] = NONE_GIVEN) -> Item:
+def permission(rule: NativeRule, given: Mapping[str, str] = NOTHING) -> Item:
     """Return a rule with every key that the cloud gives; those that say nothing are empty.
 
     `given` are blocks of the rule, by their fields, in the form in which somebody gave them.

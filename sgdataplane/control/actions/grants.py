@@ -5,20 +5,19 @@ Owns these actions. Must not know HTTP or the store.
 
 from __future__ import annotations
 
-from typing import cast
-
+from sgdataplane.control.actions.interfaces import EniDocument
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
-from sgdataplane.store.documents import Fields, ResourceKind, about
+from sgdataplane.store.bodies import EniGrant
 from sgdataplane.store.interface import Body, Json
 
 PERMISSION = "InstanceAttach"
 MAX_GRANTS = 20  # of an ENI
 
 
-def _grants(body: Body) -> dict[str, Fields]:
-    return cast("dict[str, Fields]", about(body).get("grants", {}))
+def _grants(eni: EniDocument) -> dict[str, EniGrant]:
+    return eni.about.get("grants", {})
 
 
 def create(scope: Scope) -> Body:
@@ -26,11 +25,11 @@ def create(scope: Scope) -> Body:
     eni_id, permission = scope.required("NetworkInterfaceId"), scope.required("Permission")
     if permission != PERMISSION:
         raise ApiError("InvalidParameter.Permission", f"Permission is {PERMISSION}")
-    known = _grants(scope.find(ResourceKind.ENI, eni_id))
+    known = _grants(scope.enis.find(eni_id))
     if len(known) >= MAX_GRANTS:
         raise ApiError("InvalidOperation.PermissionCountExceeded", f"{eni_id} has {MAX_GRANTS} permissions")
     grant_id = scope.new_id("eni-perm")
-    one: Fields = {"account": scope.number("AccountId", 0), "permission": permission}
+    one: EniGrant = {"account": scope.number("AccountId", 0), "permission": permission}
     _write(scope, eni_id, {**known, grant_id: one})
     return {"NetworkInterfacePermission": grant_item(eni_id, grant_id, one)}
 
@@ -38,10 +37,10 @@ def create(scope: Scope) -> Body:
 def delete(scope: Scope) -> Body:
     """Answer DeleteNetworkInterfacePermission."""
     grant_id = scope.required("NetworkInterfacePermissionId")
-    for eni_id, body in scope.workspace.all(ResourceKind.ENI):
-        known = _grants(body)
+    for eni in scope.enis.all():
+        known = _grants(eni)
         if grant_id in known:
-            _write(scope, eni_id, {name: one for name, one in known.items() if name != grant_id})
+            _write(scope, eni.id, {name: one for name, one in known.items() if name != grant_id})
             return DONE
     raise ApiError("InvalidPermissionId.NotFound", f"There is no permission {grant_id}.", NOT_FOUND)
 
@@ -50,16 +49,16 @@ def describe_all(scope: Scope) -> Body:
     """Answer DescribeNetworkInterfacePermissions."""
     ids = scope.texts("NetworkInterfacePermissionId")
     found = [
-        (eni_id, grant_id, one)
-        for eni_id, body in scope.workspace.all(ResourceKind.ENI)
-        for grant_id, one in sorted(_grants(body).items())
-        if is_among(grant_id, ids) and scope.text("NetworkInterfaceId") in ("", eni_id)
+        (eni.id, grant_id, one)
+        for eni in scope.enis.all()
+        for grant_id, one in sorted(_grants(eni).items())
+        if is_among(grant_id, ids) and scope.text("NetworkInterfaceId") in ("", eni.id)
     ]
     inner = "NetworkInterfacePermission"
     return scope.page(found, lambda entry: grant_item(*entry), f"{inner}s", inner)
 
 
-def grant_item(eni_id: str, grant_id: str, one: Fields) -> Json:
+def grant_item(eni_id: str, grant_id: str, one: EniGrant) -> Json:
     """Return a permission as the cloud's answers have it."""
     return {
         "NetworkInterfaceId": eni_id,
@@ -71,5 +70,5 @@ def grant_item(eni_id: str, grant_id: str, one: Fields) -> Json:
     }
 
 
-def _write(scope: Scope, eni_id: str, grants: dict[str, Fields]) -> None:
-    scope.change(ResourceKind.ENI, eni_id, {}, grants=grants)
+def _write(scope: Scope, eni_id: str, grants: dict[str, EniGrant]) -> None:
+    scope.enis.change(eni_id, about={"grants": grants})

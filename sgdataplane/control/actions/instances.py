@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from sgdataplane.control.actions.groups import default_group, replace_groups
-from sgdataplane.control.actions.interfaces import ATTACHED, make, read_group_ids
+from sgdataplane.control.actions.interfaces import make, read_attachment, read_group_ids
 from sgdataplane.control.actions.machines import (
     classic_addresses,
     disks_asked,
@@ -25,6 +25,7 @@ from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.model.state import NicType
+from sgdataplane.statefile.native_objects import NativeEni
 from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.hosts import FIELD
 from sgdataplane.store.interface import Body
@@ -120,10 +121,10 @@ def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> No
     if not eni_id:
         make(scope, other, read_group_ids(other) or groups, instance_id)
         return
-    if state_in(scope.find(ResourceKind.ENI, str(eni_id))).get("instance_id"):
+    if scope.enis.find(str(eni_id)).state.get("instance_id"):
         raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} is attached to an instance.", FORBIDDEN)
-    told = {name: other[key] for name, key in ATTACHED.items() if other.get(key) is not None}
-    scope.change(ResourceKind.ENI, str(eni_id), {"instance_id": instance_id, "type": "secondary"}, **told)
+    given: NativeEni = {"instance_id": instance_id, "type": "secondary"}
+    scope.enis.change(str(eni_id), given, read_attachment(other))
 
 
 def delete(scope: Scope) -> Body:

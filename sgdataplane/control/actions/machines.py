@@ -149,7 +149,7 @@ def _image(body: Body) -> Image:
 def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
     """Return an instance as DescribeInstances has it."""
     asked, more, hardware = _describe_machine(body), about(body), _hardware(body)
-    enis = [(eni_id, scope.find(ResourceKind.ENI, eni_id)) for eni_id in scope.workspace.enis_of(instance_id)]
+    enis = [scope.enis.find(eni_id) for eni_id in scope.workspace.enis_of(instance_id)]
     item: Fields = {
         **_common(scope, instance_id, body),
         **{name: asked.get(name, default) for name, default in AS_ASKED.items()},
@@ -164,7 +164,7 @@ def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
         "StartTime": more.get("created", ""),
         "MetadataOptions": {name: asked.get(name, default) for name, default in METADATA.items()},
         "ImageOptions": asked.get("ImageOptions", {"LoginAsNonRoot": False}),
-        "NetworkInterfaces": {"NetworkInterface": [interface_in_instance(*eni) for eni in enis]},
+        "NetworkInterfaces": {"NetworkInterface": [interface_in_instance(eni) for eni in enis]},
         "Tags": {"Tag": tag_items(body)},
         "ResourceGroupId": more.get("resource_group_id", ""),
     }

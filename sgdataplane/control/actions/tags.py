@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from sgdataplane.control.actions.interfaces import MODE_KEYS, MODE_TAGS, mode_of
+from sgdataplane.control.actions.interfaces import MODE_TAGS, mode_of
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, tags_of
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.products import service_of
-from sgdataplane.store.documents import ResourceKind, about, state_in
+from sgdataplane.statefile.native_objects import NativeEni
+from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.interface import Body, Json
 
 # The cloud's word for a kind of resources, in lower case.
@@ -65,11 +66,13 @@ def _write(scope: Scope, kind: ResourceKind, name: str, tags: dict[str, str]) ->
 
 def _write_eni(scope: Scope, name: str, tags: dict[str, str]) -> None:
     """Set an ENI's tags. Two of them give its mode; without them it keeps the one that it was imported with."""
-    body = scope.find(ResourceKind.ENI, name)
-    state = state_in(body)
-    if not MODE_TAGS.isdisjoint({*tags, *tags_of(body)}):
-        state = {key: value for key, value in state.items() if key not in MODE_KEYS} | mode_of(tags)
-    scope.workspace.put(ResourceKind.ENI, name, state, {**about(body), "tags": tags})
+    eni = scope.enis.find(name)
+    state: NativeEni = {**eni.state}
+    if not MODE_TAGS.isdisjoint({*tags, *eni.tags}):
+        state.pop("mode", None)
+        state.pop("audit_until", None)
+        state |= mode_of(tags)
+    scope.enis.put(name, state, {**eni.about, "tags": tags})
 
 
 def _kind(scope: Scope) -> ResourceKind:
