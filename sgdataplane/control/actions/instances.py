@@ -9,11 +9,11 @@ import operator
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import cast
 
 from sgdataplane.control.actions.groups import default_group, replace_groups
 from sgdataplane.control.actions.interfaces import make, read_attachment, read_group_ids
 from sgdataplane.control.actions.machines import (
+    InstanceDocument,
     classic_addresses,
     disks_asked,
     instance_item,
@@ -22,17 +22,16 @@ from sgdataplane.control.actions.machines import (
     read_described,
 )
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like
+from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.model.state import NicType
-from sgdataplane.statefile.native_objects import NativeEni
-from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
-from sgdataplane.store.hosts import FIELD
+from sgdataplane.statefile.native_objects import NativeEni, NativeInstance
+from sgdataplane.store.bodies import InstanceAbout
+from sgdataplane.store.documents import Fields
 from sgdataplane.store.interface import Body
 
 RUNNING, STOPPED = "Running", "Stopped"
 MAX_AT_ONCE = 100
-OWN = ("private_ip_addresses", "ipv6_addresses")
 BY_ENIS = (
     "SecurityGroupId",
     "VpcId",
@@ -40,7 +39,6 @@ BY_ENIS = (
     "PrivateIpAddresses",
     "Ipv6Address",
 )  # filters that its interfaces answer
-BY_ITSELF = {"ZoneId": "zone_id", "InstanceType": "instance_type", "ImageId": "image_id"}
 NEVER = ("EipAddresses", "RdmaIpAddresses")  # of which no instance has one
 FILTERS: Mapping[str, Callable[[datetime, datetime], bool]] = {
     "CreationStartTime": operator.ge,
@@ -68,7 +66,7 @@ def _make(scope: Scope, number: int, status: str) -> str:
     instance_id, name = scope.new_id("i"), scope.text("InstanceName")
     if name and number and scope.flag("UniqueSuffix"):
         name = f"{name}{number + 1:03d}"
-    more: Fields = {
+    more: InstanceAbout = {
         "created": scope.time,
         "status": status,
         "host_name": scope.text("HostName", instance_id),
@@ -81,9 +79,9 @@ def _make(scope: Scope, number: int, status: str) -> str:
         "asked": read_described(scope),
         "disks": disks_asked(scope),
     }
-    state: Fields = {"instance_id": instance_id, "instance_name": name or instance_id}
-    scope.workspace.put(ResourceKind.INSTANCE, instance_id, state, more)
-    said = dict(scope.call.parameters)
+    state: NativeInstance = {"instance_id": instance_id, "instance_name": name or instance_id}
+    scope.instances.put(instance_id, state, more)
+    said = scope.call.parameters
     said = {
         key: said[key] for key in ("VSwitchId", "PrivateIpAddress", "Ipv6Address", "Ipv6AddressCount") if key in said
     }
@@ -94,9 +92,7 @@ def _make(scope: Scope, number: int, status: str) -> str:
     groups = read_group_ids(first) or groups or _default_groups(scope, str(first.get("VSwitchId") or ""))
     eni_id = make(scope, first, groups, instance_id)
     if not more["zone_id"]:
-        scope.change(
-            ResourceKind.INSTANCE, instance_id, {}, zone_id=about(scope.find(ResourceKind.ENI, eni_id))["zone_id"]
-        )
+        scope.instances.change(instance_id, about={"zone_id": scope.enis.find(eni_id).about["zone_id"]})
     for other in asked:
         if other is not primary:
             _add(scope, {"VSwitchId": said.get("VSwitchId"), **other}, groups, instance_id)
@@ -111,8 +107,7 @@ def _default_groups(scope: Scope, switch_id: str) -> list[str]:
     is_asked = scope.call.extensions.get("SgdpDefaultGroup", "").lower() == "true"
     if not switch_id or not (is_asked or scope.habits.has_default_group):
         return []
-    vpc_id = str(state_in(scope.find(ResourceKind.VSWITCH, switch_id))["vpc_id"])
-    return [default_group(scope, vpc_id)]
+    return [default_group(scope, scope.vswitches.find(switch_id).state["vpc_id"])]
 
 
 def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> None:
@@ -130,15 +125,15 @@ def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> No
 def delete(scope: Scope) -> Body:
     """Answer DeleteInstance and DeleteInstances. ENIs that aren't released with it stay, attached to nothing."""
     for instance_id in scope.texts("InstanceId"):
-        scope.find(ResourceKind.INSTANCE, instance_id)
+        scope.instances.find(instance_id)
         if scope.is_dry_run:
             continue
         for eni_id in scope.workspace.enis_of(instance_id):
-            if about(scope.find(ResourceKind.ENI, eni_id)).get("delete_on_release"):
-                scope.workspace.delete(ResourceKind.ENI, eni_id)
+            if scope.enis.find(eni_id).about.get("delete_on_release"):
+                scope.enis.delete(eni_id)
             else:
-                scope.change(ResourceKind.ENI, eni_id, {"instance_id": "", "type": "secondary"}, **{FIELD: ""})
-        scope.workspace.delete(ResourceKind.INSTANCE, instance_id)
+                scope.enis.change(eni_id, {"instance_id": "", "type": "secondary"}, {"host": ""})
+        scope.instances.delete(instance_id)
     return DONE
 
 
@@ -154,24 +149,24 @@ def stop(scope: Scope) -> Body:
 
 def _set_status(scope: Scope, status: str) -> Body:
     for instance_id in scope.texts("InstanceId"):
-        scope.find(ResourceKind.INSTANCE, instance_id)
+        scope.instances.find(instance_id)
         if not scope.is_dry_run:
-            scope.change(ResourceKind.INSTANCE, instance_id, {}, status=status)
+            scope.instances.change(instance_id, about={"status": status})
     return DONE
 
 
 def modify(scope: Scope) -> Body:
     """Answer ModifyInstanceAttribute: its name, what else was asked for, and the groups of its primary ENI."""
     instance_id = scope.required("InstanceId")
-    scope.find(ResourceKind.INSTANCE, instance_id)
-    state: Fields = {"instance_name": scope.text("InstanceName")} if scope.has("InstanceName") else {}
-    more = {
-        name: scope.text(key)
-        for name, key in (("description", "Description"), ("host_name", "HostName"))
-        if scope.has(key)
-    }
-    old = cast(Fields, about(scope.find(ResourceKind.INSTANCE, instance_id)).get("asked", {}))
-    scope.change(ResourceKind.INSTANCE, instance_id, state, **more, asked={**old, **read_described(scope)})
+    instance = scope.instances.find(instance_id)
+    state: NativeInstance = {"instance_name": scope.text("InstanceName")} if scope.has("InstanceName") else {}
+    more: InstanceAbout = {}
+    if scope.has("Description"):
+        more["description"] = scope.text("Description")
+    if scope.has("HostName"):
+        more["host_name"] = scope.text("HostName")
+    more["asked"] = {**instance.about.get("asked", {}), **read_described(scope)}
+    scope.instances.change(instance_id, state, more)
     groups = scope.texts("SecurityGroupIds")
     enis = scope.workspace.enis_of(instance_id)
     if groups and enis:
@@ -181,33 +176,34 @@ def modify(scope: Scope) -> Body:
 
 def describe_all(scope: Scope) -> Body:
     """Answer DescribeInstances."""
-    found = [entry for entry in scope.workspace.all(ResourceKind.INSTANCE) if _is_wanted(scope, *entry)]
-    return scope.page(found, lambda entry: instance_item(scope, *entry), "Instances", "Instance")
+    found = [instance for instance in scope.instances.all() if _is_wanted(scope, instance)]
+    return scope.page(found, lambda instance: instance_item(scope, instance), "Instances", "Instance")
 
 
-def _is_wanted(scope: Scope, instance_id: str, body: Body) -> bool:
-    more = about(body)
+def _is_wanted(scope: Scope, instance: InstanceDocument) -> bool:
+    instance_id, more = instance.id, instance.about
     return (
         is_among(instance_id, scope.texts("InstanceIds"))
-        and is_like(str(state_in(body).get("instance_name", "")), scope.text("InstanceName"))
+        and is_like(instance.state.get("instance_name", ""), scope.text("InstanceName"))
         and scope.text("Status") in ("", more.get("status", RUNNING))
-        and all(scope.text(key) in ("", more.get(name, "")) for key, name in BY_ITSELF.items())
+        and scope.text("ZoneId") in ("", more.get("zone_id", ""))
+        and scope.text("InstanceType") in ("", more.get("instance_type", ""))
+        and scope.text("ImageId") in ("", more.get("image_id", ""))
         and not any(map(scope.has, NEVER))
-        and _has_wanted_addresses(scope, instance_id, body)
+        and _has_wanted_addresses(scope, instance)
         and scope.text("InstanceNetworkType") in ("", "classic" if is_classic(scope, instance_id) else "vpc")
-        and all(_is_in_time(one, str(more["created"])) for one in scope.objects("Filter"))
-        and is_in_resource_group(scope, body)
-        and scope.is_tagged(body)
+        and all(_is_in_time(one, more["created"]) for one in scope.objects("Filter"))
+        and is_grouped_and_tagged(scope, instance)
         and (not any(map(scope.has, BY_ENIS)) or _has_wanted_enis(scope, instance_id))
     )
 
 
-def _has_wanted_addresses(scope: Scope, instance_id: str, body: Body) -> bool:
+def _has_wanted_addresses(scope: Scope, instance: InstanceDocument) -> bool:
     """Whether an instance shows one of the public addresses, and one of the inner ones, that a call asks for."""
     public, inner = scope.texts("PublicIpAddresses"), scope.texts("InnerIpAddresses")
-    has_public = not public or not {*public}.isdisjoint(public_addresses(scope, instance_id, body))
+    has_public = not public or not {*public}.isdisjoint(public_addresses(scope, instance))
     return has_public and (
-        not inner or not {*inner}.isdisjoint(classic_addresses(scope, instance_id, NicType.INTRANET))
+        not inner or not {*inner}.isdisjoint(classic_addresses(scope, instance.id, NicType.INTRANET))
     )
 
 
@@ -237,13 +233,14 @@ def _moment(text: str) -> datetime:
 
 
 def _has_wanted_enis(scope: Scope, instance_id: str) -> bool:
-    enis = [scope.find(ResourceKind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id)]
-    groups = {group for eni in enis for group in texts(state_in(eni), "security_group_ids")}
-    addresses = {one for eni in enis for name in OWN for one in texts(state_in(eni), name)}
+    enis = [scope.enis.find(eni_id) for eni_id in scope.workspace.enis_of(instance_id)]
+    groups = {group for eni in enis for group in eni.state.get("security_group_ids", [])}
+    addresses = {one for eni in enis for one in eni.state.get("private_ip_addresses", [])}
+    addresses |= {one for eni in enis for one in eni.state.get("ipv6_addresses", [])}
     wanted = {*scope.texts("PrivateIpAddresses"), *scope.texts("Ipv6Address")}
     return (
         scope.text("SecurityGroupId") in ("", *groups)
-        and scope.text("VpcId") in ("", *(state_in(eni)["vpc_id"] for eni in enis))
-        and scope.text("VSwitchId") in ("", *(about(eni).get("vswitch_id") for eni in enis))
+        and scope.text("VpcId") in ("", *(eni.state["vpc_id"] for eni in enis))
+        and scope.text("VSwitchId") in ("", *(eni.about.get("vswitch_id") for eni in enis))
         and (not wanted or bool(wanted & addresses))
     )

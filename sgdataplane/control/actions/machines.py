@@ -11,20 +11,23 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable
-from typing import cast
+from typing import TypeAlias
 
-from sgdataplane.control.actions.interfaces import interface_in_instance
+from sgdataplane.control.actions.interfaces import EniDocument, interface_in_instance
 from sgdataplane.control.actions.networks import answer_vpc_id
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, tag_items
+from sgdataplane.control.actions.scope import Scope, is_among, is_grouped
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.catalogue import Image, InstanceType, catalogue
 from sgdataplane.model.state import NicType
 from sgdataplane.statefile import ecs_items
 from sgdataplane.statefile.native_objects import NativeInstance
-from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
+from sgdataplane.store.bodies import InstanceAbout, TypedDocument
+from sgdataplane.store.documents import Fields
 from sgdataplane.store.interface import Body, Json
 
+InstanceDocument: TypeAlias = TypedDocument[NativeInstance, InstanceAbout]
+NO_ENI: EniDocument = TypedDocument("", {}, {})
 RUNNING = "Running"
 NEVER_ENDS = "2099-12-31T15:59Z"  # the cloud's own, of what is paid for as it is used
 # What an answer says as it was asked for, by the field's name in both; and what it says if nothing was asked for.
@@ -52,6 +55,7 @@ KEPT = (
     *("UserData", "RamRoleName", "DedicatedHostId", "NetworkOptions", "ImageOptions"),
 )
 MAX_USER_DATA = 32 << 10  # bytes
+ONLY_SYSTEM: list[Fields] = [{"Type": "system"}]  # the disks of an instance that no call has made
 DISK_DEFAULTS: dict[str, Json] = {"Category": "cloud_essd", "Size": 40}
 MAX_DISKS, MAX_DISK_GIB = 64, 65_536
 SIZE = re.compile(r"[0-9]{1,9}")
@@ -89,7 +93,7 @@ def _require_user_data(text: str) -> None:
         raise ApiError("InvalidUserData.Malformed", f"UserData is base64 of at most {MAX_USER_DATA} bytes")
 
 
-def disks_asked(scope: Scope) -> Json:
+def disks_asked(scope: Scope) -> list[Fields]:
     """Return the system disk and the others, as far as the call says anything of them.
 
     Raises:
@@ -124,38 +128,38 @@ def _gib(size: Json) -> int:
 def modify(scope: Scope) -> Body:
     """Answer ModifyInstanceSpec and its like: describe from then on what is asked for. It means nothing here."""
     name = next(key for key in ("InstanceIds", "InstanceId") if scope.has(key) or key == "InstanceId")
-    kind: Fields = {"instance_type": scope.text("InstanceType")} if scope.has("InstanceType") else {}
+    kind: InstanceAbout = {"instance_type": scope.text("InstanceType")} if scope.has("InstanceType") else {}
     for instance_id in scope.texts(name, ","):
-        told = _describe_machine(scope.find(ResourceKind.INSTANCE, instance_id))
-        scope.change(ResourceKind.INSTANCE, instance_id, {}, asked={**told, **read_described(scope)}, **kind)
+        asked = {**_asked(scope.instances.find(instance_id)), **read_described(scope)}
+        scope.instances.change(instance_id, about={"asked": asked, **kind})
     return DONE
 
 
-def _describe_machine(body: Body) -> Fields:
-    return cast(Fields, about(body).get("asked", {}))
+def _asked(instance: InstanceDocument) -> Fields:
+    return instance.about.get("asked", {})
 
 
-def _hardware(body: Body) -> InstanceType:
+def _hardware(instance: InstanceDocument) -> InstanceType:
     """Return an instance's type; one without any size if the catalogue doesn't have it."""
-    name = str(about(body).get("instance_type", ""))
+    name = instance.about.get("instance_type", "")
     return catalogue().instance_types.get(name, InstanceType(name, name.rpartition(".")[0], 0, 0, 0, 0, 0))
 
 
-def _image(body: Body) -> Image:
-    name = str(about(body).get("image_id", ""))
+def _image(instance: InstanceDocument) -> Image:
+    name = instance.about.get("image_id", "")
     return catalogue().images.get(name, Image(name, "", "", "", 0, ""))
 
 
-def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
+def instance_item(scope: Scope, instance: InstanceDocument) -> Json:
     """Return an instance as DescribeInstances has it."""
-    asked, more, hardware = _describe_machine(body), about(body), _hardware(body)
-    enis = [scope.enis.find(eni_id) for eni_id in scope.workspace.enis_of(instance_id)]
-    item: Fields = {
-        **_common(scope, instance_id, body),
+    asked, more, hardware = _asked(instance), instance.about, _hardware(instance)
+    enis = [scope.enis.find(eni_id) for eni_id in scope.workspace.enis_of(instance.id)]
+    return {
+        **_common(scope, instance),
         **{name: asked.get(name, default) for name, default in AS_ASKED.items()},
         "SpotDuration": asked.get("SpotDuration", 1),
         "InstanceTypeFamily": hardware.family,
-        "OSName": _image(body).os_name,
+        "OSName": _image(instance).os_name,
         "OSType": "linux",
         "GPUAmount": 0,
         "Recyclable": False,
@@ -165,24 +169,23 @@ def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
         "MetadataOptions": {name: asked.get(name, default) for name, default in METADATA.items()},
         "ImageOptions": asked.get("ImageOptions", {"LoginAsNonRoot": False}),
         "NetworkInterfaces": {"NetworkInterface": [interface_in_instance(eni) for eni in enis]},
-        "Tags": {"Tag": tag_items(body)},
+        "Tags": {"Tag": ecs_items.tag_items(sorted(instance.tags.items()))},
         "ResourceGroupId": more.get("resource_group_id", ""),
     }
-    return item
 
 
-def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
+def _common(scope: Scope, instance: InstanceDocument) -> Fields:
     """Return what both of the cloud's descriptions of an instance have."""
-    state, more, asked, hardware = state_in(body), about(body), _describe_machine(body), _hardware(body)
+    instance_id, more, asked, hardware = instance.id, instance.about, _asked(instance), _hardware(instance)
     enis = scope.workspace.enis_of(instance_id)
-    first = scope.find(ResourceKind.ENI, enis[0]) if enis else {}
-    primary = state_in(first)
-    vpc_id = answer_vpc_id(str(primary.get("vpc_id", "")))
+    first = scope.enis.find(enis[0]) if enis else NO_ENI
+    primary = first.state
+    vpc_id = answer_vpc_id(primary.get("vpc_id", ""))
     is_prepaid = asked.get("InstanceChargeType") == "PrePaid"
     item = ecs_items.instance_item(
-        cast(NativeInstance, {**state, "instance_id": instance_id}),
+        {**instance.state, "instance_id": instance_id},
         is_classic=is_classic(scope, instance_id),
-        public=public_addresses(scope, instance_id, body),
+        public=public_addresses(scope, instance),
         inner=classic_addresses(scope, instance_id, NicType.INTRANET),
     )
     return {
@@ -197,7 +200,7 @@ def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
         "CreationTime": more.get("created", ""),
         "ExpiredTime": more.get("created", "") if is_prepaid else NEVER_ENDS,
         "RegionId": scope.region,
-        "ZoneId": more.get("zone_id") or about(first).get("zone_id", ""),
+        "ZoneId": more.get("zone_id") or first.about.get("zone_id", ""),
         "StoppedMode": "Not-applicable",
         "SerialNumber": instance_id,
         "ClusterId": "",
@@ -205,8 +208,8 @@ def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
         "SecurityGroupIds": {"SecurityGroupId": primary.get("security_group_ids", [])},
         "VpcAttributes": {
             "VpcId": vpc_id,
-            "VSwitchId": about(first).get("vswitch_id", ""),
-            "PrivateIpAddress": {"IpAddress": [*texts(primary, "private_ip_addresses")[:1]] if vpc_id else []},
+            "VSwitchId": first.about.get("vswitch_id", ""),
+            "PrivateIpAddress": {"IpAddress": primary.get("private_ip_addresses", [])[:1] if vpc_id else []},
             "NatIpAddress": "",
         },
         "EipAddress": {"AllocationId": "", "IpAddress": "", "InternetChargeType": "", "Bandwidth": 0},
@@ -217,41 +220,40 @@ def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
 
 def is_classic(scope: Scope, instance_id: str) -> bool:
     """Whether an instance is in the classic network: whether its ENIs are in no VPC."""
-    enis = (scope.workspace.state(ResourceKind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id))
-    return any(not answer_vpc_id(str(eni["vpc_id"])) for eni in enis)
+    enis = (scope.enis.state(eni_id) for eni_id in scope.workspace.enis_of(instance_id))
+    return any(not answer_vpc_id(eni["vpc_id"]) for eni in enis)
 
 
-def public_addresses(scope: Scope, instance_id: str, body: Body) -> list[str]:
+def public_addresses(scope: Scope, instance: InstanceDocument) -> list[str]:
     """Return the public addresses that an instance shows.
 
     In the classic network these are those of an interface. A client that asks for bandwidth to the internet waits for
     an address, and gets one for documentation, which leads nowhere.
     """
-    found = classic_addresses(scope, instance_id, NicType.INTERNET)
-    if int(str(_describe_machine(body).get("InternetMaxBandwidthOut", 0))) <= 0:
+    found = classic_addresses(scope, instance.id, NicType.INTERNET)
+    if int(str(_asked(instance).get("InternetMaxBandwidthOut", 0))) <= 0:
         return found
-    return [*found, f"203.0.113.{1 + hashlib.sha256(instance_id.encode()).digest()[0] % 254}"]
+    return [*found, f"203.0.113.{1 + hashlib.sha256(instance.id.encode()).digest()[0] % 254}"]
 
 
 def classic_addresses(scope: Scope, instance_id: str, kind: NicType) -> list[str]:
     """Return the addresses of an instance's interfaces of one kind in the classic network, which knows no ENIs."""
-    enis = (scope.workspace.state(ResourceKind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id))
+    enis = (scope.enis.state(eni_id) for eni_id in scope.workspace.enis_of(instance_id))
     return [
         address
         for eni in enis
-        if not answer_vpc_id(str(eni["vpc_id"])) and eni.get("nic_type", NicType.INTRANET.value) == kind.value
-        for address in texts(eni, "private_ip_addresses")
+        if not answer_vpc_id(eni["vpc_id"]) and eni.get("nic_type", NicType.INTRANET.value) == kind.value
+        for address in eni.get("private_ip_addresses", [])
     ]
 
 
 def describe_attribute(scope: Scope) -> Body:
     """Answer DescribeInstanceAttribute."""
-    instance_id = scope.required("InstanceId")
-    body = scope.find(ResourceKind.INSTANCE, instance_id)
-    asked = _describe_machine(body)
+    instance = scope.instances.find(scope.required("InstanceId"))
+    asked = _asked(instance)
     names = ("InstanceChargeType", "InternetChargeType", "InternetMaxBandwidthIn", "InternetMaxBandwidthOut")
     return {
-        **_common(scope, instance_id, body),
+        **_common(scope, instance),
         **{name: asked.get(name, AS_ASKED[name]) for name in (*names, "CreditSpecification")},
         "IoOptimized": "optimized" if asked.get("IoOptimized", True) else "none",
         "EnableJumboFrame": False,
@@ -262,14 +264,14 @@ def describe_attribute(scope: Scope) -> Body:
 def describe_user_data(scope: Scope) -> Body:
     """Answer DescribeUserData."""
     instance_id = scope.required("InstanceId")
-    told = _describe_machine(scope.find(ResourceKind.INSTANCE, instance_id))
-    return {"InstanceId": instance_id, "RegionId": scope.region, "UserData": told.get("UserData", "")}
+    asked = _asked(scope.instances.find(instance_id))
+    return {"InstanceId": instance_id, "RegionId": scope.region, "UserData": asked.get("UserData", "")}
 
 
 def describe_roles(scope: Scope) -> Body:
     """Answer DescribeInstanceRamRole with the role that an instance was made with. Nothing here can assume it."""
     found = [
-        (instance_id, str(_describe_machine(scope.find(ResourceKind.INSTANCE, instance_id)).get("RamRoleName", "")))
+        (instance_id, str(_asked(scope.instances.find(instance_id)).get("RamRoleName", "")))
         for instance_id in scope.texts("InstanceIds")
     ]
     wanted = [one for one in found if one[1] and scope.text("RamRoleName") in ("", one[1])]
@@ -280,33 +282,33 @@ def describe_roles(scope: Scope) -> Body:
     return {"RegionId": scope.region, **scope.page(wanted, shape, "InstanceRamRoleSets", "InstanceRamRoleSet")}
 
 
-def _each(outer: str, inner: str, shape: Callable[[str, Body], Json]) -> Callable[[Scope], Body]:
+def _each(outer: str, inner: str, shape: Callable[[InstanceDocument], Json]) -> Callable[[Scope], Body]:
     """Return an action that describes each of the instances that a call names; all of them if it names none."""
 
     def run(scope: Scope) -> Body:
         ids = scope.texts("InstanceId", ",")
-        found = [entry for entry in scope.workspace.all(ResourceKind.INSTANCE) if is_among(entry[0], ids)]
-        return scope.page(found, lambda entry: shape(*entry), outer, inner)
+        found = [instance for instance in scope.instances.all() if is_among(instance.id, ids)]
+        return scope.page(found, shape, outer, inner)
 
     return run
 
 
-def _maintenance(instance_id: str, body: Body) -> Json:
-    asked = _describe_machine(body)
+def _maintenance(instance: InstanceDocument) -> Json:
+    asked = _asked(instance)
     action = {"DefaultValue": "AutoRecover", "Value": asked.get("ActionOnMaintenance", "AutoRecover")}
     return {
-        "InstanceId": instance_id,
+        "InstanceId": instance.id,
         "ActionOnMaintenance": {**action, "SupportedValues": {"SupportedValue": ["AutoRecover", "Stop"]}},
         "MaintenanceWindows": {"MaintenanceWindow": asked.get("MaintenanceWindow", [])},
         "NotifyOnMaintenance": asked.get("NotifyOnMaintenance", False),
     }
 
 
-def _renewal(instance_id: str, body: Body) -> Json:
-    asked = _describe_machine(body)
+def _renewal(instance: InstanceDocument) -> Json:
+    asked = _asked(instance)
     is_renewed = asked.get("RenewalStatus", "AutoRenewal" if asked.get("AutoRenew") else "Normal") == "AutoRenewal"
     return {
-        "InstanceId": instance_id,
+        "InstanceId": instance.id,
         "AutoRenewEnabled": is_renewed,
         "Duration": asked.get("Duration", 1 if is_renewed else 0),
         "PeriodUnit": asked.get("PeriodUnit", "Month"),
@@ -314,12 +316,12 @@ def _renewal(instance_id: str, body: Body) -> Json:
     }
 
 
-def _attachment(instance_id: str, _: Body) -> Json:
-    return {"InstanceId": instance_id, "PrivatePoolOptionsId": "", "PrivatePoolOptionsMatchCriteria": "None"}
+def _attachment(instance: InstanceDocument) -> Json:
+    return {"InstanceId": instance.id, "PrivatePoolOptionsId": "", "PrivatePoolOptionsMatchCriteria": "None"}
 
 
-def _status(instance_id: str, body: Body) -> Json:
-    return {"InstanceId": instance_id, "Status": about(body).get("status", RUNNING)}
+def _status(instance: InstanceDocument) -> Json:
+    return {"InstanceId": instance.id, "Status": instance.about.get("status", RUNNING)}
 
 
 describe_maintenance = _each("MaintenanceAttributes", "MaintenanceAttribute", _maintenance)
@@ -335,29 +337,29 @@ def describe_disks(scope: Scope) -> Body:
     """Answer DescribeDisks with the disks that instances were asked for with."""
     ids = scope.texts("DiskIds")
     found = [
-        (disk_id, disk, instance_id, body)
-        for instance_id, body in scope.workspace.all(ResourceKind.INSTANCE)
-        for disk_id, disk in _disks(instance_id, body)
+        (disk_id, disk, instance)
+        for instance in scope.instances.all()
+        for disk_id, disk in _disks(instance)
         if is_among(disk_id, ids)
-        and scope.text("InstanceId") in ("", instance_id)
+        and scope.text("InstanceId") in ("", instance.id)
         and scope.text("DiskType", "all") in ("all", disk["Type"])
         and scope.text("DiskName") in ("", disk.get("DiskName", ""))
         and scope.text("Category", "all") in ("all", disk["Category"])
-        and is_in_resource_group(scope, body)
+        and is_grouped(scope, instance)
     ]
     return scope.page(found, lambda entry: disk_item(scope, *entry), "Disks", "Disk")
 
 
-def _disks(instance_id: str, body: Body) -> list[tuple[str, Fields]]:
+def _disks(instance: InstanceDocument) -> list[tuple[str, Fields]]:
     """Return each disk's id with what was asked for. The id is made from the instance's."""
-    asked = cast("list[Fields]", about(body).get("disks", [{"Type": "system"}]))
-    stem = f"d-{instance_id.removeprefix('i-')}"
+    asked = instance.about.get("disks", ONLY_SYSTEM)
+    stem = f"d-{instance.id.removeprefix('i-')}"
     return [(f"{stem}-{at}" if at else stem, {**DISK_DEFAULTS, **one}) for at, one in enumerate(asked)]
 
 
-def disk_item(scope: Scope, disk_id: str, disk: Fields, instance_id: str, body: Body) -> Json:
+def disk_item(scope: Scope, disk_id: str, disk: Fields, instance: InstanceDocument) -> Json:
     """Return a disk as DescribeDisks has it."""
-    more, at = about(body), int(disk_id.rpartition("-")[2]) if disk["Type"] == "data" else 0
+    more, at = instance.about, int(disk_id.rpartition("-")[2]) if disk["Type"] == "data" else 0
     device = f"/dev/xvd{chr(ord('a') + at % 26)}"
     return {
         "DiskId": disk_id,
@@ -379,14 +381,14 @@ def disk_item(scope: Scope, disk_id: str, disk: Fields, instance_id: str, body: 
         "DiskChargeType": "PostPaid",
         "Portable": disk["Type"] == "data",
         "Status": "In_use",
-        "InstanceId": instance_id,
+        "InstanceId": instance.id,
         "ImageId": more.get("image_id", "") if disk["Type"] == "system" else "",
         "CreationTime": more.get("created", ""),
         "AttachedTime": more.get("created", ""),
         "RegionId": scope.region,
         "ZoneId": more.get("zone_id", ""),
         "ResourceGroupId": more.get("resource_group_id", ""),
-        "Attachments": {"Attachment": [{"InstanceId": instance_id, "Device": device, "AttachedTime": more["created"]}]},
+        "Attachments": {"Attachment": [{"InstanceId": instance.id, "Device": device, "AttachedTime": more["created"]}]},
         "MountInstances": {"MountInstance": []},
         "OperationLocks": {"OperationLock": []},
         "Tags": {"Tag": []},
