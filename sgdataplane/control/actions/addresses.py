@@ -13,7 +13,8 @@ from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.ranges import Interval, Ranges, minus, unite
 from sgdataplane.net.values import Address, Family, Prefix
-from sgdataplane.store.documents import ADDRESSES, ResourceKind, state_in, texts
+from sgdataplane.store.bodies import ENIS
+from sgdataplane.store.documents import ADDRESSES, ResourceKind, texts
 
 # Addresses at a block's start and at its end, which the cloud keeps.
 KEPT = {Family.IPV4: (1, 3), Family.IPV6: (16, 1)}
@@ -122,7 +123,7 @@ class Chooser:
         for path, body in self._scope.workspace.puts.items():
             if path.startswith(f"{ResourceKind.ENI}/"):
                 for name in ADDRESSES:
-                    yield from _parsed(texts(state_in(body), name))
+                    yield from _parsed(texts(ENIS.state_in(body), name))
 
 
 def _parsed(written: Iterable[str]) -> Iterator[Prefix]:

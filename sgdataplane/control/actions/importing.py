@@ -6,19 +6,18 @@ a store keeps documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
 
 from sgdataplane.control.actions.scope import written_at
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.state import CloudState, NetworkType, SecurityGroup
-from sgdataplane.statefile.dump_native import sections
+from sgdataplane.statefile.dump_native import rule_with_id, sections
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
 from sgdataplane.statefile.interfaces import require_whole
 from sgdataplane.statefile.load import load_native
 from sgdataplane.store.audit import record_of
 from sgdataplane.store.call import Call
-from sgdataplane.store.documents import IDS, SECTIONS, Documents, Fields, ResourceKind, Workspace, native
+from sgdataplane.store.documents import IDS, SECTIONS, Documents, ResourceKind, Workspace, native
 from sgdataplane.store.interface import ConflictError, Store, Write
 
 
@@ -63,21 +62,15 @@ def _put(workspace: Workspace, state: CloudState, call: Call) -> None:
         workspace.put(kind, name, fields, {"created": created})
 
 
-def _objects(state: CloudState) -> Iterator[tuple[ResourceKind, str, Fields]]:
+def _objects(state: CloudState) -> Iterator[tuple[ResourceKind, str, Mapping[str, object]]]:
     """Yield kind, id and native fields of every object. Each rule has its id, by which the API's users name it."""
     found = sections(state)
     for kind, section in SECTIONS.items():
         for record, plain in zip(getattr(state, section), found[section], strict=True):
-            fields = cast(Fields, plain)
+            fields: dict[str, object] = {**plain}
             if isinstance(record, SecurityGroup):
-                fields = {**fields, "rules": [*map(dict, _rules(record, fields))]}
+                fields["rules"] = [rule_with_id(rule) for rule in record.rules]
             yield kind, str(fields[IDS[kind]]), fields
-
-
-def _rules(group: SecurityGroup, fields: Fields) -> Iterator[Fields]:
-    written = cast("list[Fields]", fields.get("rules", []))
-    for rule, said in zip(group.rules, written, strict=True):
-        yield {**said, "security_group_rule_id": rule.security_group_rule_id}
 
 
 def _refused(code: str, message: str, value: str = "", expected: str = "") -> StateFileError:

@@ -12,7 +12,7 @@ from sgdataplane.control.actions.scope import REGION, Scope, is_among, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, NOT_FOUND, ApiError
 from sgdataplane.control.calls.catalogue import Image, InstanceType, Region, ResourceGroup, catalogue
 from sgdataplane.control.calls.products import ACCOUNT, PRODUCTS
-from sgdataplane.store.documents import ResourceKind, about
+from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.interface import Body, Json
 
 AVAILABLE = {"Status": "Available", "StatusCategory": "WithStock"}
@@ -57,7 +57,7 @@ def _zones(scope: Scope) -> list[str]:
     known = region_of(scope.region).zone_ids
     if scope.region != REGION:
         return [*known]
-    used = {str(about(body).get("zone_id", "")) for _, body in scope.workspace.all(ResourceKind.VSWITCH)}
+    used = {switch.about.get("zone_id", "") for switch in scope.vswitches.all()}
     return sorted({*known, *used} - {""})
 
 
@@ -295,7 +295,7 @@ def list_resource_groups(scope: Scope) -> Body:
 
 def _groups_used(scope: Scope) -> Iterable[str]:
     kinds = (ResourceKind.VPC, ResourceKind.VSWITCH, ResourceKind.GROUP, ResourceKind.INSTANCE, ResourceKind.ENI)
-    named = {str(about(body).get("resource_group_id", "")) for kind in kinds for _, body in scope.workspace.all(kind)}
+    named = {one.about.get("resource_group_id", "") for kind in kinds for one in scope.resources(kind).all()}
     return sorted(named - {""} - catalogue().resource_groups.keys())
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from sgdataplane.control.access.permissions import matches
 from sgdataplane.control.actions.repository import Repository, unknown
@@ -26,7 +27,7 @@ from sgdataplane.statefile.native_objects import (
 )
 from sgdataplane.store import bodies
 from sgdataplane.store.call import Call
-from sgdataplane.store.documents import Fields, ResourceKind, Workspace, about, state_in
+from sgdataplane.store.documents import Fields, ResourceKind, Workspace
 from sgdataplane.store.hosts import TAG
 from sgdataplane.store.interface import Body, Json
 
@@ -101,10 +102,10 @@ class Scope:
         value = self.call.parameters.get(name)
         if value is None or value == "":
             return default
-        try:
-            return int(cast("int | str", value))
-        except (TypeError, ValueError):
-            raise ApiError(f"InvalidParameter.{name}", f"{name} has to be a whole number") from None
+        if isinstance(value, int | float | str):
+            with suppress(ValueError):
+                return int(value)
+        raise ApiError(f"InvalidParameter.{name}", f"{name} has to be a whole number")
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Return a parameter as a flag; the default if it isn't given."""
@@ -166,8 +167,8 @@ class Scope:
         Raises:
             ApiError: There is no such host.
         """
-        if name:
-            self.find(ResourceKind.HOST, name)
+        if name and self.workspace.get(ResourceKind.HOST, name) is None:
+            raise unknown(ResourceKind.HOST, name)
         return name
 
     # documents
@@ -212,16 +213,9 @@ class Scope:
         """The key pairs, which are no part of a state."""
         return Repository(self.workspace, bodies.KEY_PAIRS)
 
-    def find(self, kind: ResourceKind, name: str) -> Body:
-        """Return a document.
-
-        Raises:
-            ApiError: It isn't there; the code is the cloud's.
-        """
-        body = self.workspace.get(kind, name)
-        if body is None:
-            raise unknown(kind, name)
-        return body
+    def resources(self, kind: ResourceKind) -> Repository[Mapping[str, object], bodies.About]:
+        """Return the documents of a kind that isn't known before the call, with what all kinds have."""
+        return Repository(self.workspace, bodies.TypedKind(kind))
 
     def find_writable(self, group_id: str) -> bodies.TypedDocument[NativeGroup, bodies.GroupAbout]:
         """Return a group that the call's key may change. A managed one is for the managing service alone.
@@ -233,11 +227,6 @@ class Scope:
         if group.state.get("service_managed") and group.about.get("service_key") != self.call.key:
             raise ApiError(MANAGED, f"{group_id} is managed by a cloud service.", FORBIDDEN)
         return group
-
-    def change(self, kind: ResourceKind, name: str, state: Mapping[str, Json], /, **more: Json) -> None:
-        """Change some fields of a document: `state` in its state, `more` in what is beside it."""
-        body = self.find(kind, name)
-        self.workspace.put(kind, name, {**state_in(body), **state}, {**about(body), **more})
 
     def refuse_used(self, kind: ResourceKind, name: str, code: str = "DependencyViolation") -> None:
         """Refuse to delete what other documents use.
@@ -318,25 +307,13 @@ class Scope:
         start, size = _start(self.text("NextToken")), min(max(self.number("MaxResults", A_PAGE), 1), 1000)
         return start, size, _token(start + size) if start + size < count else ""
 
-    def is_tagged(self, body: Body) -> bool:
+    def is_tagged(self, document: bodies.AnyDocument) -> bool:
         """Whether a document has all tags that the call asks for. A tag without a value asks for the key."""
-        tags = tags_of(body)
-        wanted = self.objects("Tag")
+        tags = document.tags
         return all(
             str(tag.get("Key", "")) in tags and tag.get("Value") in (None, "", tags[str(tag.get("Key", ""))])
-            for tag in wanted
+            for tag in self.objects("Tag")
         )
-
-
-def tags_of(body: Body) -> dict[str, str]:
-    """Return a document's tags. Those of a group are part of its state, all others are beside it."""
-    found = state_in(body).get("tags", about(body).get("tags", {}))
-    return cast("dict[str, str]", found)
-
-
-def tag_items(body: Body) -> list[Json]:
-    """Return a document's tags as the cloud's answers have them."""
-    return [{"TagKey": key, "TagValue": value} for key, value in sorted(tags_of(body).items())]
 
 
 def is_grouped(scope: Scope, document: bodies.AnyDocument) -> bool:
@@ -345,17 +322,8 @@ def is_grouped(scope: Scope, document: bodies.AnyDocument) -> bool:
 
 
 def is_grouped_and_tagged(scope: Scope, document: bodies.AnyDocument) -> bool:
-    """Whether a document is in the resource group, and has all tags, that the call asks for.
-
-    A tag without a value asks for the key.
-    """
-    if not is_grouped(scope, document):
-        return False
-    tags = document.tags
-    return all(
-        str(tag.get("Key", "")) in tags and tag.get("Value") in (None, "", tags[str(tag.get("Key", ""))])
-        for tag in scope.objects("Tag")
-    )
+    """Whether a document is in the resource group, and has all tags, that the call asks for."""
+    return is_grouped(scope, document) and scope.is_tagged(document)
 
 
 def is_like(text: str, pattern: str) -> bool:
@@ -364,11 +332,6 @@ def is_like(text: str, pattern: str) -> bool:
     Nothing of a pattern stays in memory.
     """
     return not pattern or matches(pattern, text)
-
-
-def is_in_resource_group(scope: Scope, body: Body) -> bool:
-    """Whether a document is in the resource group that the call asks for, if it asks for one."""
-    return scope.text("ResourceGroupId") in ("", about(body).get("resource_group_id", ""))
 
 
 def is_among(text: str, wanted: Sequence[str]) -> bool:

@@ -5,11 +5,9 @@ Owns these actions. Must not know HTTP or the store.
 
 from __future__ import annotations
 
-from typing import cast
-
 from sgdataplane.control.actions.interfaces import MODE_TAGS, mode_of
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import Scope, is_among, tags_of
+from sgdataplane.control.actions.scope import Scope, is_among
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.products import service_of
 from sgdataplane.statefile.native_objects import NativeEni
@@ -37,7 +35,7 @@ def tag(scope: Scope) -> Body:
         scope.refuse_host_tag()
     tags = scope.instance_tags() if kind is ResourceKind.INSTANCE else scope.tags()
     for name in scope.texts("ResourceId"):
-        _write(scope, kind, name, {**tags_of(scope.find(kind, name)), **tags})
+        _write(scope, kind, name, {**scope.resources(kind).find(name).tags, **tags})
     return DONE
 
 
@@ -46,7 +44,7 @@ def untag(scope: Scope) -> Body:
     kind = _kind(scope)
     keys = {*scope.texts("TagKey"), *scope.tags()}
     for name in scope.texts("ResourceId"):
-        old = tags_of(scope.find(kind, name))
+        old = scope.resources(kind).find(name).tags
         everything = scope.flag("All") and not keys
         _write(scope, kind, name, {key: value for key, value in old.items() if key not in keys and not everything})
     return DONE
@@ -57,11 +55,11 @@ def _write(scope: Scope, kind: ResourceKind, name: str, tags: dict[str, str]) ->
         raise ApiError("InvalidTagCount", f"{name} would have more than {MAX_TAGS} tags")
     if kind is ResourceKind.GROUP:
         scope.find_writable(name)
-        scope.change(kind, name, {"tags": tags})
+        scope.groups.change(name, {"tags": tags})
     elif kind is ResourceKind.ENI:
         _write_eni(scope, name, tags)
     else:
-        scope.change(kind, name, {}, tags=tags)
+        scope.resources(kind).change(name, about={"tags": tags})
 
 
 def _write_eni(scope: Scope, name: str, tags: dict[str, str]) -> None:
@@ -88,10 +86,10 @@ def list_resources(scope: Scope) -> Body:
     """Answer ListTagResources."""
     kind, ids, wanted = _kind(scope), scope.texts("ResourceId"), _wanted(scope)
     found: list[Json] = [
-        {"ResourceId": name, "ResourceType": scope.text("ResourceType"), "TagKey": key, "TagValue": value}
-        for name, body in scope.workspace.all(kind)
-        if is_among(name, ids)
-        for key, value in sorted(tags_of(body).items())
+        {"ResourceId": one.id, "ResourceType": scope.text("ResourceType"), "TagKey": key, "TagValue": value}
+        for one in scope.resources(kind).all()
+        if is_among(one.id, ids)
+        for key, value in sorted(one.tags.items())
         if wanted is None or (key in wanted and (not wanted[key] or value in wanted[key]))
     ]
     return scope.page(found, lambda item: item, "TagResources", "TagResource")
@@ -106,8 +104,8 @@ def _wanted(scope: Scope) -> dict[str, set[str]] | None:
     for tag in scope.objects("Tag"):
         found.setdefault(str(tag.get("Key", "")), set()).update(filter(None, [str(tag.get("Value") or "")]))
     for asked in scope.objects("TagFilter"):
-        values = cast("list[str]", asked.get("TagValues") or [])
-        found.setdefault(str(asked.get("TagKey", "")), set()).update(values)
+        values = asked.get("TagValues")
+        found.setdefault(str(asked.get("TagKey", "")), set()).update(values if isinstance(values, list) else [])
     return found or None
 
 
@@ -117,7 +115,7 @@ def join_resource_group(scope: Scope) -> Body:
     if kind is ResourceKind.GROUP:
         scope.find_writable(name)
     key = "NewResourceGroupId" if scope.has("NewResourceGroupId") else "ResourceGroupId"
-    scope.change(kind, name, {}, resource_group_id=scope.required(key))
+    scope.resources(kind).change(name, about={"resource_group_id": scope.required(key)})
     return DONE
 
 
@@ -126,9 +124,9 @@ def describe(scope: Scope) -> Body:
     kinds = [RESOURCES.get(scope.text("ResourceType").lower())] if scope.has("ResourceType") else [*RESOURCES.values()]
     counts: dict[tuple[str, str], dict[str, int]] = {}
     for kind in (kind for kind in kinds if kind is not None):
-        for name, body in scope.workspace.all(kind):
-            if scope.text("ResourceId") in ("", name):
-                for pair in tags_of(body).items():
+        for one in scope.resources(kind).all():
+            if scope.text("ResourceId") in ("", one.id):
+                for pair in one.tags.items():
                     counter = counts.setdefault(pair, {})
                     word = {
                         ResourceKind.GROUP: "Securitygroup",
@@ -147,10 +145,10 @@ def describe_resources(scope: Scope) -> Body:
     """Answer DescribeResourceByTags."""
     words = [scope.text("ResourceType").lower()] if scope.has("ResourceType") else [*RESOURCES]
     found: list[Json] = [
-        {"ResourceId": name, "ResourceType": word, "RegionId": scope.region}
+        {"ResourceId": one.id, "ResourceType": word, "RegionId": scope.region}
         for word in words
         if word in RESOURCES
-        for name, body in scope.workspace.all(RESOURCES[word])
-        if scope.is_tagged(body)
+        for one in scope.resources(RESOURCES[word]).all()
+        if scope.is_tagged(one)
     ]
     return scope.page(found, lambda item: item, "Resources", "Resource")

@@ -23,7 +23,6 @@ from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
 from sgdataplane.statefile.native_objects import NativeGroup, NativeRule
 from sgdataplane.store.audit import record_as_json
-from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.history import PRUNED, find_last_pruned
 from sgdataplane.store.interface import Body, Json, Store
 
@@ -90,7 +89,7 @@ def explain(scope: Scope, last: LastState) -> Body:
 
 def _packet(scope: Scope, state: CloudState) -> Packet:
     eni_id = scope.required("NetworkInterfaceId")
-    scope.find(ResourceKind.ENI, eni_id)
+    scope.enis.find(eni_id)
     try:
         direction = Direction(scope.text("Direction", "ingress").lower())
         protocol = Protocol.parse(scope.text("IpProtocol", "tcp").lower())
