@@ -25,6 +25,7 @@ from sgdataplane.statefile.native_objects import (
 
 Item: TypeAlias = dict[str, Plain]
 NOTHING: Mapping[str, str] = {}
+ACCEPT, INTRANET = Verdict.ACCEPT.value, NicType.INTRANET.value
 
 
 def tag_items(tags: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
@@ -120,14 +121,13 @@ def permission(rule: NativeRule, given: Mapping[str, str] = NOTHING) -> Item:
     """
     names = ecs_names.RULE[Direction(rule["type"])]
     fields = {**cast(Item, rule), **given}
-    return {
-        **dict.fromkeys(ecs_names.PERMISSION, ""),
-        **{names[name]: value for name, value in fields.items() if name in names},
-        "Policy": rule.get("policy", Verdict.ACCEPT.value).capitalize(),
-        "Priority": rule.get("priority", 1),
-        "NicType": rule.get("nic_type", NicType.INTRANET.value),
-        "IpProtocol": rule["ip_protocol"].upper(),
-    }
+    item: Item = dict.fromkeys(ecs_names.PERMISSION, "")
+    item |= {names[name]: value for name, value in fields.items() if name in names}
+    item["Policy"] = rule.get("policy", ACCEPT).capitalize()
+    item["Priority"] = rule.get("priority", 1)
+    item["NicType"] = rule.get("nic_type", INTRANET)
+    item["IpProtocol"] = rule["ip_protocol"].upper()
+    return item
 
 
 def list_head(state: NativePrefixList | NativePortList, names: Mapping[str, str]) -> Item:

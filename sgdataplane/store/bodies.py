@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypedDict, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 from sgdataplane.statefile.native_objects import (
     NativeEni,
@@ -136,6 +136,7 @@ S = TypeVar("S", bound=Mapping[str, object])
 A = TypeVar("A", bound=About)
 S_co = TypeVar("S_co", bound=Mapping[str, object], covariant=True)
 A_co = TypeVar("A_co", bound=About, covariant=True)
+NO_TAGS: Mapping[str, str] = {}
 
 
 class TypedDocument(NamedTuple, Generic[S_co, A_co]):
@@ -148,7 +149,9 @@ class TypedDocument(NamedTuple, Generic[S_co, A_co]):
     @property
     def tags(self) -> Mapping[str, str]:
         """Its tags. Those of a group are part of its state, all others are beside it."""
-        return cast("Mapping[str, str]", self.state.get("tags", self.about.get("tags", {})))
+        found: Any = self.state.get("tags", self.about.get("tags", NO_TAGS))
+        tags: Mapping[str, str] = found
+        return tags
 
 
 AnyDocument = TypedDocument[Mapping[str, object], About]
@@ -162,11 +165,14 @@ class TypedKind(Generic[S, A]):
 
     def read(self, name: str, body: Body) -> TypedDocument[S, A]:
         """Return a document of this kind with its types. Nothing of it is checked."""
-        return TypedDocument(name, self.state_in(body), cast(A, body.get("about", {})))
+        fields: Any = body  # a cast would cost a call, for each document of a list
+        return TypedDocument(name, fields.get("state", {}), fields.get("about", {}))
 
     def state_in(self, body: Body) -> S:
         """Return the state of a document of this kind with its types."""
-        return cast(S, body.get("state", {}))
+        fields: Any = body
+        state: S = fields.get("state", {})
+        return state
 
 
 VPCS = TypedKind[NativeVpc, VpcAbout](ResourceKind.VPC)

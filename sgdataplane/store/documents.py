@@ -340,7 +340,9 @@ class Workspace:
         found = self.documents.of_kind[kind].whole()
         if self.is_changed:
             found = {**found, **{name_of(path): body for path, body in self.puts.items() if kind_of(path) is kind}}
-        return ((name, found[name]) for name in sorted(found) if path_of(kind, name) not in self.deletes)
+        return (
+            (name, found[name]) for name in sorted(found) if not self.deletes or path_of(kind, name) not in self.deletes
+        )
 
     def users(self, kind: ResourceKind, name: str, who: ResourceKind | None = None) -> list[Path]:
         """Return the paths of the documents that name this one, in order; with `who`, only those of that kind."""

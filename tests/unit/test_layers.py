@@ -247,7 +247,7 @@ def test_only_the_verbs_of_the_lab_import_it_at_the_top() -> None:
 
 def test_actions_get_the_types_of_documents_from_the_store() -> None:
     casting = {module for module, tree in modules().items() if "typing.cast" in imports(tree)}
-    assert "store.bodies" in casting  # control
+    assert "store.documents" in casting  # control
     assert not {module for module in casting if is_in(module, "control.actions")}
 
 

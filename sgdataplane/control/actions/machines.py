@@ -153,7 +153,7 @@ def _image(instance: InstanceDocument) -> Image:
 def instance_item(scope: Scope, instance: InstanceDocument) -> Json:
     """Return an instance as DescribeInstances has it."""
     asked, more, hardware = _asked(instance), instance.about, _hardware(instance)
-    enis = [scope.enis.find(eni_id) for eni_id in scope.workspace.enis_of(instance.id)]
+    enis = map(scope.enis.find, scope.workspace.enis_of(instance.id))
     return {
         **_common(scope, instance),
         **{name: asked.get(name, default) for name, default in AS_ASKED.items()},
@@ -220,7 +220,7 @@ def _common(scope: Scope, instance: InstanceDocument) -> Fields:
 
 def is_classic(scope: Scope, instance_id: str) -> bool:
     """Whether an instance is in the classic network: whether its ENIs are in no VPC."""
-    enis = (scope.enis.state(eni_id) for eni_id in scope.workspace.enis_of(instance_id))
+    enis = map(scope.enis.state, scope.workspace.enis_of(instance_id))
     return any(not answer_vpc_id(eni["vpc_id"]) for eni in enis)
 
 
@@ -238,7 +238,7 @@ def public_addresses(scope: Scope, instance: InstanceDocument) -> list[str]:
 
 def classic_addresses(scope: Scope, instance_id: str, kind: NicType) -> list[str]:
     """Return the addresses of an instance's interfaces of one kind in the classic network, which knows no ENIs."""
-    enis = (scope.enis.state(eni_id) for eni_id in scope.workspace.enis_of(instance_id))
+    enis = map(scope.enis.state, scope.workspace.enis_of(instance_id))
     return [
         address
         for eni in enis

@@ -6,7 +6,7 @@ Owns the cloud's codes for what isn't there. Must not know the call, or single a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from itertools import starmap
 from typing import Generic
 
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
@@ -33,12 +33,13 @@ def unknown(kind: ResourceKind, name: str) -> ApiError:
     return ApiError(UNKNOWN[kind], f"The specified {kind.replace('_', ' ')} {name} doesn't exist.", NOT_FOUND)
 
 
-@dataclass(frozen=True, slots=True)
 class Repository(Generic[S, A]):
     """The documents of one kind, with the changes that the action has made."""
 
-    workspace: Workspace
-    of: TypedKind[S, A]
+    __slots__ = ("of", "workspace")
+
+    def __init__(self, workspace: Workspace, of: TypedKind[S, A]) -> None:
+        self.workspace, self.of = workspace, of
 
     def get(self, name: str) -> TypedDocument[S, A] | None:
         """Return a document; None if it isn't there."""
@@ -69,7 +70,7 @@ class Repository(Generic[S, A]):
 
     def all(self) -> Iterator[TypedDocument[S, A]]:
         """Return every document, by id."""
-        return (self.of.read(name, body) for name, body in self.workspace.all(self.of.kind))
+        return starmap(self.of.read, self.workspace.all(self.of.kind))
 
     def put(self, name: str, state: S, about: A) -> None:
         """Write a document. Empty texts and lists of its state are left out: absent means the same."""

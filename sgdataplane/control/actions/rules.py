@@ -25,6 +25,7 @@ from sgdataplane.store.interface import Body, Json
 GroupDocument: TypeAlias = TypedDocument[NativeGroup, GroupAbout]
 Note = TypeVar("Note")
 DONE: Body = {}
+NO_TEXTS: Mapping[str, str] = {}
 MAX_AT_ONCE = 100
 BLOCKS = tuple(dict.fromkeys(name for of in ecs_names.RULE.values() for name in of if name.endswith("cidr_ip")))
 REMOTES = {  # a rule has the strongest remote that it is given; the cloud ignores the others
@@ -245,8 +246,9 @@ def permission(scope: Scope, rule: NativeRule, group: GroupDocument) -> Json:
     """Return a rule as DescribeSecurityGroupAttribute has it. All texts are there, and empty if they say nothing."""
     times, texts = rule_notes(group)
     rule_id = rule.get("security_group_rule_id", "")
-    found: Fields = {**ecs_items.permission(rule, texts.get(rule_id, {})), "CreateTime": times.get(rule_id, "")}
+    found = ecs_items.permission(rule, texts.get(rule_id, NO_TEXTS))
     found["Priority"] = str(found["Priority"])
+    found["CreateTime"] = times.get(rule_id, "")
     for key, name_of in NAMES.items():
         other_id = str(found[f"{key}Id"])
         found[f"{key}Name"] = name_of(scope, other_id) if other_id else ""
