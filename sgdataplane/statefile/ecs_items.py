@@ -56,7 +56,7 @@ def eni_item(state: NativeEni, vpc_id: str, attached: Mapping[str, Plain] = NOTH
     instance_id, addresses = state.get("instance_id", ""), state.get("private_ip_addresses", [])
     item: Item = {
         "NetworkInterfaceId": state["network_interface_id"],
-        "Type": state.get("type", "primary").capitalize(),
+        "Type": str(state.get("type", "primary")).capitalize(),
         "Status": "InUse" if instance_id else "Available",
         "InstanceId": instance_id,
         "VpcId": vpc_id,

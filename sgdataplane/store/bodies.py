@@ -3,8 +3,9 @@
 Owns the types of `about`, and of the state of VSwitches, which no native format has; and the one place where a body
 gets its types. Must not know actions.
 
-Nothing is checked there, because only the actions write these documents: a body that somebody else put into the store
-may hold anything, and ends the call that meets it. No field is required: older versions wrote fewer, and the same type
+Nothing is checked there, because only the actions write these documents. Another program may have put any value into
+the store: where a description compares or cuts a text, it takes `str()` of it, so that everything can still be
+described (tests/control/test_foreign_documents.py). No field is required: older versions wrote fewer, and the same type
 fits a change of some fields.
 """
 

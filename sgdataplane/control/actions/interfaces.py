@@ -384,8 +384,8 @@ def describe(scope: Scope) -> Body:
 
 def _kind(eni: EniDocument) -> str:
     """Return "Primary", "Secondary", or what was asked for in place of "Secondary"."""
-    kind = eni.state["type"].capitalize()
-    return eni.about.get("kind") or kind if kind == "Secondary" else kind
+    kind = str(eni.state["type"]).capitalize()
+    return str(eni.about.get("kind") or kind) if kind == "Secondary" else kind
 
 
 def eni_item(eni: EniDocument) -> Body:

@@ -141,12 +141,12 @@ def _asked(instance: InstanceDocument) -> Fields:
 
 def _hardware(instance: InstanceDocument) -> InstanceType:
     """Return an instance's type; one without any size if the catalogue doesn't have it."""
-    name = instance.about.get("instance_type", "")
+    name = str(instance.about.get("instance_type", ""))
     return catalogue().instance_types.get(name, InstanceType(name, name.rpartition(".")[0], 0, 0, 0, 0, 0))
 
 
 def _image(instance: InstanceDocument) -> Image:
-    name = instance.about.get("image_id", "")
+    name = str(instance.about.get("image_id", ""))
     return catalogue().images.get(name, Image(name, "", "", "", 0, ""))
 
 

@@ -88,7 +88,7 @@ def _make_body(scope: Scope, vpc_id: str) -> Body:
 
 def answer_vpc_id(vpc_id: str) -> str:
     """Return a VPC's id as answers have it: "" for the classic network, which is none."""
-    return "" if vpc_id == CLASSIC_VPC else vpc_id
+    return "" if vpc_id == CLASSIC_VPC else str(vpc_id)
 
 
 def router_of(vpc_id: str) -> str:

@@ -57,7 +57,7 @@ def _zones(scope: Scope) -> list[str]:
     known = region_of(scope.region).zone_ids
     if scope.region != REGION:
         return [*known]
-    used = {switch.about.get("zone_id", "") for switch in scope.vswitches.all()}
+    used = {str(switch.about.get("zone_id", "")) for switch in scope.vswitches.all()}
     return sorted({*known, *used} - {""})
 
 
@@ -295,7 +295,7 @@ def list_resource_groups(scope: Scope) -> Body:
 
 def _groups_used(scope: Scope) -> Iterable[str]:
     kinds = (ResourceKind.VPC, ResourceKind.VSWITCH, ResourceKind.GROUP, ResourceKind.INSTANCE, ResourceKind.ENI)
-    named = {one.about.get("resource_group_id", "") for kind in kinds for one in scope.resources(kind).all()}
+    named = {str(one.about.get("resource_group_id", "")) for kind in kinds for one in scope.resources(kind).all()}
     return sorted(named - {""} - catalogue().resource_groups.keys())
 
 

@@ -329,9 +329,10 @@ def is_grouped_and_tagged(scope: Scope, document: bodies.AnyDocument) -> bool:
 def is_like(text: str, pattern: str) -> bool:
     """Whether a name fits a pattern with `*` for anything. Every name fits an empty one.
 
-    Nothing of a pattern stays in memory.
+    Nothing of a pattern stays in memory. A name that is no text, which only a foreign writer can have put into the
+    store, is compared as it looks.
     """
-    return not pattern or matches(pattern, text)
+    return not pattern or matches(pattern, str(text))
 
 
 def is_among(text: str, wanted: Sequence[str]) -> bool:
