@@ -23,7 +23,7 @@ from sgdataplane.model.state import (
     Vpc,
 )
 from sgdataplane.statefile import ecs_answers as calls
-from sgdataplane.statefile import ecs_items
+from sgdataplane.statefile import ecs_enis, ecs_groups, ecs_instances, ecs_lists, ecs_translation, ecs_vpcs
 from sgdataplane.statefile import ecs_names as names_of
 from sgdataplane.statefile.dump_native import as_plain, group_fields, plain_fields, rule_with_id
 from sgdataplane.statefile.interfaces import require_whole
@@ -64,7 +64,7 @@ def answers(state: CloudState) -> Iterator[tuple[str, object]]:
     for prefix_list in state.prefix_lists:
         yield f"{calls.PREFIX_LIST}-{prefix_list.prefix_list_id}", prefix_list_answer(prefix_list)
     if state.port_lists:
-        items = [ecs_items.list_head(port_list_fields(entry), names_of.PORT_LIST) for entry in state.port_lists]
+        items = [ecs_lists.list_head(port_list_fields(entry), names_of.PORT_LIST) for entry in state.port_lists]
         yield calls.PORT_LISTS, {**REQUEST, "NextToken": "", "PortRangeLists": items}
     for port_list in state.port_lists:
         yield f"{calls.PORT_LIST}-{port_list.port_list_id}", port_entries_answer(port_list)
@@ -85,9 +85,9 @@ def pages(call: str, items: Sequence[object]) -> Iterator[tuple[str, object]]:
         yield (call if len(items) <= PAGE_SIZE else f"{call}-{number:04d}"), page
 
 
-def vpc_item(vpc: Vpc) -> ecs_items.Item:
+def vpc_item(vpc: Vpc) -> ecs_translation.AnswerFields:
     """Return a VPC as the cloud lists it."""
-    item = {"VpcId": vpc.vpc_id, **ecs_items.vpc_blocks([str(block) for block in vpc.cidr_blocks])}
+    item = {"VpcId": vpc.vpc_id, **ecs_vpcs.vpc_blocks([str(block) for block in vpc.cidr_blocks])}
     return {**item, names_of.NETWORK_TYPE: vpc.network_type.value} if vpc.network_type is NetworkType.CLASSIC else item
 
 
@@ -96,32 +96,32 @@ def vpc_name(vpc_id: str, classic: set[str]) -> str:
     return "" if vpc_id == names_of.CLASSIC_VPC and vpc_id in classic else vpc_id
 
 
-def group_item(group: SecurityGroup, classic: set[str]) -> ecs_items.Item:
+def group_item(group: SecurityGroup, classic: set[str]) -> ecs_translation.AnswerFields:
     """Return a group as the cloud lists it."""
-    item = ecs_items.group_item(cast(NativeGroup, group_fields(group)), vpc_name(group.vpc_id, classic))
-    return {**item, "Tags": {"Tag": ecs_items.tag_items(group.tags)}}
+    item = ecs_groups.group_item(cast(NativeGroup, group_fields(group)), vpc_name(group.vpc_id, classic))
+    return {**item, "Tags": {"Tag": ecs_translation.tag_items(group.tags)}}
 
 
 def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
     """Return the answer about one group, with its rules."""
     return {
         **REQUEST,
-        **ecs_items.group_head(cast(NativeGroup, group_fields(group)), vpc_name(group.vpc_id, classic)),
+        **ecs_groups.group_head(cast(NativeGroup, group_fields(group)), vpc_name(group.vpc_id, classic)),
         "InnerAccessPolicy": group.inner_access_policy.value.capitalize(),
         "NextToken": "",
-        "Permissions": {"Permission": [ecs_items.permission(rule_with_id(rule)) for rule in group.rules]},
+        "Permissions": {"Permission": [ecs_groups.permission(rule_with_id(rule)) for rule in group.rules]},
     }
 
 
-def eni_item(eni: Eni, classic: set[str]) -> ecs_items.Item:
+def eni_item(eni: Eni, classic: set[str]) -> ecs_translation.AnswerFields:
     """Return an ENI as the cloud lists it."""
     fields = cast(NativeEni, plain_fields(eni, KEYS["network_interfaces"]))
-    return ecs_items.eni_item(fields, vpc_name(eni.vpc_id, classic)) | extras(eni)
+    return ecs_enis.eni_item(fields, vpc_name(eni.vpc_id, classic)) | extras(eni)
 
 
-def extras(eni: Eni) -> ecs_items.Item:
+def extras(eni: Eni) -> ecs_translation.AnswerFields:
     """Return what only some ENIs have: session timeouts of their own, and what the cloud has no key for."""
-    found: ecs_items.Item = {}
+    found: ecs_translation.AnswerFields = {}
     if eni.connection_tracking != ConnectionTracking():
         found[names_of.TRACKING] = renamed(eni.connection_tracking, names_of.TRACKING_NAMES)
     if eni.allowed_address_pairs:
@@ -130,21 +130,21 @@ def extras(eni: Eni) -> ecs_items.Item:
         found[names_of.NIC_TYPE] = eni.nic_type.value
     if eni.is_audited:
         tags = {MODE_TAG: eni.mode.value} | ({UNTIL_TAG: eni.audit_until} if eni.audit_until else {})
-        found["Tags"] = {"Tag": ecs_items.tag_items(tags.items())}
+        found["Tags"] = {"Tag": ecs_translation.tag_items(tags.items())}
     return found
 
 
-def instance_item(instance: Instance, classic: set[str]) -> ecs_items.Item:
+def instance_item(instance: Instance, classic: set[str]) -> ecs_translation.AnswerFields:
     """Return an instance as the cloud lists it."""
     fields: NativeInstance = {"instance_id": instance.instance_id, "instance_name": instance.instance_name}
-    return ecs_items.instance_item(fields, is_classic=instance.instance_id in classic)
+    return ecs_instances.instance_item(fields, is_classic=instance.instance_id in classic)
 
 
 def prefix_list_answer(entry: PrefixList) -> dict[str, object]:
     """Return the answer about one prefix list, with its entries."""
     fields = cast(NativePrefixList, plain_fields(entry, KEYS["prefix_lists"]))
-    entries = ecs_items.list_entries(fields, names_of.PREFIX_ENTRY)
-    return {**REQUEST, **ecs_items.list_head(fields, names_of.PREFIX_LIST), "Entries": {"Entry": entries}}
+    entries = ecs_lists.list_entries(fields, names_of.PREFIX_ENTRY)
+    return {**REQUEST, **ecs_lists.list_head(fields, names_of.PREFIX_LIST), "Entries": {"Entry": entries}}
 
 
 def port_list_fields(entry: PortList) -> NativePortList:
@@ -157,10 +157,10 @@ def port_entries_answer(entry: PortList) -> dict[str, object]:
 
     The cloud leaves the list's id out. It is written here, so that the file's name needn't say it.
     """
-    entries = ecs_items.list_entries(port_list_fields(entry), names_of.PORT_ENTRY)
+    entries = ecs_lists.list_entries(port_list_fields(entry), names_of.PORT_ENTRY)
     return {**REQUEST, "PortRangeListId": entry.port_list_id, "Entries": entries}
 
 
-def renamed(record: object, names: Mapping[str, str]) -> ecs_items.Item:
+def renamed(record: object, names: Mapping[str, str]) -> ecs_translation.AnswerFields:
     """Return a record's fields under the cloud's names."""
     return {key: as_plain(getattr(record, name)) for name, key in names.items()}

@@ -26,8 +26,8 @@ from sgdataplane.statefile.allowed import (
 )
 from sgdataplane.statefile.allowonly import Groups, OtherGroup, unfiltered
 from sgdataplane.statefile.document import Document
-from sgdataplane.statefile.ecs import Names, Values, put_elements
 from sgdataplane.statefile.ecs_answers import Item
+from sgdataplane.statefile.ecs_translation import Names, Values, put_elements
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.openstack_objects import SHOWN, Objects, checked, field_with_place, get, listed, text
 from sgdataplane.statefile.problems import Problems

@@ -12,8 +12,9 @@ from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.words import pluralize
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.document import Document
-from sgdataplane.statefile.ecs import Names, Values, Vpcs, add_mode, put_elements
 from sgdataplane.statefile.ecs_answers import Item
+from sgdataplane.statefile.ecs_enis import add_mode
+from sgdataplane.statefile.ecs_translation import Names, Values, Vpcs, put_elements
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.resources import Resource, is_plan, resources

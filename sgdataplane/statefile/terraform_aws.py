@@ -15,8 +15,8 @@ from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.allowed import BLOCK, EVERYWHERE, LIST, Allowed, Given, read_direction
 from sgdataplane.statefile.allowonly import Groups, OtherGroup, unfiltered
 from sgdataplane.statefile.aws import CLOUD, with_protocol
-from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
 from sgdataplane.statefile.ecs_answers import Item
+from sgdataplane.statefile.ecs_translation import Names, Values, Vpcs, put_elements
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.resources import Resource, make_id
 from sgdataplane.statefile.sections import Sections

@@ -12,7 +12,7 @@ from sgdataplane.control.actions.rules import DONE, GroupDocument, permission, r
 from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Direction
-from sgdataplane.statefile import ecs_items
+from sgdataplane.statefile import ecs_groups, ecs_translation
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
 from sgdataplane.statefile.native_objects import NativeGroup, NativeRule, NativeVpc
 from sgdataplane.store.bodies import GroupAbout
@@ -215,13 +215,13 @@ def group_item(scope: Scope, group: GroupDocument) -> Json:
     members, enis = scope.workspace.members(group.id), scope.enis
     instances = {enis.state(eni).get("instance_id") for eni in members} - {None}
     return {
-        **ecs_items.group_item({**group.state, "security_group_id": group.id}, _vpc_name(group)),
+        **ecs_groups.group_item({**group.state, "security_group_id": group.id}, _vpc_name(group)),
         "CreationTime": group.about.get("created", ""),
         "ServiceID": 1 if group.state.get("service_managed") else 0,
         "ResourceGroupId": group.about.get("resource_group_id", ""),
         "EcsCount": len(instances),
         "AvailableInstanceAmount": max(0, 2000 - len(members)),
-        "Tags": {"Tag": ecs_items.tag_items(sorted(group.tags.items()))},
+        "Tags": {"Tag": ecs_translation.tag_items(sorted(group.tags.items()))},
     }
 
 
@@ -239,7 +239,7 @@ def describe(scope: Scope) -> Body:
     start, size, token = scope.next_page(len(rules))
     return {
         "RegionId": scope.region,
-        **ecs_items.group_head({**group.state, "security_group_id": group.id}, _vpc_name(group)),
+        **ecs_groups.group_head({**group.state, "security_group_id": group.id}, _vpc_name(group)),
         "InnerAccessPolicy": group.state["inner_access_policy"],
         "Permissions": {"Permission": [permission(scope, rule, group) for rule in rules[start : start + size]]},
         "NextToken": token,

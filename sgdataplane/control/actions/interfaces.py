@@ -16,7 +16,7 @@ from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_ta
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.control.calls.products import ACCOUNT
 from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG, Mode, mode_of_tags
-from sgdataplane.statefile import ecs_items, ecs_names
+from sgdataplane.statefile import ecs_enis, ecs_names, ecs_translation
 from sgdataplane.statefile.native_objects import NativeEni
 from sgdataplane.statefile.records import free_mac
 from sgdataplane.store.bodies import EniAbout, TypedDocument
@@ -393,7 +393,7 @@ def eni_item(eni: EniDocument) -> Body:
     state, more = eni.state, eni.about
     times = state.get("connection_tracking", {})
     return {
-        **ecs_items.eni_item(
+        **ecs_enis.eni_item(
             {**state, "network_interface_id": eni.id}, answer_vpc_id(state["vpc_id"]), _attachment_item(more)
         ),
         "Type": _kind(eni),
@@ -412,7 +412,7 @@ def eni_item(eni: EniDocument) -> Body:
         "AssociatedPublicIp": {},
         "ResourceGroupId": more.get("resource_group_id", ""),
         "OwnerId": ACCOUNT,
-        "Tags": {"Tag": ecs_items.tag_items(sorted(eni.tags.items()))},
+        "Tags": {"Tag": ecs_translation.tag_items(sorted(eni.tags.items()))},
         ecs_names.TRACKING: {
             key: times.get(name, default)
             for (name, key), default in zip(ecs_names.TRACKING_NAMES.items(), (910, 3, 30), strict=True)
@@ -440,6 +440,6 @@ def interface_in_instance(eni: EniDocument) -> Json:
         "MacAddress": state.get("mac_address", ""),
         "PrimaryIpAddress": addresses[0],
         "Type": _kind(eni),
-        "PrivateIpSets": {"PrivateIpSet": ecs_items.private_ips(addresses)},
+        "PrivateIpSets": {"PrivateIpSet": ecs_enis.private_ips(addresses)},
         "Ipv6Sets": {"Ipv6Set": ipv6},
     }

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.statefile import ecs_items
+from sgdataplane.statefile import ecs_translation
 from sgdataplane.store.bodies import KeyPairAbout, TypedDocument
 from sgdataplane.store.interface import Body, Json
 
@@ -86,7 +86,7 @@ def describe_all(scope: Scope) -> Body:
             "PublicKey": more["public"] if scope.flag("IncludePublicKey") else "",
             "CreationTime": more["created"],
             "ResourceGroupId": more.get("resource_group_id", ""),
-            "Tags": {"Tag": ecs_items.tag_items(sorted(one.tags.items()))},
+            "Tags": {"Tag": ecs_translation.tag_items(sorted(one.tags.items()))},
         }
 
     return scope.page(found, shape, "KeyPairs", "KeyPair")

@@ -14,7 +14,7 @@ from sgdataplane.control.actions.repository import Repository
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
-from sgdataplane.statefile import ecs_items, ecs_names
+from sgdataplane.statefile import ecs_lists, ecs_names, ecs_translation
 from sgdataplane.statefile.native_objects import NativePortEntry, NativePortList, NativePrefixEntry, NativePrefixList
 from sgdataplane.store.bodies import About, TypedDocument
 from sgdataplane.store.documents import Fields, ResourceKind, name_of
@@ -205,7 +205,7 @@ def describe_all(of: ListKind[L, E], scope: Scope) -> Body:
     ]
 
     def shape(one: TypedDocument[L, About]) -> Json:
-        tags = ecs_items.tag_items(sorted(one.tags.items()))
+        tags = ecs_translation.tag_items(sorted(one.tags.items()))
         uses = len(scope.workspace.users(of.kind, one.id))
         return {
             **_describe_list(of, one),
@@ -221,7 +221,7 @@ def _describe_list(of: ListKind[L, E], one: TypedDocument[L, About]) -> Fields:
     keys = (of.id_key, of.name_key, "Description", "MaxEntries", "CreationTime", "ResourceGroupId")
     return {
         **dict.fromkeys(keys, ""),
-        **ecs_items.list_head(one.state, of.names),
+        **ecs_lists.list_head(one.state, of.names),
         of.id_key: one.id,
         "CreationTime": one.about.get("created", ""),
         "ResourceGroupId": one.about.get("resource_group_id", ""),
@@ -231,7 +231,7 @@ def _describe_list(of: ListKind[L, E], one: TypedDocument[L, About]) -> Fields:
 def describe(of: ListKind[L, E], scope: Scope) -> Body:
     """Answer DescribePrefixListAttributes or DescribePortRangeListEntries."""
     one = of.documents(scope).find(scope.required(of.id_key))
-    entries = ecs_items.list_entries(one.state, of.entry_names)
+    entries = ecs_lists.list_entries(one.state, of.entry_names)
     if of.kind is ResourceKind.PORT_LIST:
         return {"Entries": entries}
     return {**_describe_list(of, one), "Entries": {"Entry": entries}}

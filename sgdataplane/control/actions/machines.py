@@ -20,7 +20,7 @@ from sgdataplane.control.actions.scope import Scope, is_among, is_grouped
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.catalogue import Image, InstanceType, catalogue
 from sgdataplane.model.state import NicType
-from sgdataplane.statefile import ecs_items
+from sgdataplane.statefile import ecs_instances, ecs_translation
 from sgdataplane.statefile.native_objects import NativeInstance
 from sgdataplane.store.bodies import InstanceAbout, TypedDocument
 from sgdataplane.store.documents import Fields
@@ -169,7 +169,7 @@ def instance_item(scope: Scope, instance: InstanceDocument) -> Json:
         "MetadataOptions": {name: asked.get(name, default) for name, default in METADATA.items()},
         "ImageOptions": asked.get("ImageOptions", {"LoginAsNonRoot": False}),
         "NetworkInterfaces": {"NetworkInterface": [interface_in_instance(eni) for eni in enis]},
-        "Tags": {"Tag": ecs_items.tag_items(sorted(instance.tags.items()))},
+        "Tags": {"Tag": ecs_translation.tag_items(sorted(instance.tags.items()))},
         "ResourceGroupId": more.get("resource_group_id", ""),
     }
 
@@ -182,7 +182,7 @@ def _common(scope: Scope, instance: InstanceDocument) -> Fields:
     primary = first.state
     vpc_id = answer_vpc_id(primary.get("vpc_id", ""))
     is_prepaid = asked.get("InstanceChargeType") == "PrePaid"
-    item = ecs_items.instance_item(
+    item = ecs_instances.instance_item(
         {**instance.state, "instance_id": instance_id},
         is_classic=is_classic(scope, instance_id),
         public=public_addresses(scope, instance),

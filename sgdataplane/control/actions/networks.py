@@ -14,7 +14,7 @@ from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_grouped, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Address, Family, Prefix
-from sgdataplane.statefile import ecs_items
+from sgdataplane.statefile import ecs_vpcs
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
 from sgdataplane.statefile.native_objects import NativeVpc
 from sgdataplane.store.bodies import AnyDocument, TypedDocument, VpcAbout, VSwitchState
@@ -294,7 +294,7 @@ def vpc_item(scope: Scope, vpc: VpcDocument) -> Body:
         "VpcName": more.get("name", ""),
         "Description": more.get("description", ""),
         "CreationTime": more.get("created", ""),
-        **ecs_items.vpc_blocks(blocks, more.get("ipv6_isp") or "BGP"),
+        **ecs_vpcs.vpc_blocks(blocks, more.get("ipv6_isp") or "BGP"),
         "EnabledIpv6": any(":" in block for block in blocks),
         "UserCidrs": {"UserCidr": more.get("user_cidrs", [])},
         "RegionId": scope.region,

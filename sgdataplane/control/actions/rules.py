@@ -12,7 +12,7 @@ from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.actions.validation import refusal
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
 from sgdataplane.net.values import Address, Direction
-from sgdataplane.statefile import ecs_items, ecs_names
+from sgdataplane.statefile import ecs_groups, ecs_names
 from sgdataplane.statefile.dump_native import rule_with_id
 from sgdataplane.statefile.fields import Fields as Read
 from sgdataplane.statefile.native_objects import NativeGroup, NativeRule
@@ -246,7 +246,7 @@ def permission(scope: Scope, rule: NativeRule, group: GroupDocument) -> Json:
     """Return a rule as DescribeSecurityGroupAttribute has it. All texts are there, and empty if they say nothing."""
     times, texts = rule_notes(group)
     rule_id = rule.get("security_group_rule_id", "")
-    found = ecs_items.permission(rule, texts.get(rule_id, NO_TEXTS))
+    found = ecs_groups.permission(rule, texts.get(rule_id, NO_TEXTS))
     found["Priority"] = str(found["Priority"])
     found["CreateTime"] = times.get(rule_id, "")
     for key, name_of in NAMES.items():
