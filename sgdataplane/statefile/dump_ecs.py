@@ -6,7 +6,7 @@ state. Keys that begin with `Sgdp` have what the cloud's answers have no key for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG
@@ -25,7 +25,7 @@ from sgdataplane.model.state import (
 from sgdataplane.statefile import ecs_answers as calls
 from sgdataplane.statefile import ecs_enis, ecs_groups, ecs_instances, ecs_lists, ecs_translation, ecs_vpcs
 from sgdataplane.statefile import ecs_names as names_of
-from sgdataplane.statefile.dump_native import as_plain, group_fields, plain_fields, rule_with_id
+from sgdataplane.statefile.dump_native import group_fields, plain_fields, rule_with_id
 from sgdataplane.statefile.interfaces import require_whole
 from sgdataplane.statefile.keys import KEYS
 from sgdataplane.statefile.native_objects import (
@@ -123,7 +123,8 @@ def extras(eni: Eni) -> ecs_translation.AnswerFields:
     """Return what only some ENIs have: session timeouts of their own, and what the cloud has no key for."""
     found: ecs_translation.AnswerFields = {}
     if eni.connection_tracking != ConnectionTracking():
-        found[names_of.TRACKING] = renamed(eni.connection_tracking, names_of.TRACKING_NAMES)
+        times = cast(NativeEni, plain_fields(eni, ("connection_tracking",)))
+        found[names_of.TRACKING] = ecs_enis.tracking_item(times)
     if eni.allowed_address_pairs:
         found[names_of.ALLOWED_PAIRS] = [str(prefix) for prefix in eni.allowed_address_pairs]
     if eni.nic_type is NicType.INTERNET:
@@ -159,8 +160,3 @@ def port_entries_answer(entry: PortList) -> dict[str, object]:
     """
     entries = ecs_lists.list_entries(port_list_fields(entry), names_of.PORT_ENTRY)
     return {**REQUEST, "PortRangeListId": entry.port_list_id, "Entries": entries}
-
-
-def renamed(record: object, names: Mapping[str, str]) -> ecs_translation.AnswerFields:
-    """Return a record's fields under the cloud's names."""
-    return {key: as_plain(getattr(record, name)) for name, key in names.items()}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from sgdataplane.model.modes import Mode, mode_of_tags, unreadable_tags
+from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile import ecs_answers as calls
 from sgdataplane.statefile import ecs_names
@@ -29,6 +30,7 @@ from sgdataplane.statefile.native_objects import NativeEni
 
 ENI_LISTS = {**ecs_names.ENI_LISTS, "allowed_address_pairs": (ecs_names.ALLOWED_PAIRS, "", "")}
 NOTHING: Mapping[str, str] = {}
+DEFAULT_TIMES = {name: getattr(ConnectionTracking(), name) for name in ecs_names.TRACKING_NAMES}
 
 
 def add_interfaces(translation: Translation) -> None:
@@ -113,6 +115,12 @@ def eni_item(state: NativeEni, vpc_id: str, attached: Mapping[str, Plain] = NOTH
         item[outer] = {inner: [{key: value} if key else value for value in _texts(state, name)]}
     item["PrivateIpSets"] = {"PrivateIpSet": private_ips(addresses)}
     return item
+
+
+def tracking_item(state: NativeEni) -> AnswerFields:
+    """Return an ENI's idle timeouts under the cloud's keys, with the defaults of those that it doesn't set."""
+    times = state.get("connection_tracking", {})
+    return {key: times.get(name, DEFAULT_TIMES[name]) for name, key in ecs_names.TRACKING_NAMES.items()}
 
 
 def private_ips(addresses: Sequence[str]) -> list[AnswerFields]:

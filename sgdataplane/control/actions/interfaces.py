@@ -391,7 +391,6 @@ def _kind(eni: EniDocument) -> str:
 def eni_item(eni: EniDocument) -> Body:
     """Return an ENI as DescribeNetworkInterfaces has it."""
     state, more = eni.state, eni.about
-    times = state.get("connection_tracking", {})
     return {
         **ecs_enis.eni_item(
             {**state, "network_interface_id": eni.id}, answer_vpc_id(state["vpc_id"]), _attachment_item(more)
@@ -413,10 +412,7 @@ def eni_item(eni: EniDocument) -> Body:
         "ResourceGroupId": more.get("resource_group_id", ""),
         "OwnerId": ACCOUNT,
         "Tags": {"Tag": ecs_translation.tag_items(sorted(eni.tags.items()))},
-        ecs_names.TRACKING: {
-            key: times.get(name, default)
-            for (name, key), default in zip(ecs_names.TRACKING_NAMES.items(), (910, 3, 30), strict=True)
-        },
+        ecs_names.TRACKING: ecs_enis.tracking_item(state),
     }
 
 
