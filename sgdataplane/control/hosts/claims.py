@@ -21,7 +21,7 @@ from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
 from sgdataplane.control.hosts.status import HostBoard, HostStatus
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents, ResourceKind, about, path_of, state_in
-from sgdataplane.store.hosts import find_named_host, find_named_host
+from sgdataplane.store.hosts import find_named_host, hosts_in
 from sgdataplane.store.interface import Body
 
 ACTION = "Claim"  # in the audit
@@ -38,7 +38,7 @@ def claims(documents: Documents, words: Mapping[str, HostStatus], now: float) ->
     """
     found: dict[str, list[str]] = {}
     taken: set[str] = set()
-    for name, host in find_named_host(documents).items():
+    for name, host in hosts_in(documents).items():
         word = words.get(name)
         if word is None or host.is_revoked or not word.is_known(now):
             continue
