@@ -48,18 +48,28 @@ def section() -> str:
         ),
         (
             (
-                "3. The compiler makes elements of maps. The source's address leads to the number of its set of groups,"
-                " that number to the rank of the strongest rule on them, and the rank to the leaf of that rule."
+                "3. The compiler makes elements of maps: an address leads to the number of its set of groups, that to"
+                " the rank of the strongest rule on them, that to the rule's leaf (`sides.py`)."
             ),
             "compiler/group_sets.py",
             list(_elements(table, outcome)),
         ),
         (
-            "4. The first packet of a session from web1 to db1 goes through these chains.",
-            "compiler/sides.py",
+            (
+                "4. The first packet from web1 to db1 meets base chain (`verdicts.py`), gate (`skeleton.py`), ENI"
+                " (`eni.py`), rules (`sides.py`), leaf (`lower.py`)."
+            ),
+            "compiler",
             textwrap.wrap(" > ".join(outcome.chains), WIDTH, break_long_words=False, break_on_hyphens=False),
         ),
-        ("5. The leaf counts the packet by the rule's name.", "compiler/lower.py", _counting(table, outcome)),
+        (
+            (
+                "5. The leaf counts the packet by the rule's name, and notes the verdict (`contract/priority.py`),"
+                " which the base chain reads."
+            ),
+            "compiler/lower.py",
+            _counting(table, outcome),
+        ),
         ("6. `sgdp explain` asks `decide()`, which names the same rule.", "analyse/explain.py", _explained()),
     )
     return "\n".join(_step(words, f"`sgdataplane/{place}`", lines) for words, place, lines in steps)

@@ -23,8 +23,8 @@ and its interfaces with their slots. It must not know rules of users.
     <hook>-drop.<cause>   dropped before any rule is asked: counts, logs, counts for the packet's ENI, if its interface
                           carries one, and drops
 
-A log stands in a rule of its own, right after the counter that it names: where too many packets come, the kernel leaves
-that rule, and the next one goes on.
+A log is the last statement of the rule that counts, and the verdict stands in the next rule: where too many packets
+come, the kernel leaves the rule at the log, and the next one goes on.
 
 With more than FEW interfaces, another epoch of an ENI changes no rule that has a verdict. Such a rule makes the kernel
 validate the whole table when it comes.

@@ -115,7 +115,7 @@ class Receiving:
     def take(self, change: HostChange, characters: int) -> bool:
         """Take a message of a change. Return whether the change is complete, and `part` is its result.
 
-        `letters` is the length of the message, in characters.
+        `characters` is the length of the message.
 
         Raises:
             OlderError: The change is older than what the host has.

@@ -1,8 +1,8 @@
-"""The API over HTTP: what the cloud's SDKs send, made into calls of the engine, and its answers.
+"""The API over HTTP: what the cloud's SDKs send, made into calls, and their answers.
 
-    body --> admission --> engine --> JSON
+    body --> Admission --> CallHandler (service/dispatch.py) --> JSON
 
-Owns limits of a request, threads, the form of answers and errors. It gets an engine, and the part that admits calls.
+Owns limits of a request, threads, the form of answers and errors. It gets what does calls, and what admits them.
 Must not know what an action does, or how the server gets its bytes (server.py).
 
 Everything after the body is read runs in a thread, as keys and documents may come from a disk. There are few threads
