@@ -77,9 +77,9 @@ def causes() -> str:
         "Causes and counters",
         "The policy counts each packet once by its cause, unless its session was accepted before. The fence counts"
         " what it drops. Words in capitals stand for the name of a group, a rule or an interface.",
-        "A cause before rules is counted in the chain `HOOK-drop.CAUSE`. At an ENI, `compiler/eni.py` leads there; at an"
-        " uplink of a router, `compiler/skeleton.py`, and what comes in there counts as egress; `compiler/fence.py` counts"
-        " `fence.CAUSE`. Each cause has a counter at both hooks, also where nothing leads to one of them.",
+        "A cause before rules is counted in the chain `HOOK-drop.CAUSE`. At an ENI, `compiler/eni.py` leads there; at"
+        " an uplink of a router, `compiler/skeleton.py`, and what comes in there counts as egress; `compiler/fence.py`"
+        " counts `fence.CAUSE`. Each cause has a counter at both hooks, also where nothing leads to one of them.",
         table(("counter", "verdict", "cause", "means"), (*others, *fixed)),
         "## Causes without a counter of their own",
         "`discovery`, `dhcp` and `metadata` are counted together, as `always`. The others appear in comparisons of"

@@ -1,14 +1,14 @@
 """The router of a VPC on this host, and the host ends of workloads' links that move into it and home again.
 
 Owns the router's namespace except for rules, the search for host ends, and the moves. Its input is ENIs and bindings.
-Must not know policy.
+Must not know what a policy says.
 
     sgdp-<vpc>    169.254.1.1 and fe80::1, the gateway, on every host end; a route per address of its ENI, and its MAC
                   What the user put there (uplinks, their addresses and routes) stays as it is.
 
-Nothing is recreated: a link stays the same link. Root of a workload may rename its interface, delete it, or move it
-away, and a process that reaches the router may do the same to the host end. So a host end that we have moved is known
-by its numbers (attach/ends.py). The workload is asked only if it isn't there.
+Links are moved, and never made anew. Root of a workload may rename its interface, delete it, or move it away, and a
+process that reaches the router may do the same to the host end. So a host end that we have moved is known by its
+numbers (attach/ends.py). Only if no link with these is in the router, its peer is asked for inside the workload.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ GATEWAYS = ((GATEWAY_IPV4, 32), (GATEWAY_IPV6, 64))
 def router_of(eni: Eni | None) -> str:
     """Return the name of an ENI's router.
 
-    An ENI that no state has gets one that routes nothing, as its VPC is unknown.
+    Without an ENI, that is the name of a router that routes nothing: no state has the ENI, so its VPC isn't known.
     """
     return f"{PREFIX}{'+none' if eni is None else eni.vpc_id}"  # no id contains a +
 
@@ -66,16 +66,17 @@ Ends = Mapping[str, Eni]  # the name of a host end -> its ENI
 def fill(
     router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[str, int] | None = None
 ) -> list[tuple[str, str]]:
-    """Take these ENIs' host ends up, and forward. Call it once the policy is in force.
+    """Configure these host ends, set them up, and forward. Call it once the policy is in force.
 
-    Return the host ends that had to be released or taken up, each with what was wrong. A host end that is part of
-    another interface, such as a bridge's port, would pass frames on before the policy sees them; so it is released.
+    Return the host ends that were down or part of another interface, each with words for it. New ones are down, so they
+    are among them; the caller tells them apart. A host end that is part of another interface, such as a bridge's port,
+    would pass frames on before the policy sees them; so it is released.
 
     Args:
         router: Its name.
         enis: The host ends.
-        before: The ends that are certainly as an earlier call left them; only what differs from them is looked at.
-        pinned: The ends' indices, so that nothing is done to another link that has one of their names meanwhile.
+        before: The ends that are known to be as an earlier call left them; only others are looked at.
+        pinned: The ends' indices, so that a link that has taken one of their names meanwhile isn't touched.
     """
     with Links(router, pinned=pinned) as links:
         there = _there(links, enis, before, pinned or {})
@@ -101,7 +102,7 @@ def fill(
 
 
 def _there(links: Links, enis: Ends, before: Ends | None, pinned: Mapping[str, int]) -> Mapping[str, Link]:
-    """Return the host ends that are there and may have to be set up."""
+    """Return the links of those host ends that are there, and are new or changed."""
     if before is None:
         seen = links.links()
         by_index, by_name = {link.index: link for link in seen}, {link.ifname: link for link in seen}
@@ -169,10 +170,11 @@ def take_down(router: str, ends: Collection[str]) -> None:
 
 
 def leave(router: str, ends: Collection[str]) -> str:
-    """Remove a router that has no bindings any more; if it has other interfaces, only our rules.
+    """Remove a router that has no bindings any more.
 
-    Return what keeps the router, or "". `ends` are host ends that may still be there; they go down, as there are no
-    more rules.
+    If it has veths, or other interfaces that are up, only our rules are removed, and a text that names them is
+    returned; else "", also if the namespace isn't ours. `ends` are host ends that may still be there; they are set
+    down, as there are no more rules.
     """
     if not netns.is_bound(router) or not _is_ours(router):
         return ""
@@ -187,7 +189,7 @@ def leave(router: str, ends: Collection[str]) -> str:
 
 
 def _is_ours(router: str) -> bool:
-    """Whether we made the router. Others may change the alias of its loopback, but not put our table there."""
+    """Whether we made the router: its loopback's alias says so, or, if others have changed that, our table does."""
     with Links(router) as links:
         loopback = links.link("lo")
     return (loopback is not None and is_marked(loopback)) or is_enforced(router, fence=False)
@@ -200,13 +202,13 @@ Where = tuple[str, str]  # a namespace, and the name of the end in it
 class Hosted:
     """A binding and its host end.
 
-    The binding names the router where the end is, or, if it wasn't moved yet, the wanted one.
+    `binding.host_end.router` is where the end is; before its first move, where it will be.
     """
 
     binding: Binding
     end: HostEnd
     where: Where  # the namespace where the end is now, and its name there
-    wanted: str  # the router where it has to be
+    wanted: str  # the router that it has to be in
 
     @property
     def is_there(self) -> bool:
@@ -220,8 +222,8 @@ Present = Mapping[str, Collection[str]]  # a router -> the names of the host end
 def where_is(binding: Binding, place: str | None, there: Present | None = None) -> Where | None:
     """Return where the link's other end is, outside the workload.
 
-    It is None if there is no such end, or it can't be found. `place` is a path to the workload; None: it has ended.
-    `there` is what has been read of the routers already.
+    It is None if there is no such end, or it can't be found. `place` is a path to the workload; with None it isn't
+    looked for there, as the workload has ended or needn't be asked. `there` is what has been read of the routers.
     """
     end = binding.host_end
     if end is not None and there is None and (link := find_end(end)) is not None:
@@ -279,10 +281,10 @@ def move_in(entry: Hosted) -> Hosted:
 
 
 def move_home(binding: Binding, place: str | None) -> str:
-    """Move the host end back to where it was, and return "". It is down afterwards.
+    """Move the host end back home. It is down afterwards.
 
-    If that namespace has ended, or something else has its name there, it stays in the router, and its place is
-    returned.
+    Return "" if that is done, or there was nothing to move. If its home has ended, or something else has its name
+    there, it stays in the router, and its name and that router are returned.
     """
     end = binding.host_end
     where = where_is(binding, place if end is None or end.numbers is None else None)
@@ -304,7 +306,7 @@ def _has(place: str, ifname: str) -> bool:
 
 
 def _is_moved(end: HostEnd, where: Where) -> bool:
-    """Whether we moved the end, perhaps into another router than the wanted one."""
+    """Whether the end is in a router under our name for it, so that we have moved it."""
     at, ifname = where
     return ifname == end.ifname and at.startswith(PREFIX)
 

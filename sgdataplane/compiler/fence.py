@@ -10,19 +10,23 @@ and it has the sessions of all ENIs on this host; so this hook checks whose pack
 nobody out there is an ENI on this host. On the way out, only what the router's stack sends leaves: a device that
 somebody has put over an interface of the router, from another namespace, sends past the policy.
 
-    egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
-    ingress-<ifname>  base chain, host placement: other-mac; what is usual passes
-    egress-<ifname>   base chain, host placement, names the secret: what carries the mark passes; unapproved
-    fence-drop.<cause>  counts, logs, counts for the interface, drops
-    fence-<ifname>    instance placement: own ARP and DHCP client pass
-                      host placement: fragments, discovery-limit; own ARP and IP pass
-                    an uplink: fragments, discovery-limit, spoofed; the rest passes
-    fragments-<ifname>  host placement: drops what is too much, and lets the rest go on
-    fence-arp, fence-dhcp, fence-far, fence-rest  what is the same for all ENIs: ARP of another form, arp-claim; DHCP
-                      passes; discovery beyond the link, discovery; all that is left, arp-claim, tagged, spoofed or
-                      unapproved, other
+A word such as other-mac is the cause by which a frame is dropped.
 
-An ENI's own chains have no sets without a name, unless it has many addresses: the kernel compares each with all others.
+    egress-<ifname>   base chain, names the secret: drops by other-mac; accepts IP that is approved and routed
+    ingress-<ifname>  base chain, host placement: drops by other-mac; accepts what is usual
+    egress-<ifname>   base chain, host placement, names the secret: accepts what carries the mark; drops by unapproved
+    fence-drop.<cause>  counts, logs, counts for the interface, drops
+    fence-<ifname>    instance placement: accepts own ARP and what a DHCP client sends
+                      host placement: drops by fragments, discovery-limit; accepts own ARP and IP
+                      an uplink: drops by fragments, discovery-limit, spoofed; accepts the rest
+    fragments-<ifname>  host placement: drops fragments beyond the limit; the others go on
+    fence-arp         the same for all ENIs: drops by arp-claim what is no request or reply for IPv4
+    fence-dhcp        accepts what a DHCP client sends
+    fence-far         drops by discovery what neighbour discovery sends beyond the link
+    fence-rest        drops what is left, by arp-claim, tagged, spoofed or unapproved, other
+
+An ENI's own chains have no anonymous sets, unless it has many addresses: to name a new one, the kernel walks all sets
+that there are.
 """
 
 from __future__ import annotations
@@ -86,7 +90,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.text import render_table, rule_text
 
-PLACEHOLDER = 0x5EC2E700  # the secret in printed rulesets, which are equal for equal states; real secrets are random
+PLACEHOLDER = 0x5EC2E700  # stands for the secret in cached parts and printed rulesets, so that neither depends on it
 EPOCH = 1  # a fence has no epoch, but every stamp holds one
 ARP = 0x0806  # IEEE 802's EtherType
 TYPES = {IPV4: Family.IPV4, IPV6: Family.IPV6}
@@ -95,18 +99,18 @@ NO_REALM = 0xFFFFFFFF  # no route has this realm: realms are twice 16 bits, and 
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
 SOLICITATION = 135  # RFC 4861, 4.3
-# How much each ENI may use of what all ENIs of a router share (docs/design/router.md says why). The router knows the
-# MAC of an ENI's address, but each address of a block that asks is a new neighbour to it.
+# How much each ENI may use of what all ENIs of a router share (docs/design/router.md says why). The router has
+# permanent entries for the addresses of ENIs, but each address of a delegated block that sends a request makes one.
 QUESTIONS, QUESTIONS_OF_BLOCKS = Exceeds(500, burst=1000), Exceeds(5, burst=20)
 QUESTIONS_ELSEWHERE = Exceeds(1000, burst=1000)  # at an uplink, for each family; each sender may be a new neighbour
-MAX_PARTS, MAX_UPLINKS = 4096, 16  # so many results are remembered
-WHOLE: Mapping[Family, tuple[Match, ...]] = {  # these hold for packets that are no fragments and no discovery
+MAX_PARTS, MAX_UPLINKS = 4096, 16  # results that are remembered, at most
+WHOLE: Mapping[Family, tuple[Match, ...]] = {  # these hold for packets that are neither fragments nor any ICMPv6
     Family.IPV4: (Match(Field.IP_FRAGMENT, (Range.of(0),), mask=FRAGMENTED),),
     Family.IPV6: (is_value(Field.IP6_FRAGMENT, 0), Match(Field.L4PROTO, (Range.of(ICMPV6),), negate=True)),
 }
 UNNUMBERED = Prefix.parse("0.0.0.0")
 DROPS = "fence-drops"
-# These hold for DISCOVERY_TYPES, which are two ranges, without a set.
+# DISCOVERY_TYPES, which are two ranges (130 to 137, and 143), by two comparisons in place of an anonymous set.
 IS_DISCOVERY = (Match(Field.ICMPV6_TYPE, (Range(130, 143),)), Match(Field.ICMPV6_TYPE, (Range(138, 142),), negate=True))
 IS_MARKED = is_value(Field.PACKET_MARK, PLACEHOLDER)
 

@@ -1,7 +1,7 @@
 """One cycle: source -> state -> policy -> interfaces bound -> attached ENIs obey -> last good policy kept.
 
-Owns the order of these steps, and which policy is in force. Its input is causes. Must not wait, or know where causes
-come from.
+Owns the order of these steps, and which policy is in force. Its input is causes and events. Must not wait for events,
+or know where causes come from.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ READING = frozenset(
     {Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER, Cause.UNDO}
 )  # inotify doesn't see all changes
 ASKED = frozenset({Cause.START, Cause.RELOAD, Cause.RESYNC})  # look at everything, whatever was heard
-LOOKING = ASKED | {Cause.TIMER}  # the timer looks at everything, too, but turns still hold
+LOOKING = ASKED | {Cause.TIMER}  # the timer looks at everything, too, but namespaces still wait for their turn
 NOTHING = CloudState()
 NOT_FOUND = "InvalidSource.NotFound"  # the code of a state that isn't there (statefile/source.py)
 
@@ -52,14 +52,14 @@ class CycleReport:
     error: str
     """Why nothing could be done."""
     last_good_error: str
-    """Why the last good policy isn't kept; "" if it is."""
+    """The error of storing the last good policy; "" if there is none."""
     seconds: float
     """How long the cycle took."""
     discovery: Discovery = NOT_LOOKED
     looked: Mapping[Key, float] = field(default_factory=dict)
     """The namespaces with events that were looked at, with the seconds that each took."""
     audit_end_error: str = ""
-    """Why it isn't kept which audits have ended; "" if it is."""
+    """The error of storing which audits have ended; "" if there is none."""
     modes: HostModes = field(default_factory=HostModes)
     """The modes of this host's ENIs after the cycle."""
 
@@ -67,7 +67,7 @@ class CycleReport:
     def is_whole(self) -> bool:
         """Whether nothing has to be tried again.
 
-        A refused state needn't be, before it changes; nor need ambiguous interfaces.
+        A refused state, or an ambiguous interface, needn't be tried before it changes.
         """
         is_done = self.host is not None and not self.refused and not self.untidy and not self.unrecorded
         is_kept = not self.last_good_error and not self.audit_end_error
@@ -75,7 +75,7 @@ class CycleReport:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is no state yet and nothing that one could be enforced on, as after an installation."""
+        """Whether there is neither a state nor an attached ENI yet, as after an installation."""
         is_bare = self.host is not None and not self.host.everywhere
         return is_bare and self.policy.is_missing and self.policy.origin is Origin.CLOSED
 
@@ -86,7 +86,10 @@ class CycleReport:
 
     @property
     def untidy(self) -> str:
-        """What the kernel refused to remove once the policy was in force, by namespace; "" if nothing."""
+        """What is left to do though the policy is in force, by namespace; "" if nothing.
+
+        The kernel refused to remove something, or marks have to be cleared.
+        """
         reports = () if self.host is None else self.host.namespaces
         left = ((entry.named, entry.applied.undone) for entry in reports if entry.applied is not None)
         return "; ".join(f"{named}: {leftover}" for named, leftover in left if leftover)
@@ -109,7 +112,7 @@ class CycleReport:
 
     @property
     def repaired(self) -> Mapping[Key, bool]:
-        """The namespaces that were looked at because of events -> whether they were wrong, or still are."""
+        """The namespaces that were looked at because of events -> whether one was repaired, or the look failed."""
         reports = {} if self.host is None else self.host.by_key
         applied = {key: reports[key].applied for key in self.looked if key in reports}
         return {key: found is None or found.is_full_resync for key, found in applied.items()}
@@ -120,7 +123,7 @@ class Beside:
     """What the caller does while a cycle runs."""
 
     beat: Callable[[], None] = lambda: None  # called now and then
-    aside: Aside = lambda work: work()  # calls a function that may take long, and returns after it
+    aside: Aside = lambda work: work()  # calls a function that may take long while clients are served; returns after it
     helped: Callable[[int], None] | None = None  # what `Agenda.helped` is
     clearer: Clearer | None = None  # clears marks ahead
 
@@ -146,15 +149,17 @@ class Reconciler:
         self._audit_file: AuditEndFile | None = None
 
     def keep_ends_in(self, file: AuditEndFile) -> None:
-        """Take up which audits have ended, and keep that there from now on."""
+        """Load which audits have ended, and store that in this file from now on."""
         self._audit_file, self._modes.ended = file, file.load()
 
     def run(
         self, causes: Collection[Cause], source: Readable, manner: Manner, bind: BindRule, heard: Heard = NOTHING_HEARD
     ) -> CycleReport:
-        """Run one cycle. Whatever input or kernel do, nothing is raised.
+        """Run one cycle. What input or kernel refuse is reported, and not raised.
 
-        `heard` has the events since the previous cycle began; a cycle that looks at everything ignores it.
+        A bug is raised; then call `forget()`. `heard` has the events since the previous cycle began. A cycle that looks
+        at everything believes only the numbers of processes in it; with the timer as its cause, all but that something
+        is quiet.
         """
         started, clearer = time.monotonic(), self._beside.clearer
         with nullcontext() if clearer is None else clearer.give_way():
@@ -188,11 +193,11 @@ class Reconciler:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether something is in force whose build hasn't been done here."""
+        """Whether a table is in force that this process hasn't built, and knows only by its summary."""
         return bool(self._deferred)
 
     def build_one(self) -> None:
-        """Do one of these builds, so that the next change needn't."""
+        """Build one of these tables, so that the next change finds it built."""
         self._deferred.pop().made  # noqa: B018  # the build keeps it
 
     def forget(self) -> None:
@@ -208,7 +213,7 @@ class Reconciler:
         return self._policy
 
     def _read(self, source: Readable, profile: str) -> None:
-        with no_collection():  # each collection would also stop the caller from serving
+        with no_collection():  # each collection would also stop the thread that serves clients
             self._on_disk = self._policy_on_disk(source, profile)
             self._policy = self._on_disk if self._undo is None else self._undo.choose(self._on_disk)
 
@@ -237,7 +242,7 @@ class Reconciler:
     def _agenda(self, causes: Collection[Cause], manner: Manner, heard: Heard) -> Agenda:
         """Return what has to be looked at: everything if somebody asked for it or the manner changed.
 
-        Otherwise nothing that is quiet is.
+        Otherwise quiet namespaces are skipped.
         """
         if ASKED & set(causes) or manner != self._manner:
             heard = Heard(pids=heard.pids)
@@ -252,15 +257,15 @@ class Reconciler:
             helped=beside.helped,
             cleared=None if beside.clearer is None else beside.clearer.known,
             modes=self._modes,
-            uplinks={} if ASKED & set(causes) else dict(self._previous.uplinks),  # the one who asks has seen them
+            uplinks={} if ASKED & set(causes) else dict(self._previous.uplinks),  # who asks accepts what is there
         )
 
     def _enforce(
         self, state: CloudState, manner: Manner, agenda: Agenda, *, is_resync: bool
     ) -> tuple[HostReport | None, str]:
-        """Enforce the state, namespace by namespace: desired, built, enforced.
+        """Enforce the state, namespace by namespace.
 
-        Return the report, and why nothing could be done; None and a reason, or a report and "".
+        Return the report and ""; or None, and why nothing could be done.
         """
         pids, wanted = agenda.heard.pids, replace(manner, settings=replace(manner.settings, resync=is_resync))
         try:
@@ -276,7 +281,7 @@ class Reconciler:
         return host, ""
 
     def _keep(self, policy: Policy, host: HostReport | None) -> None:
-        """Keep which audits have ended; and the policy, for a start without a state, and to come back to.
+        """Store which audits have ended, the last good policy for a start without a state, and the policy for `undo`.
 
         The policy is kept even if one ENI was refused, since the others obey it. A policy that is held isn't kept as
         the last good one: the next start finds it by the hold.
@@ -291,7 +296,7 @@ class Reconciler:
             self._beside.aside(partial(self._undo.note, policy, self._last_good.find_written(policy.state)))
 
     def _store(self, state: CloudState) -> None:
-        """Keep a state as the last good one. It comes before policies that one can come back to."""
+        """Store a state as the last good one. If the disk is full, drop past policies to make room."""
         self._last_good.store(state)
         if self._last_good.error and self._undo is not None and self._undo.past.make_room():
             self._last_good.store(state)

@@ -43,7 +43,7 @@ def enforce(
     settings: Settings = DEFAULT_SETTINGS,
     clearance: Clearance = UNKNOWN,
 ) -> ApplyReport:
-    """Make the namespace of that name obey what is `proven`. When this returns, it does.
+    """Put a proven table in force in a namespace. It is in force when this returns.
 
     Applying the same twice changes nothing.
 
@@ -53,12 +53,12 @@ def enforce(
         previous: What was enforced before, if the caller knows; then only the differences are changed. Without it, or
             if somebody else has changed nftables there since, all rules are written anew. That loses no packet either.
         settings: How to apply.
-        clearance: What is known of its sessions, and how many of them may be looked through.
+        clearance: The epochs that no session there is known to carry, and how many sessions may be looked through.
 
     Raises:
         MarksError: There are too many sessions to look through. Nothing was changed.
-        KernelError: The kernel refused, and the policy is as it was; the fence, which changes first, may be the new
-            one.
+        KernelError: The kernel refused, and the policy is as it was. A fence that was there already is switched before
+            the policy, so it may be the new one.
         UnsupportedError: The kernel can't load nftables or connection tracking, has no egress hook for the fence, or
             can't list TCP sockets (tcp_diag).
         HeldError: The change would hold the kernel too long. Nothing was changed.
@@ -67,7 +67,7 @@ def enforce(
     with NetlinkKernel(namespace) as kernel, no_collection():
         with netns.inside(namespace):
             modules.require(modules.NFTABLES)
-            # Before the first rule, with which conntrack begins to track: its sessions have these from their start.
+            # Before the first rule, which makes conntrack track: sessions have these timeouts from their start.
             trackers = set_timeouts(settings.time_scale)
             if proven.desired.placement.is_outside:
                 routing.make_room_for_fragments(_fragment_bytes(proven.desired))
@@ -109,10 +109,10 @@ def apply(
     4. For ENIs that are new here: have conntrack track running sessions, and shorten sessions that have too much time
     left.
     5. Run the plan, waiting between its steps until no packet is inside the rules.
-    6. Where sessions may have carried the epoch all the same: clear all others, and take the next one.
+    6. If sessions may carry this epoch all the same: clear all other epochs, and apply again with the next one.
 
-    The fence is first switched after the table that marks what may pass it. Later it changes before that table. So a
-    packet at a new interface passes neither.
+    At the first apply the policy is switched before the fence, which accepts only what the policy marks. Later the
+    fence is switched first, so that a new interface never has a policy without a fence.
     """
     report = _apply_once(kernel, sessions, ApplyRequest(proven, previous, settings))
     if not report.is_unsettled:
@@ -126,6 +126,7 @@ def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> Ap
     inventory = _look(kernel, request)
     fence = build_wanted_fence(kernel, inventory, desired, settings, _last_enforced(request, inventory))
     slots = slots_of(inventory, request)
+    # As if all epochs could be cleared, so that a change that takes too long is refused before anything is touched.
     hoped = next_epoch(inventory, request, slots, lambda *_: True)
     apply_plan = plan_apply(kernel, inventory, request, fence.secret, hoped)
     slow = weigh(kernel, apply_plan, request, fence)
@@ -134,7 +135,8 @@ def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> Ap
         raise MarksError(sessions.count(), inventory.stamp)
     if chosen != hoped:
         apply_plan = plan_apply(kernel, inventory, request, fence.secret, chosen)
-    # Before the first rules, with which conntrack begins to work: it takes whichever end it hears first for the opener.
+    # Before the first rules, which make conntrack track: it takes whoever sends the first packet that it sees for the
+    # one who has opened the session.
     seeded = sessions.seed(_addresses(desired, apply_plan.adopting)) if apply_plan.adopting else 0
     late = _late(desired, apply_plan)
     shortened = sessions.shorten(_longest(desired, late, settings)) if late else 0
@@ -163,9 +165,9 @@ def _both(first: ApplyReport, second: ApplyReport) -> ApplyReport:
 
 
 def _run(kernel: Kernel, apply_plan: ApplyPlan, fence: Fence) -> tuple[Ran, int | None]:
-    """Run both plans, and return the outcome with the generation of the policy's stamp.
+    """Run the plans of ARP, policy and fence; return the outcome with the generation of the policy's stamp.
 
-    That stamp counts the commits of both plans, and so vouches for both.
+    That stamp counts the commits of all three, and so vouches for all of them.
     """
     inventory = apply_plan.inventory
     is_fence_first = fence.is_first(inventory.stamp)
@@ -200,7 +202,10 @@ def _plan_renewal(generation: int) -> Plan:
 
 
 def _look(kernel: Kernel, request: ApplyRequest) -> Inventory:
-    """Return what the kernel holds. It isn't read if it certainly is what was applied last, or what is wanted."""
+    """Return what the kernel holds.
+
+    Only the stamp is read if that proves that the kernel holds what was applied last, or what is wanted.
+    """
     for known in () if request.settings.resync else (request.previous, request.proven):
         found = None if known is None else kernel.read_trusted(known.outline)
         if found:

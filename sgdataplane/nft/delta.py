@@ -1,20 +1,20 @@
-"""Plan the steps by which a table becomes the desired one, with no packet lost or let through.
+"""Plan the steps by which a table becomes the desired one, so that each packet is judged by the old one or the new one.
 
 Owns the order of changes. It is given tables and an inventory, and is pure. It must not know clouds, or run anything.
 
 A packet keeps the generation of rules that it met at the base chain, but each look-up that it makes takes the
 generation of that moment. So a packet that is on its way during a commit goes through the old rules, and
-  - a chain made in that commit is empty for it: reached through a new element, it leads to the final drop;
+  - a chain made in that commit is empty for it: a packet that a new element sends there comes to the final drop;
   - a map deleted in that commit is empty for it, though an old rule still asks it;
-  - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, and may accept;
-  - old rules meet new elements, which neither policy meant;
+  - an anonymous set or map, which goes with its rule, is empty for it too: the next rule decides, and may accept;
+  - old rules look up new elements, a mixture that belongs to neither policy;
   - a priority that an old element gave it must still be a key of the maps that it asks next;
   - on some kernels a key that the commit gives another value has neither value for a moment (Kernel.may_miss);
   - a base chain made in that commit is empty for it, so its policy decides, which takes effect at once.
 And the kernel fills a set or map of ranges a moment after the commit that makes it: packets in the new rules find it
 empty. Hence there are three transactions. `stage` adds new objects, which nothing refers to yet, and elements by
 priorities that no packet has yet. `switch` alone changes what packets meet; it changes only those chains in place that
-have no set without a name. `sweep` deletes what nothing refers to any more, including objects that others made, and
+have no anonymous set. `sweep` deletes what nothing refers to any more, including objects that others made, and
 elements by priorities that no packet has any more; and it lets new base chains drop what no rule decides. The kernel
 keeps two generations of each chain and uses them in turn. So before each of the last two transactions, the caller waits
 until all packets that were on their way have left (Kernel.settle). Where one switch isn't enough, there are two
@@ -63,7 +63,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes, to be made one after the other. The policy is in force after the first one."""
+    """Changes, to be made one after the other.
+
+    The first one already enforces the new policy, by a detour or a copy if there are two; the second one only gives it
+    its own names.
+    """
 
     changes: tuple[Change, ...] = ()
     is_full_resync: bool = False
@@ -93,9 +97,9 @@ def plan(held: Table | None, inventory: Inventory, desired: Table, *, may_miss: 
 
 
 def with_commits_beside(steps: Plan, commits: int) -> Plan:
-    """Return the plan with a stamp that counts `commits` more.
+    """Return the plan with a stamp whose generation is so many commits later.
 
-    These commits are to another table, before the plan's last one or after it.
+    These commits are to another table of the namespace, before the plan's last commit or after it.
     """
     *others, last = steps.changes
     operations = tuple(_later(entry, commits) for entry in last.switch.operations)
@@ -143,10 +147,10 @@ def _first(generation: int, desired: Table, *verbs: Verb) -> Change:
 
 
 def _plan_replacement(generation: int, desired: Table) -> Change:
-    """Plan a new table in place of one that changes can't make ours, or not soon.
+    """Plan to delete a table and add the desired one, in one commit.
 
-    Whoever made it so has taken the policy out of force already, or wants to keep us busy. It lets nothing through that
-    its base chains don't, but packets on their way may be lost.
+    It is for a table that can't be converted, or is crowded: whoever made it so has taken the policy out of force, or
+    wants to keep us busy. Packets on their way may be lost; none passes that the old base chains drop.
     """
     table = with_generation(desired, next_generation(generation, 2))
     operations = [Operation(verb, Kind.TABLE, table) for verb in (Verb.DELETE, Verb.ADD)]
@@ -157,7 +161,7 @@ def _plan_replacement(generation: int, desired: Table) -> Change:
 def plan_removal(inventory: Inventory, name: str, family: str) -> Change:
     """Plan to remove the table.
 
-    Its base chains accept first, as they are empty for a moment before they are gone.
+    First its base chains get the policy accept, as they lose their rules a moment before they go.
     """
     table = Table(name, family=family)
     bases = [Chain(chain, (), hook) for chain, hook in sorted(inventory.chains.items()) if hook is not None]
@@ -185,9 +189,9 @@ def _plan_full_resync(inventory: Inventory, copy: Table, desired: Table) -> tupl
 
 
 def _and_on(first: Change, between: Table, generation: int, desired: Table) -> tuple[Change, Change]:
-    """Plan a second change, from a table in between to the desired one.
+    """Plan a second change, from an intermediate table to the desired one.
 
-    The stamp in between is of no policy, so that a full resync follows an apply that ends half-way.
+    The intermediate stamp is of no policy, so that a full resync follows an apply that ends half-way.
     """
     return first, _difference(between, next_generation(generation, first.commits), desired)
 
@@ -223,7 +227,7 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
 
 
 def _away(coming: Iterable[Map]) -> Iterator[Operation]:
-    """Yield operations that take away those of these elements that expire and may still be there.
+    """Yield operations that remove elements that expire, so that the switch adds them with their full time.
 
     Before Linux 6.12 an element that is added again keeps the time that it has left. To delete one that isn't there is
     an error, so each is added first.
@@ -239,8 +243,9 @@ def _each(verb: Verb, maps: Iterable[Map]) -> Iterator[Operation]:
 def _replace_everything(inventory: Inventory, desired: Table) -> Change:
     """Plan to replace everything that is there, whoever made it.
 
-    Counters and timeouts stay; base chains and the stamp are filled anew. The sweep takes the rest away. Until then,
-    packets meet what others made, as before.
+    `desired` is a copy under other names. So only base chains, the stamp and maps that keep their names are there
+    already: these are emptied and filled anew. Counters and timeouts stay. The sweep removes the rest, whoever made it;
+    until then, packets meet it as before.
     """
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
@@ -262,10 +267,7 @@ def _replace_everything(inventory: Inventory, desired: Table) -> Change:
 
 
 def _select_unexpired(inventory: Inventory, maps: Iterable[Map]) -> Iterator[Map]:
-    """Yield what a full resync puts back into maps whose elements expire.
-
-    These are the elements, each with the time that it has left.
-    """
+    """Yield the elements that haven't expired, each with the time that it has left: a full resync keeps them."""
     for entry in maps:
         added = dict(entry.elements)
         for key, left in inventory.expiring.get(entry.name, {}).items():
@@ -290,9 +292,9 @@ def _is_crowded(inventory: Inventory, desired: Table) -> bool:
 
 
 def _has_misfits(inventory: Inventory, desired: Table, held: Table | None = None) -> bool:
-    """Return whether the table has flags, or another object has a name that we need.
+    """Return whether the table can't be converted: it has flags, or a name that we need with another hook or type.
 
-    Hooks and types can't be changed. `held` is the table that the inventory is derived from, if it is.
+    `held` is the table that the inventory is derived from, if it is.
     """
     if inventory.has_flags:
         return True

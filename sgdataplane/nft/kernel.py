@@ -161,7 +161,7 @@ class Kernel(Protocol):
         """
 
     def read_vouched(self, table: Table) -> Inventory | None:
-        """Return the inventory if the kernel has this table or somebody has changed it; else None.
+        """Return the inventory if this table's digest and base chains are in the kernel; else None.
 
         It is for a table beside one whose stamp vouches for both.
         """

@@ -3,7 +3,7 @@
 Owns how these are read. It is given a netlink socket of the namespace. It must not know nft syntax or clouds.
 
 Root of the namespace can make any number of objects with any names. So a name is kept only if it could be ours
-(names.known). An object with another name is foreign (a stranger). Only its handle counts, where it is removed
+(names.known). Objects with other names are foreign and only counted here; a full resync removes them by their handles
 (kernel.py). A table with more objects than any of ours has is reported as crowded, and its names aren't kept.
 """
 
@@ -36,7 +36,7 @@ from sgdataplane.nft.outline import Outline, stamp_of
 from sgdataplane.nft.uapi import number_of
 
 HELD_TYPES = {19: KeyType.MARK, 23: KeyType.CLASSID}  # nft's datatype.h
-IFNAME, TYPE_BITS = 41, 6  # the type of a pair is made of both types, each in so many bits
+IFNAME, TYPE_BITS = 41, 6  # the type of a concatenation is its parts' types, TYPE_BITS bits each
 KEY_TYPES = {IFNAME: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, **HELD_TYPES}
 KEY_TYPES |= {
     number << TYPE_BITS | IFNAME: pair
@@ -45,23 +45,21 @@ KEY_TYPES |= {
     if kind is first
 }
 FILTERED = (uapi.GETRULE, uapi.GETSET, uapi.GETOBJ, uapi.GETFLOWTABLE)  # the kernel can list these for one table alone
-MAX_OBJECTS = 200_000  # so many of one kind are read: more than a table of ours has, few enough to be kept
-MAX_FOREIGN_OBJECTS = (
-    20_000  # so many foreign objects are taken away one by one, which takes some 0.3 s of one processor
-)
-MAX_PASSED = 50_000  # so many chains of other tables are read past; the kernel takes ever longer for each
-MAX_STAMP = 1_000  # so many elements of a stamp are read; it has nine, and one for each ENI with an epoch of its own
-MAX_INTERFACES = 20_000  # so many elements of a map by interface are read; a namespace has at most some thousand
+MAX_OBJECTS = 200_000  # of one kind that are read, at most: more than a table of ours has, few enough to be kept
+MAX_FOREIGN_OBJECTS = 20_000  # that are removed one by one, at most, which takes some 0.3 s of one processor
+MAX_PASSED = 50_000  # chains of other tables that are read past, at most; the kernel takes ever longer for each
+MAX_STAMP = 1_000  # elements of a stamp, at most; it has nine, and one for each ENI with an epoch of its own
+MAX_INTERFACES = 20_000  # elements of a map by interface, at most; a namespace has some thousand interfaces
 
 
 @dataclass(frozen=True, slots=True)
 class MapShape:
-    """What kind of map or set it is."""
+    """The type of a map or set."""
 
     key_type: KeyType | None
     """The type of its keys; None if we would never make it (other keys, intervals, ...)."""
     holds: KeyType | None = None
-    """What it holds; None if it holds verdicts."""
+    """What it maps to: None for verdicts, NOTHING for a set."""
     expires: bool = False
     """Whether its elements expire."""
     room: int = 0
@@ -88,7 +86,7 @@ class Inventory:
     counters: AbstractSet[str] = frozenset()
     timeouts: AbstractSet[str] = frozenset()
     stamp: Stamp | None = None
-    """The stamp; None if there is none, or it isn't whole."""
+    """The stamp; None if there is none, or it is incomplete."""
     has_flags: bool = False
     """Whether the table has flags such as dormant. We never make one with flags."""
     is_crowded: bool = False
@@ -96,15 +94,15 @@ class Inventory:
     odd: int = 0
     """How many objects have a name, or are of a kind, that we never make."""
     ifnames: frozenset[str] = frozenset()
-    """The keys of maps by interface whose elements stay."""
+    """The interfaces that are keys of maps whose elements don't expire."""
     expiring: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By name of a map by interface whose elements expire, the milliseconds that each key has left."""
     is_derived: bool = field(default=False, compare=False)
-    """Whether it comes from a table that is certainly there, so that only the stamp was read."""
+    """Whether it follows from a table that the stamp proves to be there, so that nothing else was read."""
 
     @property
     def is_inert(self) -> bool:
-        """Whether the table judges no packet and never did, as a first load leaves it that ends half-way."""
+        """Whether the table has neither a base chain nor a stamp, as an interrupted first load leaves it."""
         return self.exists and self.stamp is None and not (any(self.chains.values()) or self.is_crowded or self.odd)
 
     @property
@@ -141,13 +139,13 @@ def read_generation(netlink: Nfnetlink) -> int:
 
 
 class CrowdError(Exception):
-    """There are more objects than we ever make, or than we read past."""
+    """The table has more objects than any of ours, or other tables have more than we read past."""
 
 
 def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet", most: int | None = None) -> Inventory:
     """Return the kernel's inventory of that table, up to `most` objects of a kind and elements of a map.
 
-    It is of one moment: if somebody commits meanwhile, it is read again.
+    It is consistent: if somebody commits meanwhile, it is read again.
 
     Raises:
         OSError: The kernel refuses, or nftables changed during each attempt.
@@ -168,9 +166,9 @@ def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet", most: in
 
 
 def read_trusted(netlink: Nfnetlink, outline: Outline) -> Inventory | None:
-    """Return the inventory if the kernel certainly has the table, whatever its epoch and secret; else None.
+    """Return the inventory if the stamp proves that the kernel has this table unchanged; else None.
 
-    It has the table if its stamp says so, and nobody has changed it since. The cost doesn't depend on the table's size.
+    Its epoch and secret may be others. The cost doesn't depend on the table's size.
 
     Raises:
         OSError: The kernel refuses.
@@ -188,9 +186,9 @@ def read_trusted(netlink: Nfnetlink, outline: Outline) -> Inventory | None:
 
 
 def read_vouched(netlink: Nfnetlink, table: Table) -> Inventory | None:
-    """Return the inventory if the kernel has `table` or somebody has changed it; else None.
+    """Return the inventory if the table's digest and base chains are in the kernel; else None.
 
-    The table's stamp and its base chains must be there. It is for a table beside one whose stamp vouches for both.
+    That doesn't prove that nobody has changed the rest. The stamp of another table, which vouches for both, does.
 
     Raises:
         OSError: The kernel refuses.

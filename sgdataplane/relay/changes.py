@@ -1,6 +1,7 @@
-"""The difference between two revisions for hosts: documents whose objects differ, and ENIs that are bound anew.
+"""What a revision changes for hosts: objects that differ, and ENIs whose host differs.
 
-Owns the comparison of two revisions. Its input is documents before and after. Must not know who gets what.
+An object is the `state` of a document, without `about`. Owns the comparison of two revisions. Its input is documents
+before and after. Must not know which host gets which object.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sgdataplane.store.documents import Documents, ResourceKind, kind_of, name_o
 from sgdataplane.store.interface import Body, Path, Revision
 
 HostOf: TypeAlias = Callable[[Documents, Body], str | None]
-# Those that hosts get as they are.
+# The kinds that hosts get whole.
 OTHERS = (ResourceKind.VPC, ResourceKind.PREFIX_LIST, ResourceKind.PORT_LIST, ResourceKind.INSTANCE)
 
 
@@ -26,11 +27,11 @@ class ChangedGroup:
     name: str
     before: GroupFacts | None  # None if it wasn't there
     after: GroupFacts | None  # None if it is gone
-    is_stub_changed: bool  # whether the object without its rules differs, too
+    is_stub_changed: bool  # whether the group without its rules differs, too
 
     @property
     def is_moved(self) -> bool:
-        """Whether the group is in another VPC now, was made or is gone."""
+        """Whether the group's VPC differs; so it does for one that was made, or is gone."""
         return (self.before and self.before.vpc_id) != (self.after and self.after.vpc_id)
 
 
@@ -41,7 +42,7 @@ class ChangedEni:
     name: str
     before: EniFacts | None  # None if it wasn't there
     after: EniFacts | None  # None if it is gone
-    is_far_changed: bool  # whether the object that other hosts get differs, too
+    is_far_changed: bool  # whether what other hosts get of it differs, too
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -55,13 +56,13 @@ class ChangedEni:
 
     @property
     def reshaped(self) -> frozenset[str]:
-        """The hosts that may get other groups because of it."""
+        """The hosts whose closure may differ because of it, since its host or its groups differ."""
         before, after = (facts and (facts.host, facts.groups) for facts in (self.before, self.after))
         return self.hosts if before != after else frozenset()
 
     @property
     def instances(self) -> frozenset[str]:
-        """The instances that its hosts may get or lose because of it."""
+        """The instances that its hosts may get or lose because of it, since its host, instance or type differs."""
         before, after = (
             facts and (facts.host, facts.instance, facts.is_primary) for facts in (self.before, self.after)
         )
@@ -103,7 +104,7 @@ class _Both:
         return self.before.of_kind[kind].get(name), self.after.of_kind[kind].get(name)
 
     def is_changed(self, path: Path) -> bool:
-        """Whether the object differs, or is in one of the two alone."""
+        """Whether the object differs, or is there in only one of the two."""
         before, after = self.of(kind_of(path), name_of(path))
         return _differ(before, after)
 
@@ -135,7 +136,8 @@ def _find_changed_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> It
 def _find_rebound(both: _Both, paths: Mapping[ResourceKind, list[Path]], topics: Topics) -> Iterator[str]:
     """Yield the ENIs that may be bound to another host, though their own documents aren't changed.
 
-    A tag of their instance may bind them, or the number of hosts: the first one came, or a second one, or one is left.
+    A tag of their instance may name a host. And as long as there is exactly one host, it has each ENI that names none:
+    so it counts if there was or is at most one, and the hosts are others now.
     """
     for path in paths.get(ResourceKind.INSTANCE, ()):
         yield from topics.enis_of_instance(name_of(path))

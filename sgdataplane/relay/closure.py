@@ -1,17 +1,18 @@
-"""The closure of a host: the part of the documents that the policies of its own ENIs follow from, and nothing else.
+"""The closure of a host: the documents that determine the policies of its own ENIs, and nothing else.
 
 Owns the closure of each host, and which hosts a revision concerns. Its input is documents. Must not know streams,
 stores or what a policy means.
 
 A host gets, as objects of the native format:
-- the ENIs that are bound to it, whole, with their instances and VPCs;
-- the groups of these, whole, and the lists that their rules name;
-- the groups that these rules name, without rules, and the VPCs of those;
-- the members of its own groups, and of named groups of the same VPC, as far ends: id, VPC, addresses, and the groups
-  through which they are here.
+- the ENIs that are bound to it, and each instance whose primary ENI is among them; ENIs of other instances come without
+  `instance_id`;
+- the groups of these ENIs, whole, and the lists that their rules name;
+- the groups that these rules name, without rules; and the VPCs of all these groups;
+- the members of its own groups, and of named groups of the same VPC, as far ends: id, VPC, addresses, and those of
+  their groups that this host needs.
 
 So `decide()` gives each packet at the host's own ENIs the verdict that it gives with all documents, and a host learns
-nothing of tenants that its own don't name (tests/relay/test_closure.py).
+nothing of tenants whom rules of its own don't name (tests/relay/test_closure.py).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from sgdataplane.store.interface import Path, Revision
 class Shape:
     """What a host gets, by ids and paths, without the objects themselves."""
 
-    enis: frozenset[str] = frozenset()  # its own, which it gets whole
+    enis: frozenset[str] = frozenset()  # its own
     own: frozenset[str] = frozenset()  # the groups of its ENIs, which it gets whole
     named: frozenset[str] = frozenset()  # groups that it gets without their rules
     near: frozenset[str] = frozenset()  # the groups whose members it gets
@@ -44,7 +45,7 @@ class Shape:
 
 @dataclass(slots=True)
 class _News:
-    """The objects that hosts may get differently now."""
+    """The paths whose objects may have changed, host by host."""
 
     paths: dict[str, set[Path]] = field(default_factory=dict)  # host -> the paths of these objects
 
@@ -58,7 +59,7 @@ class Closures:
     """The closures of all hosts at one revision. One thread at a time may use it.
 
     `host_of` returns the host that an ENI is bound to. It may read the ENI's document, its instance's, and, as long as
-    there is at most one host, which hosts there are.
+    there is at most one host, which hosts there are: only when these change is it asked again.
     """
 
     def __init__(self, documents: Documents, host_of: HostOf = host_of) -> None:
@@ -213,7 +214,7 @@ class Closures:
     # what a revision changes
 
     def _find_reshaped(self, changes: HostChanges) -> set[str]:
-        """Return the hosts that may get other groups, lists or VPCs, or the members of other groups."""
+        """Return the hosts that may need other groups, lists or VPCs, or the members of other groups."""
         found = {host for eni in changes.enis for host in eni.reshaped}
         for group in changes.groups:
             if group.before != group.after:
@@ -223,7 +224,10 @@ class Closures:
         return found
 
     def _note_audience(self, news: _News, changes: HostChanges) -> None:
-        """Note for each changed object the hosts that get it, by the topics as they are now."""
+        """Note for each changed object the hosts that get it, by the topics as they are now.
+
+        Called before and after a step, it reaches those that had the object, and those that get it.
+        """
         topics = self._topics
         for group in changes.groups:
             path = path_of(ResourceKind.GROUP, group.name)

@@ -1,10 +1,10 @@
-"""Walk a table for sets of packets at once, and compare each end that they come to with an order of boxes.
+"""Execute a table symbolically, for sets of packets at once, and compare each outcome with what it must be.
 
-Owns the walk. It is given a program, the order that it must equal, and where both cut the axes. It must not know
-policies.
+Owns the walk. It is given a program; the specification, which is boxes in the order of their strength (spec/order.py);
+and the axes, cut into atoms where either of them tells values apart. It must not know policies.
 
-A state of the walk is a cell without some holes. Holes are cells that earlier rules have taken out. They are kept as
-they are, since cutting them out would make pieces on every axis. The state also has the boxes of the order that can
+A state of the walk is a cell without some holes. Holes are cells that earlier rules have taken out. They aren't cut out
+at once, since that could split the cell on every axis. The state also has the boxes of the order that can
 still decide there. An end is right if the strongest of these asks for this outcome everywhere in the cell. Only where
 sets alone don't show that, the holes are cut out (BoxOrder.differing). So each end is compared exactly and as a whole.
 """
@@ -26,11 +26,11 @@ from sgdataplane.proof.walk.step import Limits, RuleStep
 MAX_JUMPS = 16  # NFT_JUMP_STACK_SIZE
 PROTOCOL = 0  # the index of the axis of protocols
 
-Place = tuple[str, int]  # a chain, and the index of the step in it that is next
+Place = tuple[str, int]  # a chain, and the index of its next step
 
 
 class Mismatch(Exception):  # noqa: N818  # control flow of the walk, not an error of ours
-    """Packets for which the table does something else than it must, or has a problem.
+    """Packets for which the table does something else than it must, or nobody can prove what it does.
 
     Attributes:
         cell: The packets.
@@ -51,7 +51,7 @@ class State(NamedTuple):
     holes: tuple[Cell, ...]
     """Parts of the cell that earlier rules have taken out."""
     boxes: Boxes
-    """The boxes that can still decide. There may be too many, never too few."""
+    """The boxes that can still decide, and perhaps more."""
     effects: Effects
     """The effects on the way."""
     returns: tuple[Place, ...]
@@ -139,9 +139,9 @@ class Walk:
         return State(cell, (*holes, taken), boxes & ~self.order.inside(cell, taken), effects, returns)
 
     def _take(self, following: Place, step: RuleStep, state: State) -> Cell | None:
-        """Return the part of the cell that a step doesn't send on to the next step.
+        """Walk the packets that meet a step's tests, to their ends. Return their cell; None if there are none.
 
-        That part is walked from where the step sends it.
+        After effects without a verdict that includes the following rules, as these packets' effects differ from now on.
         """
         limits, asked = (
             step.limits,
@@ -167,7 +167,7 @@ class Walk:
         return cell
 
     def _limit_by_priority(self, chain: str, step: RuleStep, matches: tuple[Match, ...], state: State) -> Limits:
-        """Return the packets whose priority is as these matches of a step ask.
+        """Return limits for the packets whose priority is as these matches of a step ask.
 
         Raises:
             Mismatch: The priority of some packets isn't known.
@@ -184,7 +184,7 @@ class Walk:
         return ((axis, chosen),)
 
     def _looked_up(self, following: Place, step: RuleStep, state: State) -> Cell | None:
-        """Go on by a look-up on an axis. Return the part of the cell that it finds."""
+        """Go on by a look-up on an axis. Return the packets for which it finds an element."""
         cell, holes, boxes, effects, returns = state
         axis = step.axis
         hit = cell[axis] & step.hit
@@ -198,7 +198,7 @@ class Walk:
         return (*cell[:axis], hit, *cell[axis + 1 :])
 
     def _led(self, following: Place, step: RuleStep, state: State) -> Cell | None:
-        """Go on by a look-up of the priority. Return the part of the cell that it finds."""
+        """Go on by a look-up of the priority. Return the packets for which it finds an element."""
         value = self.priorities.value(state.effects) if isinstance(self.priorities, OnePriority) else None
         if value is None:
             self._fail(state, f"chain {following[0]}: it looks up a priority that isn't known")
@@ -213,7 +213,7 @@ class Walk:
         return state.cell
 
     def _rest_of_rule(self, following: Place, then: RuleStep | None, state: State) -> None:
-        """Walk the rest of the rule after effects, and then the next rules."""
+        """Walk the rest of the rule after effects, and then the next rules, with these effects."""
         left = self._less(state, None if then is None else self._take(following, then, state))
         if left is not None:
             self._once(following, left)
@@ -230,7 +230,7 @@ class Walk:
             self._fail(State(cell, state.holes, 0, (), ()), f"chain {chain}: it reads a port of a packet without ports")
 
     def _go(self, following: Place, verdict: Verdict | None, state: State) -> None:
-        """Go on where a verdict leads; without a verdict, packets stay."""
+        """Go on where a verdict leads; without a verdict, do nothing: the caller has walked these packets."""
         kind = None if verdict is None else verdict.kind
         if verdict is None or kind is None:
             return
@@ -253,10 +253,10 @@ class Walk:
             self._end((state.effects, "end"), state)
 
     def _end(self, outcome: Outcome, state: State) -> None:
-        """Compare an end with the order.
+        """Check that the specification asks for this outcome in the whole state.
 
         Raises:
-            Mismatch: Another box decides somewhere.
+            Mismatch: It asks for another one somewhere.
         """
         self.cells += 1
         same = self.order.saying.get(outcome, 0)
@@ -265,7 +265,7 @@ class Walk:
             raise Mismatch(found[1], found[0], outcome, "")
 
     def _fail(self, state: State, problem: str) -> None:
-        """Refuse a way, unless it turns out that no packet takes it.
+        """Refuse the table for this problem, unless the holes leave no packet.
 
         Raises:
             Mismatch: A packet comes here.
