@@ -6,24 +6,18 @@ Owns the wording of these commands. Must not know how a store keeps anything.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sgdataplane.cli.apiaudit import audit_tables
 from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.arguments import get_choices
-from sgdataplane.terminal.output import Exit, print_json, render_table, say, say_aside, say_block, whole_seconds
+from sgdataplane.terminal.output import Exit, print_json, say, say_aside, say_block
 from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
     from sgdataplane.control.config import ApiConfig
     from sgdataplane.store.interface import Store
-
-AUDIT_HEADERS = ("REVISION", "TIME (UTC)", "DONE BY", "ACTION, AND WHAT IT CHANGED")
-AT_ONCE = 1_000  # records of one table; the next ones have a table of their own
-SHOWN = 3  # changed objects that one line names; more are counted by kind
 
 
 def config_of(arguments: argparse.Namespace) -> ApiConfig:
@@ -41,7 +35,7 @@ def config_of(arguments: argparse.Namespace) -> ApiConfig:
     if arguments.store is not None and arguments.config is None:
         return with_chosen({}, options)
     file = arguments.config or CONFIG_FILE
-    config = load_api_config(file, must_exist=arguments.config is not None, chosen=options)
+    config = load_api_config(file, must_exist=arguments.config is not None, get_choices=options)
     if not config.store:
         arguments.parser.error(f"no store is named: give --store FILE, or name it in {file}")
     return config
@@ -82,40 +76,6 @@ def _prune(store: Store, arguments: argparse.Namespace) -> int:
     else:
         say(f"there is no record before revision {arguments.prune_before}")
     return Exit.DONE
-
-
-def audit_tables(records: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """Yield the records as tables for people; nothing if there is no record."""
-    while batch := list(islice(records, AT_ONCE)):
-        yield render_table(AUDIT_HEADERS, map(_row, batch))
-
-
-def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
-    at, action = whole_seconds(str(record.get("time", ""))), str(record.get("action", "-"))
-    return str(record["revision"]), at, _author_of(record), f"{action} {_changed(record.get('changed', []))}"
-
-
-def _author_of(record: Mapping[str, Any]) -> str:
-    """Return a key and where it was used, or a user of this host."""
-    key, source = str(record.get("key") or ""), str(record.get("source") or "-")
-    if key:
-        return f"{key} from {source}"
-    user = source.removeprefix("uid:")
-    return f"{'root' if user == '0' else f'user {user}'} on this host"
-
-
-def _changed(paths: Sequence[str]) -> str:
-    """Return the objects behind these documents; counted by kind if they are more than SHOWN."""
-    objects = [(_kind(path), path.partition("/")[2]) for path in paths]
-    if len(objects) <= SHOWN:
-        return ", ".join(f"{kind} {name}".rstrip() for kind, name in objects)
-    return ", ".join(pluralize(number, kind) for kind, number in Counter(kind for kind, _ in objects).items())
-
-
-def _kind(path: str) -> str:
-    """Return the kind of a document's object, as people say it."""
-    kind = path.partition("/")[0]
-    return {"vpc": "VPC", "network_interface": "ENI"}.get(kind, kind.replace("_", " "))
 
 
 # the store's file

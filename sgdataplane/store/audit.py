@@ -4,7 +4,8 @@ Owns the shape of a record, and reading them. Must not know what makes them, or 
 
     {"request_id": ..., "key": id of the access key; "" for a command on this host,
      "action": ..., "source": the client's address; "uid:N" for a command on this host,
-     "time": seconds since 1970, "changed": [paths of documents]}
+     "time": seconds since 1970, "changed": [paths of documents],
+     "rules": [...] and "more_rules": the rules that it changed, if it changed any (rulechanges.py)}
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import cast
 
 from sgdataplane.store.call import Call
 from sgdataplane.store.interface import AuditRecord, Body, Json, Path, Store
 
 AT_ONCE = 1_000
+NO_RULES: Body = MappingProxyType({})
 
 
-def record_of(call: Call, changed: Iterable[Path]) -> Body:
-    """Return the record of a commit that a call makes."""
+def record_of(call: Call, changed: Iterable[Path], rules: Body = NO_RULES) -> Body:
+    """Return the record of a commit that a call makes. `rules` is what `rule_changes()` returns."""
     return {
         "request_id": call.request_id,
         "key": call.key,
@@ -31,6 +34,7 @@ def record_of(call: Call, changed: Iterable[Path]) -> Body:
         "source": call.source,
         "time": call.now,
         "changed": [*sorted(changed)],
+        **rules,
     }
 
 

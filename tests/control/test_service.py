@@ -208,6 +208,39 @@ def test_events_tell_who_changed_what(bench: Bench) -> None:
     assert rest["NextToken"] == ""
 
 
+def test_events_have_the_rules_that_changed_with_their_ports(bench: Bench) -> None:
+    vpc, _ = bench.client.network()
+    group = bench.client.group(vpc)
+    rule: Json = {"IpProtocol": "tcp", "PortRange": "5432/5432", "SourceCidrIp": "192.0.2.0/24"}
+    bench.ask("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=[rule])
+    (kept,) = bench.ask("DescribeSecurityGroupAttribute", SecurityGroupId=group)["Permissions"]["Permission"]
+    named = {"SecurityGroupId": group, "SecurityGroupRuleId": kept["SecurityGroupRuleId"]}
+    bench.ask("ModifySecurityGroupRule", PortRange="5433/5433", **named)
+    bench.ask("RevokeSecurityGroup", SecurityGroupId=group, SecurityGroupRuleId=[kept["SecurityGroupRuleId"]])
+    *_, created, added, modified, removed = bench.ask("SgdpDescribeEvents")["Events"]
+    old = {
+        "type": "ingress", "ip_protocol": "tcp", "port_range": "5432/5432", "cidr_ip": "192.0.2.0/24",
+        "security_group_rule_id": kept["SecurityGroupRuleId"],
+    }  # fmt: skip
+    new = old | {"port_range": "5433/5433"}
+    assert (created["Rules"], created["MoreRules"]) == ([], 0)
+    changes = [(None, old), (old, new), (new, None)]
+    for event, (before, after) in zip((added, modified, removed), changes, strict=True):
+        assert event["Rules"] == [{"security_group_id": group, "before": before, "after": after}]
+        assert event["MoreRules"] == 0
+
+
+def test_a_record_keeps_so_many_rules_and_counts_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgdataplane.store.rulechanges.MAX_RULES", 2)
+    vpc, _ = bench.client.network()
+    rule: dict[str, Json] = {"IpProtocol": "tcp", "SourceCidrIp": "192.0.2.0/24"}
+    rules: list[Json] = [{**rule, "PortRange": f"{port}/{port}"} for port in (80, 81, 82, 83, 84)]
+    bench.ask("AuthorizeSecurityGroup", SecurityGroupId=bench.client.group(vpc), Permissions=rules)
+    *_, event = bench.ask("SgdpDescribeEvents")["Events"]
+    assert [change["after"]["port_range"] for change in event["Rules"]] == ["80/80", "81/81"]
+    assert event["MoreRules"] == 3
+
+
 def test_a_place_that_was_silent_is_asked_again(
     bench: Bench, place: Somewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,8 +55,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # before it.
 FLOORS: dict[str, tuple[str, ...]] = {
     "store": (
-        *("interface", "encoded", "layered", "call", "audit", "history", "documents", "bodies", "refusals", "hosts"),
-        *("summaries", "memory", "sqlite", "etcd", "opening"),
+        *("interface", "encoded", "layered", "call", "audit", "history", "documents", "bodies", "rulechanges"),
+        *("refusals", "hosts", "summaries", "memory", "sqlite", "etcd", "opening"),
     ),
     "control": ("background", "config", "calls", "access", "actions", "hosts", "service", "http"),
     "proof": ("spec", "walk", "reuse", "checks", "witness", "prove"),

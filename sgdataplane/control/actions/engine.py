@@ -42,6 +42,7 @@ from sgdataplane.store.interface import (
     UnavailableError,
     Write,
 )
+from sgdataplane.store.rulechanges import rule_changes
 
 TRIES = 20  # a call is decided anew so often if others commit meanwhile
 TOKEN_S = 24 * 3600
@@ -163,7 +164,8 @@ class Engine:
             raise ApiError("DryRunOperation", "The call would have passed: nothing was changed.")
         if not workspace.is_changed and token is None:
             return Answer(body, self.revision, self.version.epoch)
-        audit, done = record_of(call, workspace.changed), replace(token, answer=body) if token else None
+        audit = record_of(call, workspace.changed, rule_changes(workspace))
+        done = replace(token, answer=body) if token else None
         write = Write(workspace.guards, dict(workspace.puts), frozenset(workspace.deletes), audit, done)
         revision = self._commit(write)
         if revision == self.revision + 1:

@@ -19,6 +19,7 @@ from sgdataplane.store.audit import record_of
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import IDS, SECTIONS, Documents, ResourceKind, Workspace, native
 from sgdataplane.store.interface import ConflictError, Store, Write
+from sgdataplane.store.rulechanges import rule_changes
 
 
 def import_state(store: Store, state: CloudState, profile: str, call: Call) -> int:
@@ -34,7 +35,7 @@ def import_state(store: Store, state: CloudState, profile: str, call: Call) -> i
         workspace = Workspace(Documents.of(store.snapshot()))
         _put(workspace, state, call)
         load_native(native((kind, body) for kind in SECTIONS for _, body in workspace.all(kind)), profile=profile)
-        audit = record_of(call, workspace.changed)
+        audit = record_of(call, workspace.changed, rule_changes(workspace))
         try:
             return store.commit(Write(workspace.guards, dict(workspace.puts), audit=audit))
         except ConflictError:  # others have committed meanwhile

@@ -44,7 +44,10 @@ EVENT = {  # an audit record's fields, as the API names them
     "action": "Action",
     "source": "SourceIpAddress",
     "changed": "Changed",
+    "rules": "Rules",
+    "more_rules": "MoreRules",
 }
+OF_NO_RULE: Fields = {"rules": [], "more_rules": 0}
 
 
 def diff(scope: Scope, profile: str, last: LastState) -> Body:
@@ -121,7 +124,8 @@ def describe_events(scope: Scope, store: Store) -> Body:
     after = min(after, MAX_REVISION)
     size = min(max(scope.number("MaxResults", 100), 1), MAX_EVENTS)
     events = store.events(after, size)
-    shown: list[Json] = [{key: record_as_json(event).get(name, "") for name, key in EVENT.items()} for event in events]
+    records = ({**OF_NO_RULE, **record_as_json(event)} for event in events)
+    shown: list[Json] = [{key: record.get(name, "") for name, key in EVENT.items()} for record in records]
     documents = scope.workspace.documents
     more = {"Epoch": documents.version.epoch, "PrunedUpTo": find_last_pruned(documents.get(PRUNED))}
     return {"Events": shown, "NextToken": str(events[-1].revision) if len(events) == size else "", **more}

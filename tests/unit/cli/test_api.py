@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.cli.apistore import audit_tables
+from sgdataplane.cli.apiaudit import audit_tables
 from sgdataplane.cli.main import main
 from sgdataplane.control.access.keys import Keyring
 from sgdataplane.control.access.secrets import SecretBox
@@ -179,8 +179,44 @@ def test_a_record_of_the_audit_says_who_did_what_in_words(record: dict[str, Any]
     told = {"revision": 7, "time": "2026-11-28T05:39:42.993Z", "action": "Any", **record}
     (table,) = audit_tables(iter([told]))
     header, line = table.splitlines()
-    assert re.split(" {2,}", header) == ["REVISION", "TIME (UTC)", "DONE BY", "ACTION, AND WHAT IT CHANGED"]
+    assert re.split(" {2,}", header) == ["REVISION", "TIME", "DONE BY", "ACTION, AND WHAT IT CHANGED"]
     assert re.split(" {2,}", line.strip()) == ["7", "2026-11-28T05:39:42Z", words[0], f"Any {words[1]}"]
+
+
+WEB = {
+    "security_group_rule_id": "sgr-1", "type": "ingress", "ip_protocol": "tcp", "port_range": "443/443",
+    "cidr_ip": "0.0.0.0/0",
+}  # fmt: skip
+TO_DB = {
+    "security_group_rule_id": "sgr-2", "type": "egress", "ip_protocol": "all", "port_range": "-1/-1", "priority": 7,
+    "policy": "drop", "dest_security_group_id": "sg-db", "source_port_range": "53/53",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "words"),
+    [
+        ([(None, WEB)], 0, ": added sgr-1: accept ingress tcp 443/443 from 0.0.0.0/0"),
+        ([(TO_DB, None)], 0,
+         ": removed sgr-2: drop egress all to sg-db (priority 7, source port range 53/53)"),
+        ([(WEB, WEB | {"port_range": "444/444"})], 0,
+         (": changed sgr-1: accept ingress tcp 444/444 from 0.0.0.0/0 "
+         "(it was accept ingress tcp 443/443 from 0.0.0.0/0)")),
+        ([(None, WEB), (TO_DB, None)], 0,
+         (": added sgr-1: accept ingress tcp 443/443 from 0.0.0.0/0; "
+         "removed sgr-2: drop egress all to sg-db (priority 7, source port range 53/53)")),
+        ([(None, WEB)] * 4, 0, ", 4 rules"),
+        ([(None, WEB)], 5, ", 6 rules"),
+    ],
+)  # fmt: skip
+def test_a_record_of_the_audit_says_which_rules_changed_and_how(
+    changes: list[tuple[Any, Any]], more: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    rules = [{"security_group_id": "sg-a", "before": before, "after": after} for before, after in changes]
+    record = {"revision": 7, "time": "2026-11-28T05:39:42.993Z", "action": "Any", "changed": ["security_group/sg-a"]}
+    (table,) = audit_tables(iter([{**record, "rules": rules, "more_rules": more}]))
+    assert table.splitlines()[1].endswith(f"  Any security group sg-a{words}")
 
 
 def test_the_audit_is_pruned_and_says_so(api: Command) -> None:
