@@ -1,6 +1,6 @@
-"""Questions to the container engines podman and docker: a container's process, which ones run, and which ones start.
+"""Questions to the container engines podman and docker: a container's process, which ones run, are called, and start.
 
-Owns the three questions. Both engines answer them over HTTP on a Unix socket (Docker's Engine API). Their answers
+Owns these questions. Both engines answer them over HTTP on a Unix socket (Docker's Engine API). Their answers
 aren't trusted. Must not know namespaces.
 """
 
@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
@@ -26,7 +27,9 @@ ENGINES = ("podman", "docker")
 SOCKETS = {"podman": "/run/podman/podman.sock", "docker": "/run/docker.sock"}
 VARIABLES = {"podman": "CONTAINER_HOST", "docker": "DOCKER_HOST"}
 UNIX = "unix://"
+SYSTEMD = Path("/run/systemd/system")  # there if systemd runs this machine (sd_booted(3))
 ANSWER_S = 10.0
+NAME_S = 2.0  # for names alone, which nothing depends on
 NOBODY = 0  # in place of the status of an answer
 MAX_ANSWER, MAX_LINE = 1 << 24, 1 << 20  # bytes; both contain all labels of a container
 WANTED = ("init", "start", "rename")  # podman sends the first one before anything runs in the container
@@ -39,7 +42,7 @@ ON_PURPOSE = (0, 128 + 2, 128 + 9, 128 + 15)  # it ended by itself, or by SIGINT
 
 
 def pid_of(container: str) -> int:
-    """Return the first process of a running container.
+    """Return the first process of a list_running container.
 
     Raises:
         BindingError: No engine knows the container, both run one of that name, or it doesn't run.
@@ -49,20 +52,27 @@ def pid_of(container: str) -> int:
     if not pids:
         is_known = any(answer.is_there for answer in answers.values())
         words = "; ".join(f"{engine}: {answer.words}" for engine, answer in answers.items())
-        expected = "the name or id of a running container; `systemctl enable --now podman.socket` has podman listen"
+        expected = f"the name or id of a list_running container; {_podman_hint()}"
         code = "InvalidContainer.NotFound" if is_known else "InvalidContainer.NoEngine"
         refuse(where, code, words, container, f"{expected}; or --pid")
-    running = pids - {0}
-    if len(running) > 1:
+    list_running = pids - {0}
+    if len(list_running) > 1:
         message = f"{' and '.join(ENGINES)} each run one of that name"
         refuse(where, "InvalidContainer.Ambiguous", message, container, "an id, or --pid")
-    if not running:
+    if not list_running:
         ended = [answer for answer in answers.values() if answer.pid == 0]
         words = "; ".join(answer.words for answer in ended if answer.words)
-        message = f"the container is not running, so it has no namespace: {words}"
+        message = f"the container is not list_running, so it has no namespace: {words}"
         code = STOPPED if all(answer.is_stopped for answer in ended) else "InvalidContainer.NotRunning"
         refuse(where, code, message, container, "a container that has been started")
-    return running.pop()
+    return list_running.pop()
+
+
+def _podman_hint() -> str:
+    """Return how to make podman listen here, with systemd or without."""
+    alone = f"podman system service --time=0 {UNIX}{SOCKETS['podman']}"
+    command = "systemctl enable --now podman.socket" if SYSTEMD.exists() else alone
+    return f"`{command}` makes podman listen"
 
 
 def socket_of(engine: str) -> str:
@@ -143,13 +153,13 @@ class Events:
 class _Connection(http.client.HTTPConnection):
     """An HTTP connection over a Unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=ANSWER_S)
-        self._path = path
+    def __init__(self, path: str, seconds: float = ANSWER_S) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path, self._seconds = path, seconds
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def connect(self) -> None:
-        self.socket.settimeout(ANSWER_S)
+        self.socket.settimeout(self._seconds)
         try:
             self.socket.connect(self._path)
         except OSError as error:
@@ -169,7 +179,7 @@ class NetworkEnd:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running container."""
+    """A list_running container."""
 
     name: str
     ends: tuple[NetworkEnd, ...]
@@ -177,7 +187,7 @@ class Running:
 
 
 def list_running() -> tuple[Running, ...]:
-    """Return all running containers of both engines, by name.
+    """Return all list_running containers of both engines, by name.
 
     Raises:
         BindingError: No engine answers.
@@ -191,7 +201,7 @@ def list_running() -> tuple[Running, ...]:
         else:
             complaints.append(f"{engine}: {_complaint(status, text)}")
     if len(complaints) == len(ENGINES):
-        expected = "podman or docker; `systemctl enable --now podman.socket` has podman listen"
+        expected = f"podman or docker; {_podman_hint()}"
         refuse("the containers of this machine", "InvalidContainer.NoEngine", "; ".join(complaints), "", expected)
     return tuple(sorted(found, key=lambda each: each.name))
 
@@ -201,6 +211,22 @@ def _parse_list(engine: str, text: bytes) -> list[Running]:
         return [_parse_running(entry) for entry in json.loads(text)]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise HostError(engine, f"its list of containers can't be read: {error!r}") from error
+
+
+def names_by_id() -> dict[str, str]:
+    """Return the names of all containers, by the digits of their ids that engines show.
+
+    An engine that isn't there, is slow or gives an odd answer knows no names.
+    """
+    found: dict[str, str] = {}
+    for engine in ENGINES:
+        with suppress(HostError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            status, text = _request(engine, "/containers/json?all=true", NAME_S)
+            for entry in json.loads(text) if status == http.client.OK else ():
+                identifier, name = entry["Id"], entry["Names"][0].removeprefix("/")
+                if ID.fullmatch(identifier) and NAME.fullmatch(name):
+                    found[identifier[:MIN_ID]] = name
+    return found
 
 
 def _parse_running(entry: dict[str, Any]) -> Running:
@@ -236,15 +262,17 @@ def _ask(engine: str, container: str) -> _Answer:
     return _Answer(words=_complaint(status, text), is_there=status != NOBODY)
 
 
-def _request(engine: str, path: str) -> tuple[int, bytes]:
+def _request(engine: str, path: str, seconds: float = ANSWER_S) -> tuple[int, bytes]:
     """Return the status and the text of an engine's answer; NOBODY, and why, if there is no engine."""
     try:
-        with closing(_Connection(socket_of(engine))) as connection:
+        with closing(_Connection(socket_of(engine), seconds)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read(MAX_ANSWER)
     except TimeoutError as error:
-        raise HostError(engine, f"it gave no answer in {ANSWER_S:g} s") from error
+        raise HostError(engine, f"it gave no answer in {seconds:g} s") from error
+    except FileNotFoundError as error:
+        return NOBODY, f"its socket {error.filename} is missing".encode()
     except (OSError, http.client.HTTPException) as error:
         return NOBODY, str(error).encode()
 
@@ -277,7 +305,7 @@ def _not_running(state: dict[str, object]) -> _Answer:
 
 def _complaint(status: int, text: bytes) -> str:
     if status == NOBODY:
-        return f"nobody answers: {text.decode(errors='replace')}"
+        return f"not list_running ({text.decode(errors='replace')})"
     try:
         return str(json.loads(text)["message"])
     except (ValueError, LookupError, TypeError, RecursionError):

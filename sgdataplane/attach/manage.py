@@ -15,6 +15,7 @@ from sgdataplane.attach.again import take_mac
 from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of, with_closed
 from sgdataplane.attach.ends import Look, look_after
 from sgdataplane.attach.exposure import find_exposed
+from sgdataplane.attach.names import ATTACHMENT
 from sgdataplane.attach.owncommits import CommitFile
 from sgdataplane.attach.registry import Binding, Means, Registry, current, find_unfit_name, is_same_interface, refuse
 from sgdataplane.attach.report import contain_error
@@ -61,7 +62,7 @@ class AttachRequest:
 
 def describe_attachment(attachment: str) -> str:
     """Return the words for the namespace of an attachment of a container runtime."""
-    return f"attachment {attachment}"
+    return f"{ATTACHMENT}{attachment}"
 
 
 @dataclass(frozen=True, slots=True)

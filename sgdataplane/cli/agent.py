@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from sgdataplane.attach.names import WorkloadNames
 from sgdataplane.cli.nextsteps import next_steps
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
@@ -52,7 +53,8 @@ def register(verbs: Verbs) -> None:
     """Add both verbs."""
     more = (
         "It follows the state's file, the interfaces and the kernel's rules, and repairs what others change. "
-        "systemd usually starts it: systemctl enable --now sgdataplane. Needs root."
+        "systemd usually starts it: systemctl enable --now sgdataplane. Without systemd, run it in the background, or "
+        "let another supervisor run it. Needs root."
     )
     agent = verbs.add("agent", run_agent, more)
     agent.add_config("its configuration (default: /etc/sgdataplane/agent.toml; the installed file explains each key)")
@@ -153,7 +155,7 @@ def _say_drift(last: dict[str, str], count: int) -> None:
     """Say how often others have changed sgdataplane's rules, and what the last change was."""
     often = "once" if count == 1 else f"{count:,} times"
     where = f"at {local_time(last['at'])} in {last['namespace']}"
-    say(f"others have changed sgdataplane's rules {often} since the agent started, last {where}")
+    say(f"other programs changed sgdataplane's rules {often} since the agent started, last {where}")
     say(f"  {last['by']}: {last['changes']}; the agent repairs such changes")
 
 
@@ -174,7 +176,8 @@ def _say_tampering(found: dict[str, Any]) -> None:
     """Say how often others have changed links of sgdataplane's routers, and who can have done the last change."""
     last, count = found["last"], found["count"]
     often = "once" if count == 1 else f"{count:,} times"
-    line = f"others have changed links of our routers {often} since the agent started, last at {last['at']}"
+    when = f"{often} since the agent started, last at {local_time(last['at'])}"
+    line = f"other programs changed links of sgdataplane's routers {when}"
     (complain if found["recent"] else say)(line)
     say(f"  {last['router']}: {last['what']}")
     say(f"  who can have done it: {last['by']}")
@@ -195,9 +198,10 @@ def _blocks(errors: str) -> list[str]:
 
 def _print_enis(enis: list[dict[str, Any]]) -> None:
     """Print a row for each attached ENI, and first what isn't well with it."""
+    names = WorkloadNames.of(eni["namespace"] for eni in enis)
     for eni in enis:
         for line in eni["warnings"]:
-            warn(f"{eni['interface']} of {eni['namespace']}: {line}")
+            warn(f"{eni['interface']} of {names.place(eni['namespace'])}: {line}")
         if eni["error"]:
             complain(f"{eni['eni']}: {eni['error']}")
     if not enis:
@@ -206,8 +210,8 @@ def _print_enis(enis: list[dict[str, Any]]) -> None:
     rows = [
         (
             eni["eni"],
-            f"{eni['interface']} of {eni['namespace']}",
-            eni["enforced_at"],
+            place := f"{eni['interface']} of {names.place(eni['namespace'])}",
+            place if eni["enforced_at"] == f"{eni['interface']} of {eni['namespace']}" else eni["enforced_at"],
             paint(eni["outcome"], COLOURS.get(eni["outcome"], "yellow")),
             "-" if eni["epoch"] is None else str(eni["epoch"]),
             whole_seconds(eni["since"]),

@@ -28,7 +28,17 @@ from sgdataplane.cli.apistore import config_of
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.words import first_of, pluralize
 from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs
-from sgdataplane.terminal.output import Exit, iso_time, print_json, render_table, say, say_aside, say_block, schema_hint
+from sgdataplane.terminal.output import (
+    Exit,
+    iso_time,
+    local_time,
+    print_json,
+    render_table,
+    say,
+    say_aside,
+    say_block,
+    schema_hint,
+)
 
 if TYPE_CHECKING:
     from sgdataplane.control.hosts.waits import HostItem
@@ -182,7 +192,7 @@ def run_add(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"host": host.name, "revoked": host.is_revoked})
         return Exit.DONE
-    later = "" if refusal.issued_until == NEVER else f" and that was issued after {iso_time(refusal.issued_until)}"
+    later = "" if refusal.issued_until == NEVER else f" and that was issued after {local_time(refusal.issued_until)}"
     say(f"{host.name} may have a stream, with a certificate whose common name is {host.name}{later}")
     return Exit.DONE
 

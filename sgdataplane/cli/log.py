@@ -76,8 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     there.say_if_unread()
     eni_id = None if arguments.eni is None else there.eni(arguments.eni)
     sources = [scope.source for scope in (there.all if eni_id is None else (there.having(eni_id),))]
-    columns = columns_of(sources)
-    shown_as = FORMATS.get(arguments.format) or partial(as_text, columns=columns)
+    columns = columns_of(sources, there.label)
+    shown_as = FORMATS.get(arguments.format) or partial(as_text, columns=columns, label=there.label)
     with _following(there, sources) as follow:
         say_aside(f"listening in {words.pluralize(len(sources), 'namespace')}")
         if arguments.format == "text":
@@ -140,16 +140,23 @@ def _lines(told: Iterable[Told], eni_id: str | None, written: Format) -> Iterato
                 yield line
 
 
-def columns_of(sources: Iterable[Followed]) -> Columns:
+def columns_of(sources: Iterable[Followed], label: Callable[[str], str] = str) -> Columns:
     """Return columns that are wide enough for the ENIs there."""
-    eni = max((len(eni) for source in sources for eni in source.interfaces), default=0)
+    eni = max((len(label(eni)) for source in sources for eni in source.interfaces), default=0)
     return Columns(len(local_time(time.time(), CLOCK)), eni, len(HEADERS[2]), len(HEADERS[3]), USUAL_WAY)
 
 
-def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Columns | None = None) -> str:
+def as_text(
+    place: str,
+    _state: CloudState | None,
+    entry: Entry,
+    *,
+    columns: Columns | None = None,
+    label: Callable[[str], str] = str,
+) -> str:
     """Return a line for people; the time is local, with its offset from UTC.
 
-    `columns` are those of the lines before.
+    `columns` are those of the lines before. `label` returns an ENI as people see it.
     """
     at = local_time(entry.seconds, CLOCK)
     if isinstance(entry, Forged):
@@ -161,7 +168,7 @@ def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Col
         return paint(f"{at}  {place}: {entry.packets:,} more {what} and not logged: {side}{_cause(entry)}", "yellow")
     headers = entry.headers
     ends = [_end(headers.source, headers.source_port), _end(headers.destination, headers.port)]
-    who = entry.eni_id or f"{entry.ifname or NOTHING} of {place}"
+    who = label(entry.eni_id) if entry.eni_id else f"{entry.ifname or NOTHING} of {place}"
     judged_as = entry.decision.direction if entry.decision else entry.direction
     rules = f" ({judged_as.value} rules, of a reply)" if judged_as is not entry.direction else ""
     way = (entry.direction.value, _protocol(entry), f"{ends[0]} > {ends[1]}")

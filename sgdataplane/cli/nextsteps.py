@@ -120,7 +120,9 @@ def _of_bindings(bind: Mapping[str, Any], where: Words) -> Iterator[Step]:
 def _of_tampering(tampering: Mapping[str, Any]) -> Iterator[Step]:
     """Yield the step about changed routers, if they were changed lately."""
     if tampering["recent"]:
-        words = "stop the workload that changes our routers, or take CAP_NET_ADMIN from it; the log says what it did"
+        words = (
+            "stop the workload that changes sgdataplane's routers, or take its CAP_NET_ADMIN away; the log says more"
+        )
         yield _step(words, *LOG, "SGDP_EVENT=tampering")
 
 

@@ -82,6 +82,12 @@ class Scopes:
     lab: Lab | None = None
     config: Config | None = None
     """The agent's configuration."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """ENI id -> the ENI with its container's name beside it, on this host."""
+
+    def label(self, eni_id: str) -> str:
+        """Return an ENI as people see it: with its container's name, if it has one."""
+        return self.labels.get(eni_id, eni_id)
 
     def say_if_unread(self) -> None:
         """Say on stderr what a verb can't show if the state can't be read."""
@@ -185,8 +191,9 @@ def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
     if not bindings and _has_usual_lab():
         return None
     if not bindings:
-        here = f"no ENI is attached on this host (by {Registry(config.bindings).path}; --config names another place)"
-        raise LabError("nothing to look at", f"{here}, and there is no lab named {USUAL}")
+        bound = f"no ENI is attached to this host (in {Registry(config.bindings).path}; --config names another place)"
+        here = f"{bound}, and no lab named {USUAL} is running"
+        raise LabError("nothing to look at", f"{here}; run `sgdp attach`, or `sgdp lab up STATE`")
     return of_bindings(bindings, agent_state(config), config.choices.options, config.uplinks, config)
 
 
@@ -206,6 +213,9 @@ def of_bindings(
         uplinks: The routers' interfaces that carry no ENI.
         config: The agent's configuration.
     """
+    from sgdataplane.attach.names import WorkloadNames
+    from sgdataplane.attach.registry import current
+
     by_place: dict[object, list[Binding]] = {}
     for binding in bindings:
         by_place.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
@@ -214,7 +224,9 @@ def of_bindings(
     names = {node: [instances[node].instance_name] if node in instances else [] for node in nodes.values()}
     desired_at = partial(_desired, state, options, uplinks)
     found = tuple(_bound(some, desired_at) for some in by_place.values())
-    return Scopes(found, state, options, nodes, names, config=config)
+    containers = WorkloadNames.of(binding.named for binding in bindings)
+    labels = {binding.eni_id: containers.labelled(binding.eni_id, binding.named) for binding in current(bindings)}
+    return Scopes(found, state, options, nodes, names, config=config, labels=labels)
 
 
 def _node(eni_id: str, state: CloudState | None) -> str:
@@ -294,8 +306,8 @@ def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | Non
     if not config.socket.exists() and arguments.config is None:
         if _has_usual_lab():
             return None
-        hint = f"no agent is running, and there is no lab named {USUAL}; on a host, {arguments.verb} needs the agent"
-        raise HostError(str(config.socket), hint)
+        needed = f"on a host, {arguments.verb} needs the agent; in a lab, run `sgdp lab up STATE` first"
+        raise HostError(str(config.socket), f"no agent and no lab named {USUAL} is running; {needed}")
     eni_id = "" if eni is None else look_up_here(config, eni).the_eni("no such ENI here", "an ENI that is known here")
     return control.ask(config.socket, request, eni=eni_id)
 

@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_objects(as_json(session, node_of[place_of(session)], there.time_scale) for session in shown)
     else:
         if shown:
-            print_table(shown, node_of, there.time_scale)
+            print_table(shown, {**node_of, **_labels(there)}, there.time_scale)
         found_in_all = words.pluralize(len(ordered), "session")
         more = "" if arguments.limit else "; --limit N lists more"
         say(found_in_all if len(shown) == len(ordered) else f"{len(shown):,} of {found_in_all}{more}")
@@ -121,6 +121,11 @@ def names_of_places(there: Scopes) -> dict[tuple[str, str], str]:
         for scope in there.all
         for eni_id in ("", *scope.interfaces)
     }
+
+
+def _labels(there: Scopes) -> dict[tuple[str, str], str]:
+    """Return (namespace, ENI id) of a session -> that ENI as people see it."""
+    return {(scope.namespace, eni_id): there.label(eni_id) for scope in there.all for eni_id in scope.interfaces}
 
 
 def place_of(session: Session) -> tuple[str, str]:
@@ -269,7 +274,7 @@ def print_table(sessions: Sequence[Session], node_of: Mapping[tuple[str, str], s
 
 def _row(session: Session, node_of: Mapping[tuple[str, str], str]) -> list[str]:
     return [
-        session.eni_id or node_of[place_of(session)],
+        node_of[place_of(session)],
         session.direction.value if session.direction else "-",
         _flow(session),
         session.state,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -203,7 +203,7 @@ def _follow(arguments: argparse.Namespace) -> int:
             for path in tracer.read(arguments.seconds):
                 packets.append(packet_of(point, tracer, path))
                 if not arguments.json:
-                    _say(packets[-1])
+                    _say(packets[-1], there.label)
                 if len(packets) == arguments.count:
                     break
         source, name = ("attached", None) if there.lab is None else ("lab", named_lab(arguments) or USUAL)
@@ -241,7 +241,7 @@ def _await(arguments: argparse.Namespace, asked: Asked) -> int:
             paths = [(*first, path), *((*other, next(other[1].read(2 * QUIET_S), None)) for other in others)]
             some = [packet_of(point, tracer, path) for point, tracer, path in paths if path is not None]
             for packet in () if arguments.json else some:
-                _say(packet)
+                _say(packet, there.label)
             packets += some
     if arguments.json:
         print_json({"source": "attached", "name": None, "packets": packets, "probe": None})
@@ -387,8 +387,11 @@ def _gate(gate: Gate) -> Document:
     }
 
 
-def _say(packet: Document) -> None:
-    """Print a packet, and below it each base chain that it met, with what that did."""
+def _say(packet: Document, label: Callable[[str], str] = str) -> None:
+    """Print a packet, and below it each base chain that it met, with what that did.
+
+    `label` returns an ENI as people see it.
+    """
     protocol = packet["protocol"] or "packet"
     ends = [endpoint(packet["source"], packet["source_port"]), endpoint(packet["destination"], packet["port"])]
     say(f"{local_time(packet['at'])} {protocol} {ends[0]} -> {ends[1]}: {paint_verdict(packet['verdict'])}")
@@ -397,7 +400,7 @@ def _say(packet: Document) -> None:
             if gate["verdict"] == "drop":
                 say(f"  {gate['name']}, which isn't sgdataplane's: {paint_verdict(gate['verdict'])}")
             continue
-        subject = f"{gate['eni'] or 'no ENI'} {gate['direction']}"
+        subject = f"{label(gate['eni']) if gate['eni'] else 'no ENI'} {gate['direction']}"
         say(f"  {subject}{', fence' if gate['kind'] == 'fence' else ''}: {paint_verdict(gate['verdict'])}")
         for step in gate["steps"]:
             if step["words"]:

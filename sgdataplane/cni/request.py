@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
+from sgdataplane.attach.names import OCI
 from sgdataplane.net.values import IFNAME
 from sgdataplane.visible import visible
 
@@ -36,7 +37,6 @@ ARGUMENT, CAPABILITY = "SGDP_ENI", "eni"
 ANNOTATIONS, ANNOTATION = "io.kubernetes.cri.pod-annotations", "sgdataplane/eni"
 # For an OCI hook. Not the annotation above: CRI-O hands annotations to hooks and to plugins.
 BIND, INTERFACE = "sgdataplane/bind", "sgdataplane/interface"
-OCI = "oci:"  # begins the attachments of OCI hooks; no network's name has a colon
 MAX_PID = 1 << 22  # linux/threads.h: PID_MAX_LIMIT
 VALID = "cni.dev/valid-attachments"
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # a network's name and a container's id

@@ -43,6 +43,20 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[E
         yield first, second
 
 
+@pytest.mark.parametrize(
+    ("has_systemd", "command"),
+    [(True, "systemctl enable --now podman.socket"), (False, "podman system service --time=0 unix://")],
+)
+def test_who_has_no_systemd_is_not_sent_there(
+    has_systemd: bool, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, tmp_path)
+    monkeypatch.setattr(containers, "SYSTEMD", tmp_path if has_systemd else tmp_path / "none")
+    with pytest.raises(BindingError) as refused:
+        containers.pid_of("web")
+    assert command in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["web", "../info?a=b#c", "wéb", "%2e"])
 def test_the_pid_is_what_the_engine_says(podman: Engine, name: str) -> None:
     podman.answer(4711, name)
@@ -90,7 +104,9 @@ def test_what_is_no_running_container_is_refused(podman: Engine, status: int, te
 
 def test_without_an_engine_it_says_what_would_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     only(monkeypatch, tmp_path)
-    with pytest.raises(BindingError, match=r"(?s)nobody answers: .*nowhere\.sock.*podman\.socket.*or --pid"):
+    with pytest.raises(
+        BindingError, match=r"(?s)not running \(its socket .*nowhere\.sock is missing\).*makes podman listen; or --pid"
+    ):
         containers.pid_of("web")
 
 

@@ -189,4 +189,4 @@ def test_without_an_engine_it_says_what_would_do(
 ) -> None:
     only(monkeypatch, here)
     assert main(["init", "--from-containers"]) == 5
-    assert "podman: nobody answers" in capsys.readouterr().err
+    assert "podman: not running (its socket" in capsys.readouterr().err

@@ -53,6 +53,12 @@ def test_text() -> None:
     assert as_text("i-a", STATE, FORGED).endswith("in the name of sgdataplane's rules by others, and not believed")
 
 
+def test_a_container_is_named_beside_its_eni() -> None:
+    columns = columns_of([], label="{} (web)".format)
+    line = as_text("i-a", STATE, DENIED, columns=columns, label="{} (web)".format)
+    assert re.split(" {2,}", line)[1:3] == ["eni-a (web)", "ingress"]
+
+
 def test_each_column_of_the_text_stands_below_its_header() -> None:
     columns = columns_of([])
     header, line = columns.line(HEADERS), as_text("i-a", STATE, replace(DENIED, eni_id="eni"), columns=columns)
