@@ -338,7 +338,7 @@ class ContainedError(InternalError):
     def __str__(self) -> str:
         kind = type(self.error).__name__
         return visible(
-            f"not foreseen: {kind}: {self.error} (in {self.place}); a bug of ours, or something odd in this namespace"
+            f"unexpected error: {kind}: {self.error} (in {self.place}); a bug in sgdataplane, or an odd namespace"
         )
 
 

@@ -57,7 +57,7 @@ def pid_of(container: str) -> int:
         refuse(where, code, words, container, f"{expected}; or --pid")
     list_running = pids - {0}
     if len(list_running) > 1:
-        message = f"{' and '.join(ENGINES)} each run one of that name"
+        message = f"{' and '.join(ENGINES)} both run a container with that name"
         refuse(where, "InvalidContainer.Ambiguous", message, container, "an id, or --pid")
     if not list_running:
         ended = [answer for answer in answers.values() if answer.pid == 0]
@@ -232,7 +232,7 @@ def names_by_id() -> dict[str, str]:
 def _parse_running(entry: dict[str, Any]) -> Running:
     name = str(entry["Names"][0]).removeprefix("/")
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no container's name")
+        raise ValueError(f"{name!r} is not a container's name")
     networks = entry["NetworkSettings"]["Networks"] or {}
     ports = ((port["Type"], port["PrivatePort"]) for port in entry.get("Ports") or () if port.get("PublicPort"))
     published = frozenset((kind, port) for kind, port in ports if kind in ("tcp", "udp") and type(port) is int)

@@ -177,9 +177,7 @@ def _link(binding: Binding, links: Collection[Link]) -> Link | None:
     fit = {link.ifname: link for link in links if link.ifname != "lo"}
     may_come_later = binding.means is Means.RUNTIME and binding.ifname != "lo"
     if binding.ifname not in fit and not may_come_later:
-        message = (
-            "loopback can't be an ENI" if binding.ifname == "lo" else "there is no such interface in the namespace"
-        )
+        message = "loopback can't be an ENI" if binding.ifname == "lo" else "the namespace has no such interface"
         meant = sorted(name for name, link in fit.items() if link.is_up) or sorted(fit)
         expected = f"one of {', '.join(meant)}" if meant else "a namespace that has an interface"
         refuse(binding.named, "InvalidInterface.NotFound", message, binding.ifname, expected)
@@ -244,7 +242,7 @@ def detach(registry: Registry, eni_id: str) -> Detached:
         kept = tuple(other for other in bindings if other.eni_id != eni_id)
         if len(kept) == len(bindings):
             known = ", ".join(binding.eni_id for binding in current(bindings))
-            expected = f"one of {known}" if known else "an attached ENI; there is none"
+            expected = f"one of {known}" if known else "an attached ENI, but none is attached"
             refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached", eni_id, expected)
         for superseded in set(bindings) - {*kept, *current(bindings)}:
             _release(superseded, commits, is_last=not any(_is_enforced_with(superseded, other) for other in kept))

@@ -327,5 +327,5 @@ def _fields(
 
 
 def _refuse_malformed(file: str, pointer: str, value: str, expected: str) -> NoReturn:
-    message = "the record of attached ENIs can't be read; attach them anew after removing it, or repair it"
+    message = "the record of attached ENIs can't be read; remove it and attach the ENIs again, or repair it"
     raise BindingError(Problem(Where(file, 0, pointer), "InvalidBindings.Malformed", message, value, expected))

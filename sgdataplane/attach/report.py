@@ -38,7 +38,7 @@ def contain_error(error: Exception) -> Told:
         return error
     if not isinstance(error, InternalError):
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        LOGGER.error("an unforeseen error in one namespace; all others are unaffected", exc_info=error)
+        LOGGER.error("an unexpected error in one namespace; all others are unaffected", exc_info=error)
         return ContainedError(error, f"{Path(frame.filename).name}:{frame.lineno} {frame.name}")
     return error
 
@@ -109,7 +109,7 @@ OUTCOMES: Mapping[EniOutcome, Meaning] = {
     EniOutcome.ABSENT: Meaning(
         "the namespace has no interface of that name",
         "nothing at others there; in host placement, what the policy accepts",
-        "bring the interface back and run `sgdp apply` (the agent sees it by itself), or `sgdp detach` and attach anew",
+        "bring the interface back and run `sgdp apply` (an agent notices it by itself), or detach and attach again",
     ),
     EniOutcome.REFUSED: Meaning(
         "it could not be put in force, as the error says",
@@ -122,7 +122,7 @@ OUTCOMES: Mapping[EniOutcome, Meaning] = {
         "`sgdp attach` where the workload runs now, or `sgdp detach`",
     ),
     EniOutcome.DISTURBED: Meaning(
-        "others keep changing sgdataplane's rules there; or they changed its host end in the last minute, "
+        "other programs keep changing sgdataplane's rules there; or they changed its host end in the last minute, "
         "which is repaired",
         "what their changes let pass, until the next repair",
         "stop the program or workload that the warning, or `sgdp status`, names",

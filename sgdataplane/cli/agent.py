@@ -37,7 +37,7 @@ CAUSES = {
     "state": "the state changed",
     "bindings": "an ENI was attached or detached",
     "link": "an interface or namespace changed",
-    "drift": "others may have changed sgdataplane's rules",
+    "drift": "another program may have changed sgdataplane's rules",
     "timer": "its regular check was due",
     "retry": "the cycle before could not do everything",
     "reload": "somebody asked for a reload",
@@ -52,7 +52,7 @@ COLOURS = {"in force": "green", "stopped": "green", "refused": "red"}
 def register(verbs: Verbs) -> None:
     """Add both verbs."""
     more = (
-        "It follows the state's file, the interfaces and the kernel's rules, and repairs what others change. "
+        "It follows the state's file, the interfaces and the kernel's rules, and repairs what other programs change. "
         "systemd usually starts it: systemctl enable --now sgdataplane. Without systemd, run it in the background, or "
         "let another supervisor run it. Needs root."
     )
@@ -106,7 +106,7 @@ def _say_status(status: dict[str, Any]) -> None:
     say(f"agent {status['version']}, pid {status['pid']}, since {local_time(status['started'])}: {health}")
     state, cycle, drift = status["state"], status["cycle"], status["drift"]
     if state["waiting"]:
-        say(f"waiting for a state: {state['path']} isn't there yet (`sgdp init` writes one to begin with)")
+        say(f"waiting for a state: {state['path']} doesn't exist yet (run `sgdp init` to write one)")
     else:
         say(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
     say_choices(ON_HOSTS.over(read_choices(status["config"].get("choices", {}))))
@@ -166,7 +166,7 @@ def _say_faults(kernel: dict[str, Any]) -> None:
         return
     said = kernel["version"]
     made_of = f" ({said})" if said and not kernel["release"].startswith(said) else ""
-    say(f"kernel: Linux {kernel['release']}{made_of}, with faults that a newer one hasn't:")
+    say(f"kernel: Linux {kernel['release']}{made_of}, with faults that newer kernels don't have:")
     for fault in felt:
         perhaps = "" if fault["certain"] else "perhaps: "
         say_block(hanging(f"  {fault['name']}: ", f"{perhaps}{fault['effect']}; so {fault['answer']}"))
@@ -180,7 +180,7 @@ def _say_tampering(found: dict[str, Any]) -> None:
     line = f"other programs changed links of sgdataplane's routers {when}"
     (complain if found["recent"] else say)(line)
     say(f"  {last['router']}: {last['what']}")
-    say(f"  who can have done it: {last['by']}")
+    say(f"  who may have done it: {last['by']}")
 
 
 def _because(causes: Iterable[str]) -> str:
@@ -205,7 +205,7 @@ def _print_enis(enis: list[dict[str, Any]]) -> None:
         if eni["error"]:
             complain(f"{eni['eni']}: {eni['error']}")
     if not enis:
-        say("no ENI is attached: `sgdp attach` binds an interface to one")
+        say("no ENI is attached; run `sgdp attach` to bind an interface to one")
         return
     rows = [
         (

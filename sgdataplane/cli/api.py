@@ -57,26 +57,26 @@ EXTRA = "api"
 STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT[,HOST:PORT...][/NAME][?ca=FILE&cert=FILE&key=FILE]"
 CONFIG_HELP = "the API's configuration, read unless --store is given (default: /etc/sgdataplane/api.toml)"
 KEY_FILE_HELP = (
-    "the key that seals the secrets; it is made with the first access key (default: the store's file and .key)"
+    "the key that encrypts the secrets; created with the first access key (default: the store's file and .key)"
 )
 SERVES = "Other commands manage the store: its access keys, its audit, its backups."
 ACTIONS = {
-    "keys": Summary("create, list and revoke access keys, with which programs sign their calls"),
+    "keys": Summary("create, list and revoke the access keys with which programs sign calls"),
     "import": Summary(
         "put a state's VPCs, groups, instances and ENIs into the store, all or nothing",
         "sgdp api import state.yaml --store FILE",
     ),
     "env": Summary(
-        "print what a shell exports, so that clients find the API that `sgdp api --dev` serves",
+        "print the variables with which clients find the API that `sgdp api --dev` serves",
         'eval "$(sgdp api env)"',
     ),
     "audit": Summary(
         "show who changed what, and when: one record for each change, without gaps",
         "sgdp api audit --store FILE --since 1200 --json",
     ),
-    "backup": Summary("copy the store to a file, while it is used"),
-    "restore": Summary("put the store back as a backup has it; nothing may use it meanwhile"),
-    "restored": Summary("say that the store was put back by other means, such as etcd's: followers take it over then"),
+    "backup": Summary("copy the store to a file, even while it is in use"),
+    "restore": Summary("restore the store from a backup; nothing may use the store meanwhile"),
+    "restored": Summary("tell followers that the store was restored by other means, such as etcd's own"),
 }
 KEY_ACTIONS = {
     "create": Summary(
@@ -103,7 +103,7 @@ STS_HOURS, MAX_STS_HOURS = 1.0, 24 * 365
 def register(verbs: Verbs) -> None:
     """Add the verb and its own verbs."""
     api = verbs.add("api", run_serve, SERVES)
-    store = f"where documents are kept, made if it isn't there: {STORE_HELP}"
+    store = f"where documents are kept; created if it doesn't exist: {STORE_HELP}"
     api.add_argument("--store", metavar="STORE", help=store)
     api.add_config(CONFIG_HELP)
     api.add_argument("--key-file", type=Path, metavar="FILE", help=KEY_FILE_HELP)
@@ -115,12 +115,12 @@ def register(verbs: Verbs) -> None:
 
 def _register_keys(keys: Verbs) -> None:
     create = _add(keys, "create", run_create)
-    create.add_argument("--name", type=_name, default="", metavar="N", help="what people call it, up to 128 characters")
+    create.add_argument("--name", type=_name, default="", metavar="N", help="its name for people, up to 128 characters")
     policy = "what it may do: full (default), read-only, or a file with a RAM policy in JSON"
     create.add_argument("--policy", default="full", metavar="P", help=policy)
-    sts = "a temporary key as the cloud's STS gives them: its requests need the token that is shown with it"
+    sts = "a temporary key, like those of the cloud's STS: its requests need the token that is shown with it"
     create.add_argument("--sts", action="store_true", help=sts)
-    lasts = f"with --sts: how long it counts, in hours (default: {STS_HOURS:g})"
+    lasts = f"with --sts: how long it is valid, in hours (default: {STS_HOURS:g})"
     create.add_argument("--hours", type=_hours, default=STS_HOURS, metavar="N", help=lasts)
     create.add_argument("--key-file", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=KEY_FILE_HELP)
     _add(keys, "list", run_list)
@@ -137,11 +137,11 @@ def _register_store(actions: Verbs) -> None:
     prune = "remove the records before that revision; what was removed is recorded"
     audit.add_argument("--prune-before", type=_revision, metavar="REVISION", help=prune)
     backup = _add(actions, "backup", run_backup, "It holds no secret: keep the key file, too, but elsewhere.")
-    backup.add_argument("copy", type=Path, metavar="FILE", help="the file to write, which isn't there yet")
+    backup.add_argument("copy", type=Path, metavar="FILE", help="the file to write; it must not exist yet")
     restore = _add(
         actions, "restore", run_restore, "The store that was there stays beside it, as STORE.before-restore."
     )
-    restore.add_argument("copy", type=Path, metavar="FILE", help="what `sgdp api backup` has written")
+    restore.add_argument("copy", type=Path, metavar="FILE", help="a file that `sgdp api backup` wrote")
     env = actions.add("env", run_env)
     env.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the folder of --dev (default: its default)")
     env.add_json(schema_hint(env))
@@ -252,7 +252,7 @@ def run_create(arguments: argparse.Namespace) -> int:
         say(f"access key secret: {made.secret}")
         if made.ends:
             say(f"security token:    {made.token}")
-            say_aside(f"note: the key counts until {local_time(made.ends)}")
+            say_aside(f"note: the key is valid until {local_time(made.ends)}")
         say_aside("note: keep the secret now; it is not shown again")
     return Exit.DONE
 
@@ -301,7 +301,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     elif keys:
         say_block(render_table(KEY_HEADERS, map(_cells, keys)))
     else:
-        say("there is no access key: `sgdp api keys create` makes one")
+        say("no access key yet; run `sgdp api keys create` to create one")
     return Exit.DONE
 
 

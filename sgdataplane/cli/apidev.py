@@ -93,7 +93,7 @@ def _lines(endpoint: ServedEndpoint, folder: Path) -> tuple[str, ...]:
     """Return what people read once the API serves."""
     place = shlex.quote(str(folder))
     return (
-        f"serving at {endpoint.url}, for development; all that was made is in {place}",
+        f"serving at {endpoint.url}, for development; everything it made is in {place}",
         f'  shell, Terraform, SDKs:  eval "$(sgdp api env {place})"',
         f"  aliyun, in that shell:   aliyun ecs DescribeSecurityGroups --endpoint {endpoint.address}",
         "  sgdp, in that shell:     sgdp group list",
@@ -114,7 +114,7 @@ def run_env(arguments: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         raise HostError(f"folder {folder}", f"it can't be read: {error}") from error
     if endpoint is None:
-        raise HostError(f"folder {folder}", "no API has served from it: `sgdp api --dev` with this folder does")
+        raise HostError(f"folder {folder}", "no API has used this folder; run `sgdp api --dev` with it first")
     variables = endpoint.environment()
     if arguments.json:
         print_json(variables)

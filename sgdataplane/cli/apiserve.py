@@ -41,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate; without TLS, on loopback only")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
     where = parser.add_mutually_exclusive_group()
-    lab = "make a lab of that name follow (root); it is made if it isn't there"
+    lab = "enforce in the lab of that name (root); it is built if it doesn't exist"
     where.add_argument("--lab", metavar="NAME", help=lab)
     folder = "write the state into DIR; the agent of this host reads DIR/current"
     where.add_argument("--folder", type=Path, metavar="DIR", help=folder)
@@ -49,10 +49,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--agent-socket", type=Path, metavar="FILE", help=socket)
     v1 = "refuse signatures of version 1 (HMAC-SHA1)"
     parser.add_argument("--no-v1", dest="v1", action="store_false", default=None, help=v1)
-    classic = "a group without a VPC is of the classic network, as in accounts of old; else of the default VPC"
+    classic = "put groups without a VPC into the classic network, as in old accounts (default: into the default VPC)"
     dev = (
         "serve for development, with TLS on loopback: make a store, a key, a certificate and a default VPC in DIR "
-        "(default: one of yours that stays), and print what clients need; nothing is throttled, and SgdpReset counts"
+        "(default: a persistent one of yours), and print what clients need; nothing is throttled, and SgdpReset works"
     )
     parser.add_argument("--dev", nargs="?", type=Path, const=True, metavar="DIR", help=dev)
     parser.add_argument("--classic", action="store_true", default=None, help=classic)
@@ -165,9 +165,9 @@ def places(config: ApiConfig, *, is_dev: bool = False) -> list[Place]:
 
         return [AgentPlace(Publisher(config.folder.absolute()), config.agent_socket)]
     if is_dev:
-        say_aside("note: nothing is enforced; with --lab NAME, as root, a lab of that name is")
+        say_aside("note: nothing is enforced; run it as root with --lab NAME to enforce in a lab")
     else:
-        say_aside("note: neither a lab nor a folder is named: nothing is enforced here; `sgdp relay` tells other hosts")
+        say_aside("note: without --lab or --folder, nothing is enforced here; `sgdp relay` serves other hosts")
     return []
 
 

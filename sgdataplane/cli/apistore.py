@@ -74,7 +74,7 @@ def _prune(store: Store, arguments: argparse.Namespace) -> int:
         removed = f"{pluralize(pruned.count, 'record')} up to revision {pruned.last} removed"
         say(f"{removed}; revision {pruned.revision} says so")
     else:
-        say(f"there is no record before revision {arguments.prune_before}")
+        say(f"no record is older than revision {arguments.prune_before}")
     return Exit.DONE
 
 

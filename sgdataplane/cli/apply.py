@@ -59,8 +59,8 @@ def register(verbs: Verbs) -> None:
     before = parser.add_mutually_exclusive_group()
     about = "only say which traffic changes its verdict, and which live sessions would end"
     before.add_argument("--dry-run", action="store_true", help=about)
-    before.add_argument("--diff", action="store_true", help="say that first")
-    about = f"go back to the policy before unless you confirm within this time: {SPAN_WORDS} (at most 1d)"
+    before.add_argument("--diff", action="store_true", help="print that first, then apply")
+    about = f"return to the previous policy unless you confirm within this time: {SPAN_WORDS} (at most 1d)"
     parser.add_argument("--confirm", type=read_span("1d"), metavar="TIME", help=about)
     parser.add_config()
     parser.add_uplinks()
@@ -136,7 +136,7 @@ def _print_report(registry: Registry, report: HostReport, warnings: Sequence[str
     """Print a row for each ENI, and what its outcome means if the policy isn't in force."""
     _complain(report, warnings)
     if not report.enis:
-        say(f"no ENI is attached (by {registry.path}): `sgdp attach` binds an interface to one")
+        say(f"no ENI is attached (in {registry.path}); run `sgdp attach` to bind an interface to one")
         return
     rows = []
     for eni in report.enis:

@@ -66,7 +66,7 @@ class Before:
 def say_change(before: Before, after: CloudState, bindings: Iterable[Binding], options: Options) -> None:
     """Print which traffic changes its verdict, at how many attached ENIs, and which live sessions would end."""
     if not before.name:
-        say_aside("note: no policy was applied before, as far as is known; all that STATE accepts is shown as opening")
+        say_aside("note: no earlier policy is known; everything that STATE accepts is shown as opening")
     diff = StateDiff(before.state, after, options)
     with Progress("comparing", 0) as progress:
         found = compare(diff, (), progress)
@@ -84,7 +84,7 @@ def require_way_back(before: Before, config: Config) -> None:
         words = "an agent runs here and enforces its own state; use `sgdp rollback` with --for"
         raise HostError("apply --confirm", words)
     if not before.name:
-        words = "no policy was applied here before, so nothing could come back; apply one without --confirm first"
+        words = "no policy was applied here before, so there is nothing to return to; apply one without --confirm first"
         raise HostError("apply --confirm", words)
 
 
@@ -107,7 +107,8 @@ class WayBack:
 
     def ask(self) -> bool:
         """Ask the user whether to keep it, and return the answer: no, if there is none in time."""
-        say(f"In force for {self._seconds:g} s. Press Enter to keep it; anything else, or no answer, goes back.")
+        keep = "Press Enter to keep it; any other answer, or none, restores the old policy."
+        say(f"In force for {self._seconds:g} s. {keep}")
         sys.stdout.flush()
         readable, _, _ = select.select([sys.stdin], [], [], self._seconds)
         answer = sys.stdin.readline() if readable else ""
@@ -118,7 +119,7 @@ class WayBack:
         with suppress(BrokenPipeError):
             os.write(self._told, KEEP)
         if self._end() != Exit.DONE:
-            raise HostError("apply --confirm", "it was too late: the old policy has come back")
+            raise HostError("apply --confirm", "too late: the old policy is in force again")
 
     def go_back(self) -> bool:
         """Go back now; return whether that worked."""

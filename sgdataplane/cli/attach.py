@@ -115,7 +115,7 @@ def run_attach(arguments: argparse.Namespace) -> int:
     mode = f", from now on in mode {done.binding.mode.value}" if done.has_other_mode else ""
     say(f"{done.binding.eni_id}: {'bound' if done.is_new else 'already bound'} to {done.binding}{mode}")
     if done.is_new:
-        say("Not enforced yet: `sgdp apply STATE` does that, or the agent, if it runs.")
+        say("Not enforced yet. Run `sgdp apply STATE`, or start the agent.")
     return Exit.DONE
 
 

@@ -30,7 +30,7 @@ def register(verbs: Verbs) -> None:
     parser = verbs.add("call", run, more)
     about = "the product that the action is of: ecs (the default), vpc, sts, resourcemanager, location or bssopenapi"
     parser.add_argument("--product", default="ecs", metavar="P", help=about)
-    about = "after a change, wait until packets obey: exit code 1 if they don't"
+    about = "after a change, wait until it is enforced; exit code 1 if it isn't"
     parser.add_argument("--wait", action="store_true", help=about)
     parser.add_argument("called", metavar="ACTION", help="the action, such as DescribeSecurityGroups")
     parser.add_argument("parameters", nargs=argparse.REMAINDER, metavar="--NAME VALUE", help=f"such as {EXAMPLE}")

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 def register(verbs: Verbs) -> None:
     """Add the verb."""
     more = (
-        "Both ends are asked, if the state has both. Without STATE, it is the one that SGDP_STATE names, or else "
+        "Checks both ends, if the state has both. Without STATE, it is the one that SGDP_STATE names, or else "
         "the one that the agent of this host enforces. Sends nothing."
     )
     parser = verbs.add("explain", run, more)
@@ -66,7 +66,7 @@ def register(verbs: Verbs) -> None:
         "compare with what the kernel enforces now (root); sends nothing; exit code 1 if the kernel's verdict differs, "
         "or anything else in its table"
     )
-    verbose = "also show which rules nearly match, and why each one that could decide comes where it stands"
+    verbose = "also show which rules nearly match, and why the rules that could decide come in this order"
     parser.add_argument("-v", "--verbose", action="store_true", help=verbose)
     parser.add_argument("--exit-code", action="store_true", help="exit code 1 if the flow does not pass")
     parser.add_argument("--live", action="store_true", help=live)
@@ -195,7 +195,7 @@ def check_options(arguments: argparse.Namespace) -> None:
     parser: Parser = arguments.parser
     check_form(arguments)
     if arguments.live and arguments.history:
-        parser.error("--live and --history are two questions: ask one of them")
+        parser.error("give --live or --history, not both")
     asks_agent = arguments.history or arguments.of_agent
     if not arguments.live and (arguments.name is not None or (arguments.config is not None and not asks_agent)):
         parser.error(

@@ -13,13 +13,14 @@ from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, PortRange, Protocol, Verdict
+from sgdataplane.policy.dimensions import REMOTE
 from sgdataplane.terminal.output import paint, paint_verdict, render_table, say, say_block, say_hanging
 
 FEW = 3  # of what would decide otherwise, and of near misses, at each end
 SHOWN = 5  # near misses at each end, with --verbose
 REASON, OTHERWISE, NEARLY = "  reason:     ", "  otherwise:  ", "  nearly:     "
 OUTRANKED = {
-    "fixed": "what is asked before any rule",
+    "fixed": "what is checked before any rule",
     "default_is_last": "",
     "inner_accept_first": "inner accept, which comes before rules",
     "rules_first": "rules, which come before inner accept here",
@@ -54,11 +55,18 @@ def _say_few(end: Explanation) -> None:
         say_hanging(OTHERWISE, f"{entry.decision.verdict.value}, {_ranked(entry.decision, end.packet)}")
     nearly = [miss for miss in end.near_misses if miss.would_decide and _differs(miss, end.decision)]
     for miss in nearly[:FEW]:
-        asked = f"asks for {miss.dimension.title} {miss.asked}, not {miss.found}"
-        say_hanging(NEARLY, f"{miss.decision.verdict.value}, rule {words.cite_decision(miss.decision)}, which {asked}")
+        rule = f"{miss.decision.verdict.value}, rule {words.cite_decision(miss.decision)}"
+        say_hanging(NEARLY, f"{rule}, which {_miss(miss, end.packet)}")
     left = list(_left(end, len(nearly)))
     if left:
         say(f"  --verbose shows {' and '.join(left)}")
+
+
+def _miss(miss: NearMiss, packet: Packet) -> str:
+    """Return what a rule requires in the one field that differs, and what the packet has there."""
+    side = "from" if packet.direction is Direction.INGRESS else "to"
+    found = f"is {side} {miss.found}" if miss.dimension is REMOTE else f"has {miss.found}"
+    return f"requires {miss.dimension.title} {miss.asked}; the packet {found}"
 
 
 def _ranked(decision: Decision, packet: Packet) -> str:
@@ -114,7 +122,7 @@ def _say_near_misses(misses: Sequence[NearMiss]) -> None:
         )
         for miss in misses[:SHOWN]
     ]
-    say_block(render_table(("VERDICT", "PRIORITY", "RULE", "FIELD", "ASKS FOR", "PACKET HAS", "WOULD DECIDE"), rows))
+    say_block(render_table(("VERDICT", "PRIORITY", "RULE", "FIELD", "REQUIRES", "PACKET HAS", "WOULD DECIDE"), rows))
     if len(misses) > SHOWN:
         say(f"and {len(misses) - SHOWN} more (--json has them all)")
 

@@ -75,7 +75,7 @@ def register(verbs: Verbs) -> None:
     )
     parser.add_argument("--limit", type=read_limit, metavar="N", help=help_text)
     shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--html", type=Path, metavar="FILE", help="write a page, which needs nothing else")
+    shown.add_argument("--html", type=Path, metavar="FILE", help="write an HTML page, a single file")
     parser.add_json("sgdataplane/schemas/flows.schema.json", shown)
 
 

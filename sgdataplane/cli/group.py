@@ -25,13 +25,13 @@ GROUP_HELP = "the group's id or name"
 REMOTE_HELP = "a CIDR block, a prefix list's id, or a group's id or name"
 ACTIONS = {
     "create": Summary("create a group, without rules", "sgdp group create web --vpc vpc-1"),
-    "delete": Summary("delete a group that nobody is in and no rule names"),
+    "delete": Summary("delete a group without members that no rule names"),
     "list": Summary("list the groups"),
     "show": Summary("show a group's rules and members", "sgdp group show web"),
     "clone": Summary("create a group with the rules of another one", "sgdp group clone web --name web2"),
     "authorize": Summary("add a rule", "sgdp group authorize db tcp/5432 --from web"),
     "revoke": Summary(
-        "remove a rule; sessions that it let in end; exit code 1 if no rule says that",
+        "remove a rule; sessions that it let in end; exit code 1 if no rule matches",
         "sgdp group revoke db tcp/5432 --from web",
     ),
     "join": Summary("add an ENI, or an instance's primary one", "sgdp group join web web1"),
@@ -85,7 +85,7 @@ def _add(actions: Verbs, name: str, run: Run, *, writes: bool = False) -> Parser
     parser.set_defaults(action=name)
     parser.add_json("the API's answer")
     if writes:
-        parser.add_argument("--no-wait", action="store_true", help="don't wait until packets obey")
+        parser.add_argument("--no-wait", action="store_true", help="don't wait until the change is enforced")
     return parser
 
 
@@ -146,7 +146,7 @@ def run_authorize(arguments: argparse.Namespace) -> int:
     group, rule = group_id(client, arguments.group), rule_of(client, arguments)
     there = _ids_of(client, group, rule)
     asked = {"SecurityGroupId": group, "Permissions": [_parameters(rule)]}
-    done = f"{there[0]} says this already, nothing changed" if there else ""
+    done = f"{there[0]} already says this; nothing changed" if there else ""
     return _change(
         arguments,
         f"AuthorizeSecurityGroup{_side(arguments)}",
@@ -227,7 +227,7 @@ def run_list(arguments: argparse.Namespace) -> int:
         )
         for group in groups
     ]
-    say_block(render_table(GROUP_HEADERS, rows) if rows else "there is no group: `sgdp group create` makes one")
+    say_block(render_table(GROUP_HEADERS, rows) if rows else "no group yet; run `sgdp group create` to create one")
     return Exit.DONE
 
 

@@ -101,7 +101,7 @@ class Coverage:
         elif self.recorded_since > self.since + 60:
             yield f"history begins at {whole_seconds(self.recorded_since)}"
         if self.absent_s:
-            yield f"nobody recorded for {self.absent_s:,} s of that time"
+            yield f"nothing was recorded for {self.absent_s:,} s of that time"
         if self.packets or self.sessions:
             kinds = (pluralize(self.packets, "dropped packet"), pluralize(self.sessions, "session"))
             yield f"{' and '.join(kinds)} came too fast to be recorded one by one: rows with ~ are samples"

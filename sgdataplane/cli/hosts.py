@@ -48,9 +48,12 @@ if TYPE_CHECKING:
 STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT[,HOST:PORT...][/NAME][?ca=FILE&cert=FILE&key=FILE]"
 CONFIG_HELP = "the API's configuration, read unless --store is given (default: /etc/sgdataplane/api.toml)"
 ACTIONS = {
-    "add": Summary("let a host have a stream and claim ENIs; a revoked one, again", "sgdp hosts add web1 --store FILE"),
-    "revoke": Summary("end a host's stream; what it enforces stays so, and its ENIs stay bound to it"),
-    "forget": Summary("release what a host has, so that other hosts may have it; and the host itself"),
+    "add": Summary(
+        "allow a host to connect and claim ENIs, also one that was revoked",
+        "sgdp hosts add web1 --store FILE",
+    ),
+    "revoke": Summary("disconnect a host; what it enforces stays in force, and its ENIs stay bound to it"),
+    "forget": Summary("forget a host, and release its ENIs for other hosts"),
 }
 HEADERS = ("HOST", "STATUS", "ENFORCED", "AGE", "RELAY", "ENIS", "WHAT IS WRONG")
 WAIT_S, MAX_WAIT_S = 60, 3_600
@@ -127,7 +130,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     elif found:
         say_block(render_table(HEADERS, (_cells(item, documents, now) for item in found)))
     else:
-        say("there is no host: `sgdp hosts add` adds one")
+        say("no host yet; run `sgdp hosts add` to add one")
     return Exit.DONE
 
 
@@ -193,7 +196,7 @@ def run_add(arguments: argparse.Namespace) -> int:
         print_json({"host": host.name, "revoked": host.is_revoked})
         return Exit.DONE
     later = "" if refusal.issued_until == NEVER else f" and that was issued after {local_time(refusal.issued_until)}"
-    say(f"{host.name} may have a stream, with a certificate whose common name is {host.name}{later}")
+    say(f"{host.name} may connect, with a certificate whose common name is {host.name}{later}")
     return Exit.DONE
 
 
@@ -208,9 +211,9 @@ def run_revoke(arguments: argparse.Namespace) -> int:
         serials = sorted(filter(None, map(serial_of, refusal.serials)))
         print_json({"host": host.name, "revoked": host.is_revoked, "refused_serials": serials})
     elif arguments.serial:
-        say(f"{host.name} gets no stream with that certificate any more")
+        say(f"{host.name} may no longer connect with that certificate")
     else:
-        say(f"{host.name} gets no stream any more; what it enforces stays so, and its ENIs stay bound to it")
+        say(f"{host.name} may no longer connect; what it enforces stays in force, and its ENIs stay bound to it")
     return Exit.DONE
 
 
@@ -307,4 +310,4 @@ def _lines(answer: dict[str, Any], vpc_id: str) -> Iterator[str]:
     if len(failed) > SHOWN:
         yield f"failed at {len(failed) - SHOWN:,} more"
     if unknown:
-        yield f"unknown at {first_of(unknown, SHOWN)}: not heard for 15 s"
+        yield f"unknown at {first_of(unknown, SHOWN)}: no report for 15 s"

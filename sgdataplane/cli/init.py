@@ -40,7 +40,7 @@ ATTACH = "#   sudo sgdp attach --eni {eni} --container {container} --ifname eth{
 
 def register(verbs: Verbs) -> None:
     """Add the verb."""
-    more = "A file that exists stays as it is, and is an error."
+    more = "It is an error if the file exists; it is never replaced."
     parser = verbs.add("init", run, more)
     words = "the new file (default: state.yaml); - for standard output"
     parser.add_argument("file", nargs="?", type=Path, default=Path("state.yaml"), metavar="FILE", help=words)

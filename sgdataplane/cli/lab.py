@@ -60,11 +60,11 @@ ACTIONS = {
     "status": Summary("list the lab's nodes, interfaces and addresses"),
     "exec": Summary("run a command in a node's namespace", "sudo sgdp lab exec web ping -c 1 10.0.0.2"),
     "probe": Summary(
-        "send one packet between two nodes; compare its fate with what the policy says",
+        "send one packet between two nodes; compare what happens to it with what the policy says",
         "sudo sgdp lab probe web db tcp/5432",
     ),
     "matrix": Summary(
-        "send packets between every pair of nodes; compare their fate with what the policy says",
+        "send packets between every pair of nodes; compare what happens to them with what the policy says",
         "sudo sgdp lab matrix --ports tcp/22,tcp/443,icmp --html matrix.html",
     ),
 }
@@ -302,7 +302,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
         argv = arguments.argv
     command = argv[1:] if argv[:1] == ["--"] else argv
     if not command or command[0].startswith("-"):
-        arguments.parser.error("which command? Such as: sgdp lab exec web ip address")
+        arguments.parser.error("name a command, such as: sgdp lab exec web ip address")
     return command
 
 

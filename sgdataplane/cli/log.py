@@ -160,8 +160,8 @@ def as_text(
     """
     at = local_time(entry.seconds, CLOCK)
     if isinstance(entry, Forged):
-        whose = "in the name of sgdataplane's rules by others"
-        return paint(f"{at}  {place}: {entry.packets:,} logged {whose}, and not believed", "yellow")
+        whose = "in the name of sgdataplane's rules by another program"
+        return paint(f"{at}  {place}: {entry.packets:,} logged {whose}, and ignored", "yellow")
     if isinstance(entry, Unlogged):
         side = f"{entry.decision.direction.value} " if entry.decision else ""
         what = "that would be dropped" if _is_audited(entry) else "denied"

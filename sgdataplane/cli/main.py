@@ -31,7 +31,7 @@ VERBS: dict[str, dict[str, Summary]] = {
     },
     "state": {
         "check": Summary(
-            "validate a state and list what is odd: open ports, dead rules, quotas nearly used",
+            "validate a state and report what is odd: open ports, dead rules, nearly used quotas",
             "sgdp check state.yaml --fail-on high",
         ),
         "schema": Summary("print the JSON Schema of state files, for editors", "sgdp schema > state.schema.json"),
@@ -60,13 +60,13 @@ VERBS: dict[str, dict[str, Summary]] = {
     },
     "suggest": {
         "suggest": Summary(
-            "suggest a narrower policy that carries what was seen, and name the rules that nothing has used",
+            "suggest a narrower policy that accepts the traffic seen, and list unused rules",
             "sgdp suggest state.yaml --capture traffic.pcap -o suggested",
         ),
     },
     "test": {
         "test": Summary(
-            "hold expectations (`web -> db tcp/5432 accept`) against a state, or against packets",
+            "check expectations (`web -> db tcp/5432 accept`) against a state, or with packets",
             "sgdp test expectations.txt --state state.yaml",
         ),
     },
@@ -94,7 +94,7 @@ VERBS: dict[str, dict[str, Summary]] = {
             "sudo sgdp attach --eni web --container web --ifname eth0",
         ),
         "detach": Summary(
-            "unbind an ENI's interface; with the last ENI of a namespace, sgdataplane's rules there go, too",
+            "unbind an ENI's interface; with the last ENI of a namespace, its rules are removed, too",
             "sudo sgdp detach --eni web",
         ),
         "clear": Summary(
@@ -116,7 +116,7 @@ VERBS: dict[str, dict[str, Summary]] = {
             "put an earlier policy in force again, for a time or until the state changes",
             "sudo sgdp rollback 41 --for 10m",
         ),
-        "resume": Summary("let the state on disk be in force again", "sudo sgdp resume"),
+        "resume": Summary("enforce the state on disk again", "sudo sgdp resume"),
     },
     "sessions": {
         "sessions": Summary(
@@ -141,11 +141,11 @@ VERBS: dict[str, dict[str, Summary]] = {
         ),
     },
     "top": {
-        "top": Summary("show new sessions and drops a second, as they happen", "sudo sgdp top"),
+        "top": Summary("show new sessions and drops per second, as they happen", "sudo sgdp top"),
     },
     "history": {
         "history": Summary(
-            "say how much history the agent keeps, or forget some of it", "sudo sgdp history forget --before 7d"
+            "show how much history the agent keeps, or delete some of it", "sudo sgdp history forget --before 7d"
         ),
     },
     "api": {
@@ -156,7 +156,7 @@ VERBS: dict[str, dict[str, Summary]] = {
     },
     "relay": {
         "relay": Summary(
-            "tell many hosts what each gets of the API's store",
+            "distribute to each host its part of the policy",
             "sgdp relay --store cloud.db --listen [::]:8443 --tls-ca ca.pem ...",
         ),
     },
@@ -176,7 +176,7 @@ VERBS: dict[str, dict[str, Summary]] = {
         ),
     },
     "group": {
-        "group": Summary("change security groups by the cloud's API, without an SDK", "sgdp group show web"),
+        "group": Summary("change security groups through the cloud's API, without an SDK", "sgdp group show web"),
     },
     "call": {
         "call": Summary(
@@ -185,7 +185,7 @@ VERBS: dict[str, dict[str, Summary]] = {
     },
     "trial": {
         "trial": Summary(
-            "count what a change would do to the traffic of today, before it does",
+            "count what a change would do to live traffic, without making it",
             "sudo sgdp trial start new.yaml && sudo sgdp trial show",
         ),
     },
@@ -196,7 +196,7 @@ VERBS: dict[str, dict[str, Summary]] = {
     },
     "completion": {
         "completion": Summary(
-            "print what bash, zsh or fish loads to complete our commands", "sgdp completion bash > ~/.sgdp-completion"
+            "print completions of sgdp's commands for bash, zsh or fish", "sgdp completion bash > ~/.sgdp-completion"
         ),
     },
 }
@@ -217,7 +217,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "resume",
     ),
     "see what happens (needs root)": ("sessions", "counters", "log", "flows", "top", "history", "trace", "trial"),
-    "change it by the cloud's API": ("api", "group", "call"),
+    "change it through the cloud's API": ("api", "group", "call"),
     "enforce it on many hosts": ("relay", "sync", "hosts", "wait"),
     "make it convenient": ("completion",),
 }
@@ -233,7 +233,7 @@ LAST_WORDS = """\
 `sgdp COMMAND --help` says more about each command. SGDP_STATE and SGDP_LAB name
 the state and the lab where a command names none. Exit codes: 0 done, 1 the
 answer is no, 2 wrong usage, 3 the kernel refused or can't do it, 4 not root,
-5 the input can't be used, 70 a bug of ours."""
+5 the input can't be used, 70 a bug in sgdataplane."""
 # The verbs that say for how long they have been working. None of them becomes another program, as `lab exec` does.
 CALCULATING = frozenset(
     ("check", "compile", "explain", "diff", "test", "report", "import", "export", "replay", "sessions", "counters")
@@ -246,7 +246,7 @@ NOTHING_CHANGED = "nothing was changed"
 AFTER_INTERRUPT = {
     "lab up": "the lab is removed, nothing of it stays",
     "lab apply": "the lab has all of the old policy, or all of the new one",
-    "lab down": "run it again, if `sgdp lab list` still has the lab",
+    "lab down": "run it again, if `sgdp lab list` still shows the lab",
     "lab probe": "the lab stays, as it was",
     "lab matrix": "the lab stays, as it was",
     "replay": "a lab that was built for it is removed",

@@ -61,12 +61,12 @@ def register(verbs: Verbs) -> None:
     policies.add_json("sgdataplane/schemas/policies.schema.json")
     policies.add_config()
     more = (
-        "The state on disk is held off until it changes, or until `sgdp resume`. Sessions that policy N refuses end at "
+        "The state on disk is ignored until it changes, or until `sgdp resume`. Sessions that policy N refuses end at "
         "their next packet. Needs root and the agent."
     )
     rollback = verbs.add("rollback", run_rollback, more)
     rollback.add_argument("number", type=read_limit, metavar="N", help=N_HELP)
-    about = f"come back to the state on disk after this time: {SPAN_WORDS} (at most 30d)"
+    about = f"return to the state on disk after this time: {SPAN_WORDS} (at most 30d)"
     rollback.add_argument("--for", dest="seconds", type=read_span("30d"), default=0, metavar="TIME", help=about)
     _add_dry_run(rollback)
     rollback.add_config()
@@ -166,7 +166,8 @@ def _past(config: Config) -> PastPolicies:
     past = past if past.entries or past.error else PastPolicies(config.bindings / APPLIED)  # by `sgdp apply`
     if not past.entries:
         raise HostError(
-            str(past.folder), past.error or "no policy is kept yet: those are that the agent or `sgdp apply` enforces"
+            str(past.folder),
+            past.error or "no policy is kept yet; the agent and `sgdp apply` keep those that they enforce",
         )
     if past.error:
         warn(past.error)

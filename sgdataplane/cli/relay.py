@@ -41,9 +41,9 @@ def register(verbs: Verbs) -> None:
     relay.add_argument("--store", metavar="STORE", help=f"the store that is followed: {STORE_HELP}")
     relay.add_argument("--listen", metavar="ADDRESS:PORT", help="where hosts connect to")
     add_tls(relay, "the relay", "hosts'")
-    pace = "so many hosts a second get all that they need, when many connect at once; the others wait (default: 200)"
+    pace = "when many hosts connect at once, how many a second get all that they need; the others wait (default: 200)"
     relay.add_argument("--snapshots", metavar="N", type=reading(read_pace), help=pace)
-    name = "what this relay is called in the store, of which there is only one (default: this machine's name and PORT)"
+    name = "this relay's name in the store, which no other relay may have (default: this machine's name and PORT)"
     relay.add_argument("--name", metavar="N", type=reading(read_name), help=name)
     relay.add_config(f"its configuration, which options override (default: {RELAY_FILE})")
 

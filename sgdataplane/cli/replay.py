@@ -56,7 +56,7 @@ def register(verbs: Verbs) -> None:
     whose = parser.add_mutually_exclusive_group(required=usual_state() is None)
     parser.add_state("--state", "build a lab with this policy for the replay", group=whose)
     whose.add_argument("--name", metavar="N", help="use the running lab of this name")
-    against = "replay again under this policy, and show the flows that fare differently"
+    against = "replay again under this policy, and show the flows that are treated differently"
     parser.add_state("--against", against, metavar="NEW")
     which = f"let NODE stand for this address of the capture; can be repeated; NODE: {NODE_HELP}"
     parser.add_argument("--map", dest="maps", action="append", default=[], metavar="IP=NODE", help=which)
@@ -155,7 +155,7 @@ def _replay_lines(report: Report) -> Iterator[str]:
     if report.time_scale != 1.0:
         yield paint("note:", "yellow") + f" all session timeouts of this lab are multiplied by {report.time_scale:g}"
     if report.filled:
-        yield f"{pluralize(report.filled, 'packet')} captured in part and filled up with zeros"
+        yield f"{pluralize(report.filled, 'packet')} truncated in the capture and padded with zeros"
     yield from _left_out(report)
     yield from _mapping(report)
     yield ""

@@ -111,7 +111,8 @@ class Scopes:
         named = look_up(name, self.names)
         if len(named.ids) != 1:
             here = ", ".join(sorted(self.names)) or "none"
-            raise LabError(f"instance {name}", f"not one instance with an ENI here has that name; these are: {here}")
+            why = "no instance with an ENI here has that name, or several have it"
+            raise LabError(f"instance {name}", f"{why}; instances here: {here}")
         return named.ids[0]
 
     def having(self, eni_id: str) -> PolicyScope:

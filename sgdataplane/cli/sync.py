@@ -24,14 +24,14 @@ def register(verbs: Verbs) -> None:
     sync = verbs.add("sync", run, ABOUT)
     relay = "where the relay serves; can be repeated: the next one is tried when one doesn't answer"
     sync.add_argument("--relay", metavar="URL", action="append", type=reading(read_url), help=relay)
-    folder = "where the policy is written, which nobody else may; made if it isn't there"
+    folder = "where to write the policy; nobody else may write there; created if it doesn't exist"
     sync.add_argument("--folder", metavar="DIR", type=Path, help=folder)
     add_tls(sync, "this host, whose common name is the host's name", "relays'")
     crl = "list of certificates that this authority has revoked, in PEM; read again when it is replaced"
     sync.add_argument("--tls-crl", metavar="FILE", type=Path, help=crl)
     socket = "where the agent says what is in force: its status_socket, or its socket (default: the agent's socket)"
     sync.add_argument("--agent-socket", metavar="FILE", type=Path, help=socket)
-    accept = "take what the relay has at first, also if it is older than what the folder has"
+    accept = "accept the relay's first version, even if it is older than the folder's"
     sync.add_argument("--accept-epoch", action="store_true", help=accept)
     sync.add_config(f"its configuration, which options override (default: {SYNC_FILE})")
 

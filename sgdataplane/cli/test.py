@@ -55,7 +55,7 @@ class Tested:
 def register(verbs: Verbs) -> None:
     """Add the verb."""
     more = (
-        "A file has an expectation a line: FROM -> TO WHAT[,WHAT...] accept|drop [RULE], such as "
+        "A file has one expectation a line: FROM -> TO WHAT[,WHAT...] accept|drop [RULE], such as "
         "`web -> db tcp/5432 accept`. An end is an instance's name or id, an ENI, or an address. Without --live "
         "nothing is sent and no root is needed. The exit code is 1 if an expectation fails."
     )

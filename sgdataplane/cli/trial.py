@@ -192,7 +192,7 @@ class AgentTrials:
         found: Any = self._ask(request, name)["trial"]
         if found is None:
             others = ", ".join(record.name for record in self.records()) or "none"
-            raise TrialError(name, f"there is no such trial; these run: {others}", is_missing=True)
+            raise TrialError(name, f"no such trial; running: {others}", is_missing=True)
         return TrialReport.of(found)
 
     def _ask(self, request: Request, name: str = "") -> dict[str, object]:

@@ -57,7 +57,7 @@ WORDS = {
     "closed": "the state has no such ENI",
     ABSENT: "the interface isn't there",
     "gone": "its namespace has ended",
-    "disturbed": "others keep changing its rules",
+    "disturbed": "other programs keep changing its rules",
     "misaddressed": "the interface has only addresses that aren't the ENI's",
 }
 CLOSED = "nothing passes at the interface until its policy is in force"

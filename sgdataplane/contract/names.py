@@ -64,7 +64,7 @@ def check_name(name: str) -> str:
         InternalError: It isn't a name of ours.
     """
     if not NAME.fullmatch(name):
-        raise InternalError(f"{name!r} is no name of ours")
+        raise InternalError(f"{name!r} is not a name of ours")
     return name
 
 
@@ -76,7 +76,7 @@ def check_interface(name: str) -> str:
         InternalError: It can't be named in rules.
     """
     if not IFNAME.fullmatch(name.removesuffix("*")):
-        raise InternalError(f"{name!r} is no interface that can be named in rules")
+        raise InternalError(f"{name!r} is not an interface that can be named in rules")
     return name
 
 

@@ -208,7 +208,7 @@ class Clearer:
         except (SgDataplaneError, OSError) as error:
             event(logging.DEBUG, "clearing-failed", error=error)
         except Exception:  # root of a namespace chooses what the kernel reports about it
-            logging.getLogger("sgdataplane.contained").exception("an unforeseen error in one namespace")
+            logging.getLogger("sgdataplane.contained").exception("an unexpected error in one namespace")
         with self._lock:
             others = deque(other for other in self._jobs if other is not job)
             is_wanted = len(others) < len(self._jobs)

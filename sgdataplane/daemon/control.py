@@ -34,7 +34,7 @@ requests. Must not know how a request is carried out.
     find        which ENI a name means, in the policy in force, or among those whose hits are still known
     policies    the policies that are kept
     rollback    hold that policy in place of the state on disk
-    resume      let the state on disk be in force again
+    resume      enforce the state on disk again
 """
 
 from __future__ import annotations
@@ -295,7 +295,7 @@ class StatusServer:
 
     def _answer(self, asked: ControlRequest) -> bytes:
         if asked != ControlRequest(Request.STATUS):
-            raise ProtocolError('only the status is told here: {"request": "status"}')
+            raise ProtocolError('only the status is answered here: {"request": "status"}')
         return self._tell()
 
 

@@ -197,7 +197,7 @@ class Undo:
                 value = json.loads(self._path.read_bytes())
                 until = float(value["until"])
                 if not math.isfinite(until):
-                    raise ValueError("its end is no time")
+                    raise ValueError("its end is not a time")
                 return Hold(int(value["number"]), str(value["digest"]), str(value["instead_of"]), until)
             except FileNotFoundError:
                 raise

@@ -57,7 +57,7 @@ from sgdataplane.nft.faults import faults_of, looks_again
 from sgdataplane.observe.ledger import Sum
 
 NOTHING_AUDITED: Mapping[str, Sum] = {}
-DISTURBED = "others keep changing sgdataplane's rules there; the last was"
+DISTURBED = "other programs keep changing sgdataplane's rules there; the last was"
 
 
 def now() -> str:

@@ -70,8 +70,8 @@ class Publisher:
     def _require_same(self, version: Version, current: Version) -> None:
         """Raise HostError if an older version would take back what is in force, which only an operator may mean."""
         if version != current:
-            what = f"it has {current}, and the store {version}: if the store was put back from a copy, say so"
-            more = "with `sgdp api restored`; if it is another store, remove the folder"
+            what = f"it has {current}, and the store {version}: if the store was restored from a backup, run"
+            more = "`sgdp api restored`; if it is another store, remove the folder"
             raise HostError(f"folder {self.folder}", f"{what} {more}")
 
     def _write(self, version: Version, document: Mapping[str, object], before: Version | None) -> None:

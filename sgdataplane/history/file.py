@@ -65,7 +65,7 @@ COMMIT;
 def require_history(path: Path) -> None:
     """Raise HostError if no history is kept there."""
     if not path.exists():
-        raise HostError(str(path), "no history is kept here: the agent does, if its configuration has the key history")
+        raise HostError(str(path), "no history is kept here; the key history in the agent's configuration turns it on")
 
 
 def make(path: Path) -> None:
@@ -105,9 +105,9 @@ def require_ours(path: Path, db: sqlite3.Connection) -> None:
     """Raise HostError unless it is a history of this version, in a file that only its owner can use."""
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise HostError(str(path), "others can use it, so it is no history of ours")
+        raise HostError(str(path), "other users can write to it, so it isn't trusted")
     if _number(db, "application_id") != APPLICATION or _number(db, "user_version") != VERSION:
-        raise HostError(str(path), f"it is no history, or not one of version {VERSION}")
+        raise HostError(str(path), f"not a history file of version {VERSION}")
 
 
 def remove(path: Path) -> None:

@@ -59,7 +59,7 @@ def hold_namespace(path: str) -> Iterator[str]:
 def _open(path: str) -> int:
     try:
         if os.stat(path).st_dev != os.stat(netns.OWN_NETNS).st_dev:  # opening a pipe would wait for its other end
-            raise HostError(path, "it is no network namespace")
+            raise HostError(path, "not a network namespace")
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise HostError(path, error.strerror or str(error)) from error
@@ -76,7 +76,7 @@ def identity_of(path: str) -> Identity:
         with netns.inside(path), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             cookie = probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
     except HostError as error:  # setns() knows what it is
-        raise HostError(path, "it is no network namespace") from error
+        raise HostError(path, "not a network namespace") from error
     except OSError as error:
         raise UnsupportedError("telling network namespaces apart (SO_NETNS_COOKIE)", "Linux 5.14 or newer") from error
     return Identity(os.stat(path).st_ino, int.from_bytes(cookie, sys.byteorder))

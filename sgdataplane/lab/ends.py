@@ -60,9 +60,9 @@ def _apart(senders: Iterable[Endpoint], receivers: Iterable[Endpoint]) -> str:
     """Explain why no two of these ends can meet."""
     nodes = {end.node.name: end.node for end in (*senders, *receivers)}
     if len(nodes) == 1:
-        return "both are the same one, and what it sends to itself passes no ENI"
+        return "both ends are the same, and what it sends to itself passes no ENI"
     if not any(node.is_instance for node in nodes.values()):
-        return "both are outside every VPC, where no policy is asked"
+        return "both are outside every VPC, where no policy applies"
     return "they share no VPC and address family"
 
 
@@ -89,7 +89,7 @@ def find_ends(lab: Lab, name: str) -> tuple[Endpoint, ...]:
         found = tuple(_ends_at(lab, Address.parse(name)))
     except ValueError:
         if LIKE_ADDRESS.fullmatch(name):
-            raise LabError(f"end {name!r}", "this is no IP address") from None
+            raise LabError(f"end {name!r}", "not a valid IP address") from None
         found = tuple(_ends_named(lab, name))
     if not found and lab.is_planned:
         raise LabError(f"end {name!r}", "it is in a VPC's block, and no ENI of the state has it")

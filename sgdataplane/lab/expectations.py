@@ -105,7 +105,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         except LabError as error:
             problems.append(Problem(where, "InvalidExpectation.Service", str(error), text))
     if not rows and not problems:
-        what = "an expectation a line, such as: web -> db tcp/5432 accept"
+        what = "one expectation a line, such as: web -> db tcp/5432 accept"
         problems.append(Problem(Where(str(path)), "InvalidExpectation.Empty", "the file has no expectation", "", what))
     if problems:
         raise StateFileError(tuple(problems))
@@ -117,7 +117,7 @@ def _what_is_wrong(text: str) -> str:
     words = text.split()
     if words[1:2] == ["->"] and len(words) > 4 and words[4] not in ("accept", "drop"):
         return f"{words[4]} is neither accept nor drop"
-    return "this is no expectation"
+    return "not an expectation"
 
 
 def _text(path: Path) -> str:

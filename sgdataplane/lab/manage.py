@@ -180,7 +180,7 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
 def refuse_existing(name: str) -> None:
     """Raise LabError if there is a lab of that name, in whatever condition."""
     if LabFolder(name).load() is not None:
-        raise LabError(f"lab {name}", "it is there already; `sgdp lab apply` changes it, `down` removes it")
+        raise LabError(f"lab {name}", "it exists already; `sgdp lab apply` changes it, `down` removes it")
 
 
 def apply(
@@ -332,8 +332,8 @@ def _load(folder: LabFolder, known: Lab | None = None) -> Lab:
 
 def _no_such_lab(name: str) -> LabError:
     names = ", ".join(lab_names())
-    others = f"labs here are: {names}" if names else "there is no other either"
-    return LabError(f"lab {name}", f"there is no such lab; {others}; `sgdp lab up STATE` builds one")
+    others = f" (running: {names})" if names else ""
+    return LabError(f"lab {name}", f"no lab of that name is running{others}; run `sgdp lab up STATE` to build one")
 
 
 def _refuse_taken(names: tuple[str, ...]) -> None:

@@ -76,7 +76,7 @@ def load_scenario(folder: Path) -> Scenario:
     except OSError as error:
         raise LabError(str(path), error.strerror or str(error)) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise LabError(str(path), f"this is no scenario: {error!r}") from error
+        raise LabError(str(path), f"not a scenario: {error!r}") from error
 
 
 def _read_step(path: Path, step: dict[str, Any]) -> ScenarioStep:
@@ -90,7 +90,7 @@ def _read_row(path: Path, text: str) -> Row:
     try:
         return parse_row(text)
     except ValueError as error:
-        raise LabError(str(path), f"the row {text!r} is no expectation; {error}") from error
+        raise LabError(str(path), f"the row {text!r} is not an expectation; {error}") from error
 
 
 def _refuse_unknown(path: Path, table: dict[str, Any], known: set[str]) -> None:

@@ -245,7 +245,7 @@ class _Walk:
         """Return whether a named set has the packet's pair; if negated, whether it hasn't."""
         elements = self.get_elements(asked.name)
         if self.table.map[asked.name].holds is not KeyType.NOTHING:
-            raise InternalError(f"{asked.name} is no set")
+            raise InternalError(f"{asked.name} is not a set")
         value, interface = self._read(asked.field), self._read(asked.interface)
         if value is None or interface is None:
             return False

@@ -63,7 +63,7 @@ def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table |
         held = read_table(netlink, TABLE)
         counted = read_packets(netlink, TABLE)
     if held is None:
-        return LiveAnswer("", problem="there is no table of sgdataplane, so nothing is judged there")
+        return LiveAnswer("", problem="sgdataplane has no table there, so nothing is filtered")
     others = tuple(misfits(held, wanted, site)) if wanted is not None else ()
     if packet.direction.value not in held.table.chain or held.inventory.has_flags:
         return LiveAnswer(

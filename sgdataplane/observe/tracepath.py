@@ -40,7 +40,7 @@ class TraceStep(NamedTuple):
 
 ENTRIES = tuple(entry_name(hook) for hook in Direction)
 GATES = tuple(gate_name(hook) for hook in Direction)
-SESSION_WORDS = "the policy in force has accepted its session: passes"
+SESSION_WORDS = "session accepted by the policy in force: passes"
 INTERFACE_WORDS = "its interface is lo, an internal one or an uplink: passes"
 
 # The first entry with a fitting prefix holds. Its words depend on what the rule did. How the compiler finds the rule
@@ -58,9 +58,9 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (
         ("ingress-accept", "egress-accept", "ingress-epoch", "egress-epoch"),
         "accepted",
-        {"continue": "", "accept": "passes; its session is noted as accepted"},
+        {"continue": "", "accept": "passes; session marked as accepted"},
     ),
-    (("ingress-refuse", "egress-refuse"), "refused", {"drop": "is dropped; its session is noted as refused"}),
+    (("ingress-refuse", "egress-refuse"), "refused", {"drop": "dropped; session marked as refused"}),
     (("ingress-drop", "egress-drop"), "dropped", {"drop": "is dropped"}),
     (
         ("ingress-link", "egress-link", "egress-far"),
@@ -118,7 +118,7 @@ def _entry(event: Event, is_elsewhere: bool) -> str:
     if event.verdict == "accept":
         return INTERFACE_WORDS if is_elsewhere else SESSION_WORDS
     if event.target.startswith(GATES):
-        return "its session isn't accepted yet, so the rules are asked"
+        return "new session: evaluating rules"
     return "its interface carries no ENI" if event.target.startswith((*ENTRIES, UPLINK)) else ""
 
 

@@ -78,7 +78,7 @@ RELAY_METRICS: Mapping[str, Told] = {
         RELAY_ERRORS,
     ),
     "name_taken": Told("1 if another relay writes under the same name."),
-    "store_full": Told("1 if the store had no space left when the relay wrote last: nobody hears how its hosts are."),
+    "store_full": Told("1 if the store had no space left at the relay's last write: its hosts' reports are lost."),
     "certificate_expiry_timestamp_seconds": Told(EXPIRY, "certificate", CERTIFICATES),
 }
 SYNC_METRICS: Mapping[str, Told] = {

@@ -76,7 +76,7 @@ class HostPart:
             characters |= {path: len(canonical(fields)) for path, fields in change.puts.items()}
             version = change.version
         if len(objects) > MAX_OBJECTS or sum(characters.values()) > MAX_CHARACTERS:
-            raise BadMessageError(f"more than {MAX_OBJECTS} objects or {MAX_CHARACTERS} letters for one host")
+            raise BadMessageError(f"more than {MAX_OBJECTS} objects or {MAX_CHARACTERS} characters for one host")
         return HostPart(version, objects, characters)
 
 
@@ -126,7 +126,7 @@ class Receiving:
             raise BadMessageError("the parts of one change are of several versions")
         self._characters += characters
         if self._characters > 2 * MAX_CHARACTERS:
-            raise BadMessageError(f"one change has more than {2 * MAX_CHARACTERS} letters")
+            raise BadMessageError(f"one change has more than {2 * MAX_CHARACTERS} characters")
         self._waiting.append(change)
         if change.has_more:
             return False
@@ -139,5 +139,5 @@ class Receiving:
         if have is None or version >= have or self._may_go_back:
             return
         what = f"the relay has {version}, which is older than {have} here"
-        do = "if the store was put back from a copy, say `sgdp api restored` there, or here `sgdp sync --accept-epoch`"
+        do = "if the store was restored from a backup, run `sgdp api restored` there or `sgdp sync --accept-epoch` here"
         raise OlderError(f"{what}: {do}")

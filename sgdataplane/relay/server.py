@@ -120,7 +120,7 @@ class Relay:
         of_kind = self.documents.of_kind
         body = of_kind[ResourceKind.HOST].get(peer.host)
         if body is None:
-            return f"the host {peer.host} isn't known here: `sgdp hosts add {peer.host}` makes it known"
+            return f"the host {peer.host} isn't known here: run `sgdp hosts add {peer.host}`"
         host = StoredHost.of(peer.host, body)
         if host.is_revoked:
             return f"the host {peer.host} is revoked"
@@ -146,7 +146,7 @@ class Relay:
             await stream.end(OTHER_PROTOCOL, str(error))
         except BadMessageError as error:
             stream.why_ended = NO_MESSAGE
-            self._trouble_log.write(peer.host, f"{peer.host} has sent what is no message: {error}")
+            self._trouble_log.write(peer.host, f"{peer.host} has sent an invalid message: {error}")
             await stream.end(BAD_MESSAGE, str(error))
         except ConnectionClosed:
             pass

@@ -88,12 +88,12 @@ class Summarizing:
         self.relay.counts.is_store_full = isinstance(error, FullError)
         if type(error) not in self.troubles:
             why = f"the store is full: {error}" if isinstance(error, FullError) else error
-            LOGGER.warning("nobody hears how the hosts are: %s", why)
+            LOGGER.warning("the hosts' reports can't be stored: %s", why)
         self.troubles.add(type(error))
 
     def _note_written(self) -> None:
         if self.troubles:
-            LOGGER.warning("the store is written again: it says how the hosts are")
+            LOGGER.warning("the store can be written again: it has the hosts' reports")
         self.troubles.clear()
         self.relay.counts.is_store_full = False
 

@@ -123,6 +123,6 @@ def peer_in(certificate: dict[str, Any]) -> Peer:
     """
     names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     if len(names) != 1 or not is_host_name(names[0]):
-        raise ValueError(f"the certificate's common name is no host's: {visible(', '.join(names))[:80]}")
+        raise ValueError(f"the certificate's common name is not a host's: {visible(', '.join(names))[:80]}")
     issued = float(ssl.cert_time_to_seconds(certificate["notBefore"]))
     return Peer(names[0], plain_serial(str(certificate.get("serialNumber", ""))), issued, end_of(certificate))

@@ -183,7 +183,7 @@ def read_from_host(text: str | bytes) -> Hello | Reported:
             return _read_report(found)
         case "report":
             raise BadMessageError(f"a report has at most {LARGEST_REPORT} bytes, and this one {len(text)}")
-    raise BadMessageError("no message of a host: its kind is hello or report")
+    raise BadMessageError("not a message of a host: its kind is hello or report")
 
 
 def read_from_relay(text: str | bytes) -> HostChange | Refused:
@@ -199,7 +199,7 @@ def read_from_relay(text: str | bytes) -> HostChange | Refused:
         case "refused":
             enis = _mapping(found, "enis", MAX_ENIS)
             return Refused({_eni(eni): _text(why, f"enis.{eni}") for eni, why in enis.items()})
-    raise BadMessageError("no message of a relay: its kind is change or refused")
+    raise BadMessageError("not a message of a relay: its kind is change or refused")
 
 
 def _hello(found: dict[str, Any]) -> Hello:
@@ -210,7 +210,7 @@ def _hello(found: dict[str, Any]) -> Hello:
         if PATH.fullmatch(path) is None:
             _require_path(path)
         if not isinstance(digest, str) or len(digest) != DIGEST:
-            raise BadMessageError(f"digests.{path}: a digest is a text of {DIGEST} letters")
+            raise BadMessageError(f"digests.{path}: a digest is a text of {DIGEST} characters")
     return Hello(_text(found.get("version"), "version"), _version_or_none(found, "have"), digests)
 
 
@@ -284,7 +284,7 @@ def _eni(value: object) -> str:
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
-        raise BadMessageError(f"{name}: not a text of up to {LONGEST_TEXT} letters")
+        raise BadMessageError(f"{name}: not a text of up to {LONGEST_TEXT} characters")
     return visible(value)
 
 

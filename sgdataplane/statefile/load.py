@@ -160,7 +160,7 @@ def load_plan(
             old = load(before, profile=profile, inexact=inexact, waits=waits)
             return old, load_sources(sources, reading, problems, Memory())
         expected = "what `terraform show -json PLANFILE` prints, or two states (SGDP_STATE may name the first)"
-        problems.add(Where(str(path)), "InvalidSource.NotAPlan", "this is no Terraform plan", expected=expected)
+        problems.add(Where(str(path)), "InvalidSource.NotAPlan", "not a Terraform plan", expected=expected)
     prior = load_sources(sources, replace(reading, prior=True), problems, Memory())
     return prior, load_sources(sources, reading, problems, Memory())
 

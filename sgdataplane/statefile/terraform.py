@@ -82,7 +82,7 @@ def add_terraform(
         found = resources(top, prior=prior)
         if found is None:
             where, value = top.where("version"), top.get("version") or ""
-            message = "this is no state or plan of Terraform that can be read"
+            message = "not a readable Terraform state or plan"
             expected = "a terraform.tfstate of version 4, or what `terraform show -json` prints"
             problems.add(where, "InvalidSource.NotTerraform", message, value=value, expected=expected)
             sections.is_complete = False

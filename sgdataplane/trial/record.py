@@ -141,7 +141,7 @@ class TrialFolder:
     def _make_missing_error(self, name: str) -> TrialError:
         """Return the error that there is no such trial, with the names of those that run."""
         others = ", ".join(self.names()) or "none"
-        return TrialError(name, f"there is no such trial; these run: {others}", is_missing=True)
+        return TrialError(name, f"no such trial; running: {others}", is_missing=True)
 
     def state(self, name: str) -> CloudState:
         """Return the state on trial. StateFileError if it can't be read."""

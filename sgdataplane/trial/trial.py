@@ -309,7 +309,7 @@ def _enter(scope: TrialScope) -> Iterator[NetlinkKernel | None]:
 
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError("it is no list")
+        raise TypeError("it is not a list")
     return value
 
 

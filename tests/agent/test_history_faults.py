@@ -85,6 +85,6 @@ def test_a_broken_file_stops_history_alone_until_it_is_moved_away(kept: HistoryS
 def test_a_file_that_others_can_read_is_not_used(kept: HistoryScene) -> None:
     kept.path.chmod(0o644)
     kept.kill_recorder()
-    wait_until(lambda: "others can use it" in str(history_of(kept)["error"]))
+    wait_until(lambda: "other users can write to it" in str(history_of(kept)["error"]))
     kept.path.chmod(0o600)
     wait_until(lambda: history_of(kept)["error"] is None)

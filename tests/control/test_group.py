@@ -176,7 +176,7 @@ def test_a_rule_is_added_once_and_revoked_once(group: Group) -> None:
     told = group("authorize", *rule)
     (made,) = set(rules(group, "sg-web")) - {"sgr-from-lb", "sgr-no-tcp-out", "sgr-to-db"}
     assert told == f"{made} is added: stored; nothing enforces it\n"
-    assert group("authorize", *rule).startswith(f"{made} says this already, nothing changed")
+    assert group("authorize", *rule).startswith(f"{made} already says this; nothing changed")
     assert f"{made} is removed" in group("revoke", *rule)
     assert "no rule matched" in group("revoke", *rule, code=1)
 

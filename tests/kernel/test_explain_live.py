@@ -158,7 +158,7 @@ def test_a_base_chain_of_others_in_our_table_has_its_say(lab: Lab, place: str, a
             f"insert rule {T} ingress limit rate 1/second accept",
             "a rule that can't be read (no chain unreadable: limit)",
         ),
-        (f"delete table {T}", "there is no table of sgdataplane, so nothing is judged there"),
+        (f"delete table {T}", "sgdataplane has no table there, so nothing is filtered"),
         (f"add table {T} {{ flags dormant; }}", "the table judges nothing: it is dormant, or lacks a base chain"),
         (f"delete element {T} applied {{ 0x00000000 }}", "the table has no stamp"),
     ],
@@ -216,7 +216,7 @@ def test_what_is_nowhere_is_an_error(lab: Lab, tmp_path: Path, capsys: pytest.Ca
     assert main([*asked, "--name", lab.record.name]) == 5
     assert "none of its nodes has eni-x; its ENIs: eni-a, eni-b" in capsys.readouterr().err
     assert main([*asked, "--name", "nosuchlab"]) == 5
-    assert "there is no such lab" in capsys.readouterr().err
+    assert "no lab of that name is running" in capsys.readouterr().err
     config = tmp_path / "agent.toml"
     config.write_text(f'bindings = "{tmp_path}/none"\n', encoding="utf-8")
     assert main([*asked, "--config", str(config)]) == 5
@@ -246,7 +246,7 @@ def test_a_workload_that_is_attached(bench: Bench, ask: Callable[..., Told]) -> 
     state, asked = state_of(WEB), (*TO_WEB, "--remote", "8.8.8.8", *configured(bench))
     code, _, warnings = ask(*asked, state=state)
     assert code == 1
-    assert "there is no table of sgdataplane" in warnings, "it is attached, but nothing was applied"
+    assert "sgdataplane has no table there" in warnings, "it is attached, but nothing was applied"
     assert bench.apply(state)["exit"] == "0"
     code, found, warnings = ask(*asked, state=state)
     assert (code, warnings, found["live"]["verdict"]) == (0, "", "accept")

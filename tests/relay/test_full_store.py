@@ -85,16 +85,16 @@ def test_a_relay_says_once_that_its_store_is_full_and_that_it_is_not_any_more(
         assert host.greet().puts
         at = etcd.all[0].address
         relay.wait_for(
-            f"nobody hears how the hosts are: the store is full: etcd at {at} has no space left; look who has"
+            f"the hosts' reports can't be stored: the store is full: etcd at {at} has no space left; look who has"
         )
         wait_until(lambda: scrape(port).value("relay_errors_total", kind="summary") >= 4)
         assert scrape(port).value("relay_store_full") == 1
         _, make_space = commands()
         run(etcd, make_space)
-        relay.wait_for("the store is written again: it says how the hosts are")
+        relay.wait_for("the store can be written again: it has the hosts' reports")
         wait_until(lambda: "host-1" in str(etcd_store.summary("relay-1")))
         wait_until(lambda: scrape(port).value("relay_store_full") == 0)
-    said = [line for line in relay.said if "nobody hears" in line or "written again" in line]
+    said = [line for line in relay.said if "reports can't be stored" in line or "written again" in line]
     assert len(said) == 2, "each once, however often it tried"
 
 

@@ -133,7 +133,7 @@ def test_old_versions_of_tls_are_refused(plant: Plant, url: str, version: ssl.TL
 def test_a_certificate_that_names_no_host_gets_no_stream(plant: Plant, url: str, name: str) -> None:
     with RawHost(plant, url, name, plant.authority.sign(name)) as host:
         code, reason = host.end()
-    assert (code, "no host's" in reason) == (REVOKED, True)
+    assert (code, "not a host's" in reason) == (REVOKED, True)
 
 
 def test_a_revoked_host_is_ended_at_once_and_refused_until_it_may_again(

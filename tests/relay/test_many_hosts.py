@@ -208,7 +208,7 @@ def test_a_host_without_its_sync_is_unknown_and_enforces_what_it_had(
     began = time.monotonic()
     assert site.wait(60, Revision=str(opened)) == {"Enforced": ["host-2"], "Unknown": ["host-1"]}
     assert time.monotonic() - began < 60, "it ends before its deadline"
-    assert "unknown at host-1: not heard for 15 s" in site.said("wait", code=1)
+    assert "unknown at host-1: no report for 15 s" in site.said("wait", code=1)
     assert re.search(r"^host-1 +unknown .*\nhost-2 +enforced ", site.said("hosts"), re.MULTILINE)
     assert not dns.passes(beside=web)
     site.plant.sync("host-1", site.url, socket=first.agent.socket)

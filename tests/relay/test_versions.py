@@ -202,7 +202,9 @@ def test_a_host_leaves_out_what_a_newer_relay_says_besides(
             "this relay speaks protocol 1, and not 2",
             id="another-protocol",
         ),
-        pytest.param('{"kind": "later"}', BAD_MESSAGE, "no message of a host: its kind is hello or report", id="kind"),
+        pytest.param(
+            '{"kind": "later"}', BAD_MESSAGE, "not a message of a host: its kind is hello or report", id="kind"
+        ),
         pytest.param(
             with_more(SAID["hello"], digests={"later_kind/one": "0" * 32}),
             BAD_MESSAGE,
@@ -225,7 +227,7 @@ def test_what_a_relay_cant_leave_out_of_a_newer_host_is_refused_in_words(
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        pytest.param('{"kind": "later"}', "no message of a relay: its kind is change or refused", id="kind"),
+        pytest.param('{"kind": "later"}', "not a message of a relay: its kind is change or refused", id="kind"),
         pytest.param(
             with_more(SAID["difference"], deletes=["later_kind/one"]),
             "later_kind/one: not a path of a state, such as security_group/sg-1",

@@ -138,11 +138,11 @@ def test_killed_it_leaves_nothing(state: Path, capture: Path) -> None:
     ("arguments", "code", "words"),
     [
         ((), 2, "one of the arguments --state --name is required"),
-        (("--name", "nolab"), 5, "there is no such lab"),
+        (("--name", "nolab"), 5, "no lab of that name is running"),
         (("--name", "nolab", "--against", "x"), 2, "give --state, not --name"),
         (("--state", "nosuch.yaml"), 5, "nosuch.yaml"),
         (("--state", "STATE", "--html", "/no/where"), 5, "InvalidTarget.NotWritable"),
-        (("--state", "STATE", "--map", "banana=i-server"), 2, "'banana' is no IP address; IP=NODE is expected"),
+        (("--state", "STATE", "--map", "banana=i-server"), 2, "'banana' is not an IP address; expected IP=NODE"),
         (("--state", "STATE", "--map", "192.0.2.1"), 2, "IP=NODE is expected"),
         (("--state", "STATE", "--map", "192.0.2.1=nobody"), 5, "there is no such node"),
         (("--state", "STATE", "--map", f"{SERVER}=2001:db8::1"), 5, "of different families"),

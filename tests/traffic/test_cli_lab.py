@@ -236,7 +236,7 @@ def test_exec_passes_output_input_and_exit_code_on(name: str) -> None:
     assert "no such command" in in_a_process("exec", "--name", name, "i-a", "no-such-command", code=127).stderr
     assert in_a_process("exec", "i-a", "--name", name, "--", "echo", "--", "-n").stdout == "-- -n\n"
     for nothing in (("--",), ("--name", "lab"), ()):
-        assert "which command?" in in_a_process("exec", "--name", name, "i-a", *nothing, code=2).stderr
+        assert "name a command" in in_a_process("exec", "--name", name, "i-a", *nothing, code=2).stderr
 
 
 def test_labs_are_listed(name: str, placement: str) -> None:
@@ -301,7 +301,7 @@ def test_what_cannot_be_is_refused(name: str, arguments: tuple[str, ...], code: 
 
 @pytest.mark.placement("instance")
 def test_up_of_a_lab_that_is_there_is_refused(name: str, state: Path) -> None:
-    assert "it is there already" in sgdp("up", str(state), "--name", name, code=5).stderr
+    assert "it exists already" in sgdp("up", str(state), "--name", name, code=5).stderr
 
 
 @pytest.mark.parametrize("option", ["--html", "--svg"])
@@ -311,7 +311,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_is_probed(lab_
 
 def test_verbs_of_an_unknown_lab_are_refused(lab_name: str, state: Path) -> None:
     for verb in (("status",), ("matrix",), ("apply", str(state)), ("exec", "i-a", "--", "true")):
-        assert "there is no such lab" in sgdp(verb[0], "--name", lab_name, *verb[1:], code=5).stderr
+        assert "no lab of that name is running" in sgdp(verb[0], "--name", lab_name, *verb[1:], code=5).stderr
     assert "nothing to remove" in sgdp("down", "--name", lab_name).stdout
     labs.assert_gone(lab_name)
 

@@ -93,7 +93,7 @@ def test_killed_while_building_is_found_and_removed(name: str, tmp_path: Path, p
     run_dying("up", name, state, point, count)
     with pytest.raises(LabError, match="a command died while building it; `sgdp lab down` removes it"):
         manage.look(name)
-    with pytest.raises(LabError, match="it is there already"):
+    with pytest.raises(LabError, match="it exists already"):
         manage.up(labs.record_of(name), STATE, labs.no_policy)
     assert manage.down(name) != ()
     labs.assert_gone(name)
@@ -347,7 +347,7 @@ def test_record_is_written_before_anything_is_made(name: str) -> None:
 
 def test_unknown_lab_is_told_and_leaves_no_folder(name: str) -> None:
     for ask in (manage.look, lambda lab: manage.apply(lab, STATE, labs.no_policy)):
-        with pytest.raises(LabError, match="there is no such lab"):
+        with pytest.raises(LabError, match="no lab of that name is running"):
             ask(name)
     labs.assert_gone(name)
 

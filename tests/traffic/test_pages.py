@@ -81,5 +81,5 @@ def test_another_state_than_the_one_in_force_is_told_of(lab: Lab, tmp_path: Path
 
 def test_a_lab_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(THREE_TIER), "--html", str(tmp_path / "x.html"), "--name", "nosuchlab"]) == 5
-    assert "there is no such lab" in capsys.readouterr().err
+    assert "no lab of that name is running" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -297,7 +297,7 @@ def test_what_is_not_there_is_refused(
 
 
 def test_an_unknown_lab_is_refused(lab_name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no such lab" in said(capsys, lab_name, code=5)
+    assert "no lab of that name is running" in said(capsys, lab_name, code=5)
 
 
 @pytest.mark.parametrize("hosts", [1, 2])

@@ -240,7 +240,7 @@ def test_what_people_and_gates_see(lab: Lab, opener: Opener, files: dict[str, Pa
     assert_conforms("trial", document)
     assert document["seen"] == {"close": opener.sent[CLOSES], "open": opener.sent[OPENS]}
     assert "| closes | udp | 5000 |" in sgdp("trial", "show", *where, "--markdown", code=1)
-    assert "there is no such trial; these run: next" in sgdp("trial", "show", "other", *where, code=5)
+    assert "no such trial; running: next" in sgdp("trial", "show", "other", *where, code=5)
     assert sgdp("trial", "list", *where).count("next") == 1
     sgdp("trial", "stop", *where)
     sgdp("trial", "show", "next", *where, code=5)

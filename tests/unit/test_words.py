@@ -45,6 +45,13 @@ OPERATIONS = {"lab.prober": {"counted", "watched"}}
 PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 CAPTION = re.compile(r"(?:^|[.:] )Of (?!equal|two|course)[a-z]", re.MULTILINE)
 
+# What nobody says who explains something to a colleague.
+DIALECT = re.compile(
+    r"\b(?:this|it|that|answer|text) is no (?!longer)[A-Za-z]|\brules are asked\b|\bour (?:rules|routers|chains)\b"
+    r"|\bbug of ours\b|nobody answers|\bput back\b|hold expectations|there is no other|is noted as"
+    r"|: `[^`]*` (?:makes it|makes one|binds)"
+)
+
 
 def names(tree: ast.AST) -> Iterator[str]:
     """Every name that a module gives to something."""
@@ -125,3 +132,32 @@ def test_no_sentence_begins_with_what_it_is_about() -> None:
     """Who reads "Of X, Y" has to keep X until the sentence ends."""
     found = [(module, text) for module, tree in modules().items() for text in docstrings(tree) if CAPTION.search(text)]
     assert found == []
+
+
+def outputs(tree: ast.AST) -> Iterator[str]:
+    """All texts of a module that aren't docstrings; ellipses stand for what is filled in."""
+    described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    filled = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not {id(node)} & (described | filled):
+            yield node.value
+
+
+def test_outputs_speak_as_people_do() -> None:
+    found = [(module, text) for module, tree in modules().items() for text in outputs(tree) if DIALECT.search(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'f"end {name}: this is no IP address"',
+        '"its session isn\'t accepted yet, so the rules are asked"',
+        '"others have changed our rules"',
+        'f"no ENI is attached: `sgdp attach` binds an interface to one"',
+    ],
+)
+def test_such_a_text_is_found(text: str) -> None:
+    assert [each for each in outputs(ast.parse(f"say({text})")) if DIALECT.search(each)]

@@ -208,7 +208,7 @@ class _Reader:
 
     def _action(self, text: str, at: str) -> str:
         if not ACTION.fullmatch(text):
-            expected = "ecs:NAME, vpc:NAME or another service's, where * stands for any letters; or *"
+            expected = "ecs:NAME, vpc:NAME or another service's, where * stands for any text; or *"
             self._refuse(at, "Action", "not an action of this API", text, expected)
         return text.lower()
 

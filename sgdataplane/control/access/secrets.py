@@ -87,13 +87,13 @@ def _read(file: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise _refused(file, "Format", "it is no key file", expected=f"{KEY_BYTES} bytes in base64")
+        raise _refused(file, "Format", "not a key file", expected=f"{KEY_BYTES} bytes in base64")
     return key
 
 
 def _require_private(file: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise _refused(file, "Format", "it is no file")
+        raise _refused(file, "Format", "not a file")
     if os.geteuid() not in (0, found.st_uid):
         raise _refused(file, "Owner", "it is another user's", str(found.st_uid), "a file of the user who runs this")
     if found.st_mode & 0o077:

@@ -205,7 +205,7 @@ class Engine:
         known = self.version
         documents = Documents.of(self._store.snapshot())
         if documents.version < known:
-            what = "if it was put back from a copy, say so: `sgdp api restored`"
+            what = "if it was restored from a backup, run `sgdp api restored`"
             raise UnavailableError(f"the store has gone back from {known} to {documents.version}; {what}")
         with self.moved:
             if documents.version > self.version:

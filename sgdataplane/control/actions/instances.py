@@ -229,7 +229,7 @@ def _moment(text: str) -> datetime:
     for form in ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ"):
         with suppress(ValueError):
             return datetime.strptime(text, form).replace(tzinfo=UTC)
-    raise ApiError("InvalidParameter.Filter", f"{text} is no time such as 2026-01-31T12:00Z")
+    raise ApiError("InvalidParameter.Filter", f"{text} is not a time such as 2026-01-31T12:00Z")
 
 
 def _has_wanted_enis(scope: Scope, instance_id: str) -> bool:

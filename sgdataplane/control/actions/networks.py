@@ -113,12 +113,12 @@ def parsed_block(name: str, text: str) -> Prefix:
     """Return the block that a parameter gives.
 
     Raises:
-        ApiError: It is no CIDR block without host bits.
+        ApiError: It is not a CIDR block without host bits.
     """
     try:
         return Prefix.parse(text, strict=True)
     except ValueError:
-        raise ApiError(f"Invalid{name}.Malformed", f"{name} {text} is no CIDR block without host bits") from None
+        raise ApiError(f"Invalid{name}.Malformed", f"{name} {text} is not a CIDR block without host bits") from None
 
 
 def _free_ipv6_block(scope: Scope, vpc_id: str) -> str:

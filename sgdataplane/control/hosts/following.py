@@ -124,7 +124,7 @@ class Following:
                 LOGGER.warning("%s isn't enforced at %s: %s", version, one.place.name, error)
             except Exception:  # a bug of ours: this place has the revision before, and gets the next one
                 LOGGER.exception("%s isn't enforced at %s", version, one.place.name)
-                self._note(one, failed=version, why="a bug of ours: the log has it", is_silent=True)
+                self._note(one, failed=version, why="a bug in sgdataplane: the log has it", is_silent=True)
             else:
                 self._note(one, enforced=version)
 

@@ -132,7 +132,7 @@ def flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
 def _read(data: bytes, revision: str | None, *, is_done: bool) -> dict[str, Any]:
     body = json.loads(data)
     if not isinstance(body, dict):
-        raise ValueError("the answer is no object")
+        raise ValueError("the answer is not an object")
     if not is_done:
         raise RefusedError(str(body.get("Code", "")), str(body.get("Message", "")))
     return {**body, **({} if revision is None else {"revision": int(revision)})}

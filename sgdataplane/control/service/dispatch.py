@@ -113,7 +113,7 @@ class ApiService:
             self._engine.catch_up()
         known = self._engine.version
         if asked.epoch != known.epoch or asked > known:
-            words = f"There is no {asked}: the last one is {known}. Perhaps the store was put back from a copy."
+            words = f"There is no {asked}: the last one is {known}. Perhaps the store was restored from a backup."
             raise ApiError("InvalidRevision.NotFound", words, NOT_FOUND)
         return self._last_about(str(call.parameters.get("VpcId", "")), asked)
 

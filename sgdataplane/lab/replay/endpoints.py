@@ -178,7 +178,7 @@ def parse_maps(texts: Iterable[str]) -> dict[Address, str]:
         try:
             address = Address.parse(left)
         except ValueError:
-            raise LabError(f"--map {text}", f"{left!r} is no IP address; IP=NODE is expected") from None
+            raise LabError(f"--map {text}", f"{left!r} is not an IP address; expected IP=NODE") from None
         if not equals or not name:
             raise LabError(f"--map {text}", "IP=NODE is expected")
         if address in found:

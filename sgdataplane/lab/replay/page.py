@@ -84,7 +84,7 @@ def _notes(report: Report) -> Iterator[str]:
     if report.cut:
         yield f"{report.cut}; what came before it was replayed."
     if report.filled:
-        yield f"{pluralize(report.filled, 'packet')} captured in part and filled up with zeros."
+        yield f"{pluralize(report.filled, 'packet')} truncated in the capture and padded with zeros."
     if len(report.flows) > MAX_ROWS:
         yield f"{len(report.flows):,} flows are too many for a page: it shows {MAX_ROWS}, those that disagree first."
     if report.rest.packets:

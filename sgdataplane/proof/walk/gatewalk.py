@@ -91,7 +91,7 @@ class GateWalk(Walk):
         """
         effects, stop = outcome
         if stop in self.rules and (self.behind is None or state.returns != (self.behind,)):
-            self._fail(state, "packets that rules are asked about don't return to the base chain")
+            self._fail(state, "packets that rules judge don't return to the base chain")
         others = tuple(effect for effect in effects if not isinstance(effect, SetPriority))
         if stop == "accept" and others != effects:
             if self.priorities.value(effects):

@@ -270,7 +270,7 @@ class Program:
         """Return the counter that the map holds for the field; None if there is none: then the rule goes no further."""
         entry, value = self.table.map.get(asked.name), self.reading.known.get(asked.field, LACKING)
         if entry is None or entry.holds is not KeyType.COUNTER or entry.lifetime:
-            step.problem = f"{asked.name} is no map that holds counters"
+            step.problem = f"{asked.name} is not a map that holds counters"
         elif asked.field not in self.reading.known:
             step.problem = f"it counts by {asked.field.name.lower()}, about which the proof knows nothing"
         elif value not in NO_KEYS:
@@ -293,7 +293,7 @@ class Program:
             or entry.holds is not KeyType.NOTHING
             or PAIRED.get(entry.key_type) is not asked.field.key_type
         ):
-            step.problem = f"{asked.name} is no set of {asked.field.name.lower()}"
+            step.problem = f"{asked.name} is not a set of {asked.field.name.lower()}"
             return None
         self.keys.add((asked.name, ifname))
         return Match(asked.field, self._lookup(asked.name).at(ifname), asked.negate, asked.mask)
@@ -347,7 +347,7 @@ class Program:
         """Return what is wrong with a map that gives packets a priority; "" if nothing is."""
         entry = self.table.map.get(effect.name)
         if entry is None or entry.holds is not KeyType.CLASSID or entry.lifetime:
-            return f"{effect.name} is no map that holds priorities"
+            return f"{effect.name} is not a map that holds priorities"
         is_members = effect.field is self.reading.far and effect.name == self.reading.members
         return "" if effect.field is PRIORITY or is_members else f"{effect.name} isn't the map of members"
 

@@ -40,7 +40,7 @@ def back_up(store: Path, copy: Path) -> int:
     """Copy a store to a file that isn't there yet, while others may write. Return the copy's revision.
 
     Raises:
-        StateFileError: There is no such store, it isn't whole, or there is a file already.
+        StateFileError: There is no such store, it isn't whole, or the file exists already.
         UnavailableError: A file can't be read or written.
     """
     with unavailable(store), closing(use(store, create=False)) as used, unavailable(copy):
@@ -49,7 +49,7 @@ def back_up(store: Path, copy: Path) -> int:
             try:
                 os.link(made, copy)
             except FileExistsError:
-                raise make_refusal(copy, "Exists", "there is a file already", expected="a name where none is") from None
+                raise make_refusal(copy, "Exists", "the file exists already", expected="a name where none is") from None
             sync_folder(copy.parent)
         return revision
 

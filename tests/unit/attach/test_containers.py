@@ -135,7 +135,7 @@ def test_a_name_that_two_engines_run_is_refused(podman: Engine, docker: Engine) 
     docker.answer(12)  # the same container: one socket leads to the other
     assert containers.pid_of("web") == 12
     docker.answer(13)
-    with pytest.raises(BindingError, match="podman and docker each run one of that name"):
+    with pytest.raises(BindingError, match="podman and docker both run a container with that name"):
         containers.pid_of("web")
     docker.answer(0)
     assert containers.pid_of("web") == 12

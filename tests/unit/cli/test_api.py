@@ -222,7 +222,7 @@ def test_a_record_of_the_audit_says_which_rules_changed_and_how(
 def test_the_audit_is_pruned_and_says_so(api: Command) -> None:
     for _ in range(4):
         api("keys", "create")
-    assert "there is no record before revision 1" in api("audit", "--prune-before", "1")[0]
+    assert "no record is older than revision 1" in api("audit", "--prune-before", "1")[0]
     assert "2 records up to revision 2 removed; revision 5 says so" in api("audit", "--prune-before", "3")[0]
     out, err = api("audit")
     assert [line.split()[0] for line in out.splitlines()] == ["REVISION", "3", "4", "5"]

@@ -70,7 +70,7 @@ def test_that_nothing_is_attached_is_no_error(
     state.write_text("version: 1\nvpcs: []\n")
     folder = ("--bindings", str(tmp_path / "attached"))
     assert main(["apply", str(state), *folder]) == 0
-    assert f"no ENI is attached (by {tmp_path / 'attached' / 'bindings.json'})" in capsys.readouterr().out
+    assert f"no ENI is attached (in {tmp_path / 'attached' / 'bindings.json'})" in capsys.readouterr().out
     assert main(["clear", *folder]) == 0
     assert "nothing was attached here" in capsys.readouterr().out
     assert main(["detach", "--eni", "eni-a", *folder]) == 5

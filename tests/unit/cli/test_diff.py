@@ -145,7 +145,7 @@ def test_a_terraform_plan_alone_is_compared_with_the_state_before_it(
     assert run(path, "--fail-on-open") == 1
     path.write_text(OLD, encoding="utf-8")
     assert run(path) == 5
-    assert "InvalidSource.NotAPlan: this is no Terraform plan" in capsys.readouterr().err
+    assert "InvalidSource.NotAPlan: not a Terraform plan" in capsys.readouterr().err
 
 
 def test_markdown_has_what_opens_to_the_internet_first(

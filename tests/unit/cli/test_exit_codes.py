@@ -72,7 +72,7 @@ def test_a_lab_that_is_not_there(verb: tuple[str, ...], tmp_path: Path, capsys: 
     words = [str(state) if word == "STATE" else word for word in verb]
     code = main([*words[:at], "--name", "nosuchlab", *words[at:]])
     assert code == 5
-    assert "there is no such lab" in capsys.readouterr().err
+    assert "no lab of that name is running" in capsys.readouterr().err
 
 
 @pytest.mark.kernel  # needs root: the folder has to belong to it

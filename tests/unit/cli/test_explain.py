@@ -43,7 +43,7 @@ def test_the_answer_comes_first_then_what_decides_then_what_would_otherwise(caps
 def test_a_rule_that_would_turn_the_verdict_but_for_one_field_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("web1", "db1", "tcp/5433") == 0
     _, _, said = capsys.readouterr().out.partition("eni-db1 ingress tcp port 5433 from 10.20.2.11: drop\n")
-    rule = "rule sgr-from-web of sg-db (priority 1), which asks for port 5432, not 5433"
+    rule = "rule sgr-from-web of sg-db (priority 1), which requires port 5432; the packet has 5433"
     assert " ".join(said.split()) == f"reason: the default nearly: accept, {rule}"
 
 
@@ -58,7 +58,7 @@ def test_verbose_shows_what_outranks_what_and_all_near_misses(capsys: pytest.Cap
         "then     accept   10        rule sgr-office-ssh of sg-admin   a drop of the same priority\n"
         "then     drop               the default\n"
         "Near misses (one field differs):\n"
-        "VERDICT  PRIORITY  RULE                         FIELD     ASKS FOR  PACKET HAS  WOULD DECIDE\n"
+        "VERDICT  PRIORITY  RULE                         FIELD     REQUIRES  PACKET HAS  WOULD DECIDE\n"
         "accept         10  sgr-office-ping of sg-admin  protocol  icmp      tcp         no\n"
     )
 
@@ -209,10 +209,10 @@ def test_an_interface_of_no_instance_is_found_by_its_id_and_address(
     [
         ("web1", "dbb1", "error: end 'dbb1': the state has no such instance, ENI or address; did you mean db1"),
         ("web1", "zzzzz", "ENI or address; its instances: i-db1, i-db2, i-lb1, i-web1, i-web2"),
-        ("web1", "300.1.1.1", "error: end '300.1.1.1': this is no IP address\n"),
-        ("web1", "2001:db8::zz", "error: end '2001:db8::zz': this is no IP address\n"),
+        ("web1", "300.1.1.1", "error: end '300.1.1.1': not a valid IP address\n"),
+        ("web1", "2001:db8::zz", "error: end '2001:db8::zz': not a valid IP address\n"),
         ("web1", "10.20.9.9", "error: end '10.20.9.9': it is in a VPC's block, and no ENI of the state has it"),
-        ("web1", "web1", "error: web1 -> web1: both are the same one, and what it sends to itself passes no ENI"),
+        ("web1", "web1", "error: web1 -> web1: both ends are the same, and what it sends to itself passes no ENI"),
         ("192.0.2.1", "192.0.2.2", "error: 192.0.2.1 -> 192.0.2.2: both are outside every VPC"),
     ],
 )

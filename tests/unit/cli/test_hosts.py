@@ -73,7 +73,7 @@ def site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Site]:
 
 
 def test_a_host_is_added_listed_revoked_and_forgotten(site: Site) -> None:
-    assert site("hosts")[0] == "there is no host: `sgdp hosts add` adds one\n"
+    assert site("hosts")[0] == "no host yet; run `sgdp hosts add` to add one\n"
     assert "common name is web1" in site("hosts", "add", "web1")[0]
     assert site.json("hosts", "add", "web2") == {"host": "web2", "revoked": False}
     out = site("hosts")[0].splitlines()
@@ -206,7 +206,7 @@ def test_a_wait_says_where_it_isn_t_in_force(pair: Site, monkeypatch: pytest.Mon
         f"revision {last} is in force at 1 of 4 hosts",
         "not yet at web2",
         "failed at web3: no space left",
-        "unknown at web4: not heard for 15 s",
+        "unknown at web4: no report for 15 s",
     ]
     found = pair.json("wait", "--timeout", "0", code=1)
     assert (found["failed"], found["unknown"]) == ([{"host": "web3", "why": "no space left"}], ["web4"])

@@ -50,7 +50,7 @@ def test_text() -> None:
     assert "- of i-a" in as_text("i-a", STATE, STRANGE)
     assert "rule.sg-of-old.sgr-7" in as_text("i-a", STATE, STRANGE)
     assert as_text("i-a", STATE, MORE).endswith("i-a: 4,321 more denied and not logged: ingress default")
-    assert as_text("i-a", STATE, FORGED).endswith("in the name of sgdataplane's rules by others, and not believed")
+    assert as_text("i-a", STATE, FORGED).endswith("in the name of sgdataplane's rules by another program, and ignored")
 
 
 def test_a_container_is_named_beside_its_eni() -> None:

@@ -72,7 +72,8 @@ def test_each_way_to_say_it_is_read(
 ) -> None:
     code = main(words_of(verb, state, *asked))
     out, err = capsys.readouterr()
-    assert (code, "there is no such lab" in err) == ((0, False) if verb == "explain" else (5, True)), out + err
+    expected = (0, False) if verb == "explain" else (5, True)
+    assert (code, "no lab of that name is running" in err) == expected, out + err
 
 
 @pytest.mark.parametrize(("asked", "words"), REFUSED, ids=lambda value: " ".join(value) if value[0] == "--" else "")
@@ -112,7 +113,7 @@ def test_a_probe_is_asked_for_in_the_words_of_explain(
     verb: tuple[str, ...], what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*verb, "web", "db", what]) == 5
-    assert "there is no such lab" in capsys.readouterr().err
+    assert "no lab of that name is running" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("state")

@@ -123,7 +123,7 @@ def test_what_passed_and_what_nobody_answered_are_told(tmp_path: Path, capsys: p
     assert "refused by STATE, though it passed (--allow-audited makes rules for it):" in out
     assert "eni-web1 ingress tcp/23 198.51.100.8 1 default" in out
     assert "1 rule carries sessions that nobody answered: a scan, perhaps" in out
-    assert "1 session that STATE refuses, and nobody says passed" in out
+    assert "left out: 1 session that STATE refuses, as nothing says that any passed" in out
     assert run(SHOP, "--capture", path, "--allow-audited", "-o", tmp_path / "new") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "new, as asked, though STATE refuses it:" in out

@@ -107,11 +107,11 @@ def test_junit_has_a_suite_a_file_and_a_case_an_expectation(state: Path, tmp_pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("web => db tcp/22 drop", "Malformed: this is no expectation"),
+        ("web => db tcp/22 drop", "Malformed: not an expectation"),
         ("web -> db tcp/22 reject", "Malformed: reject is neither accept nor drop"),
         ("web -> db 22 drop", "Service: '22' alone could be a port (tcp/22 or udp/22) or a protocol (proto/22)"),
         ("web -> other tcp/22 drop", "End: the state has no such instance, ENI or address"),
-        ("web -> web tcp/22 drop", "End: both are the same one, and what it sends to itself passes no ENI"),
+        ("web -> web tcp/22 drop", "End: both ends are the same, and what it sends to itself passes no ENI"),
         ("# nothing\n\n", "Empty: the file has no expectation"),
         ("web -> db tcp/22 drop\n" * 20_001, "TooLarge: too large"),
     ],

@@ -21,7 +21,7 @@ def test_names_as_we_make_them_are_said_and_kept(name: str) -> None:
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_no_other_is_said_or_kept(name: str) -> None:
-    with pytest.raises(InternalError, match="no name of ours"):
+    with pytest.raises(InternalError, match="not a name of ours"):
         names.check_name(name)
     assert names.recognize(name.encode() + b"\0") is None
 
@@ -34,7 +34,7 @@ def test_interfaces_that_we_bind_are_said_and_kept(name: str) -> None:
 
 @pytest.mark.parametrize("name", ODD_INTERFACES)
 def test_no_other_interface_is_said_or_kept(name: str) -> None:
-    with pytest.raises(InternalError, match="no interface"):
+    with pytest.raises(InternalError, match="not an interface"):
         names.check_interface(name)
     assert names.interface(name.encode().ljust(16, b"\0")) is None
 

@@ -69,7 +69,7 @@ def test_a_disturbed_eni_is_told_with_who_does_it() -> None:
     status.note_cycle(CycleReport(frozenset({Cause.DRIFT}), policy, HostReport((entry,)), "", "", 0.1))
     found = status.as_json()["enis"]
     assert isinstance(found, list)
-    by = "others keep changing sgdataplane's rules there; the last was nft[4711]: rule deleted: ingress"
+    by = "other programs keep changing sgdataplane's rules there; the last was nft[4711]: rule deleted: ingress"
     assert [eni["warnings"] for eni in found] == [[by], ["its MAC is another", by]]
     assert {eni["outcome"] for eni in found} == {"disturbed"}
     assert not status.is_healthy

@@ -116,7 +116,7 @@ def test_what_is_no_history_is_refused_and_stays(path: Path, text: bytes) -> Non
 def test_one_that_others_can_write_is_refused(path: Path, writer: HistoryWriter) -> None:
     writer.close()
     path.chmod(0o644)
-    with pytest.raises(HostError, match="others can use it"):
+    with pytest.raises(HostError, match="other users can write to it"):
         HistoryWriter(path, MB, "boot")
 
 

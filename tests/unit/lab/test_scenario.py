@@ -48,7 +48,7 @@ def test_scenario_is_read(tmp_path: Path) -> None:
         ("tcp/22,icmp drop sgr-x", "tcp/22 refuse", "expected FROM -> TO"),
         ("i-a -> i-b", "i-a i-b", "expected FROM -> TO"),
         ('"tcp/22", "icmp"', '"tcp"', "tcp and udp take a port"),
-        ("[[steps]]", "[[steps", "this is no scenario"),
+        ("[[steps]]", "[[steps", "not a scenario"),
     ],
 )
 def test_what_is_no_scenario_is_refused_with_its_place(tmp_path: Path, before: str, after: str, words: str) -> None:

@@ -100,7 +100,7 @@ def test_pairs_in_a_set(entry: Map, asked: InSet, holds: bool) -> None:
 
 def test_a_map_is_no_set() -> None:
     entry = Map("s", KeyType.IPV4, ((5, ACCEPT),))
-    with pytest.raises(InternalError, match="no set"):
+    with pytest.raises(InternalError, match="not a set"):
         run(make_table(rule(InSet(Field.IP_SADDR, Field.IIFNAME, "s"), ACCEPT), maps=(entry,)), "in", TCP80)
 
 

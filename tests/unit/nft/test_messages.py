@@ -72,18 +72,18 @@ ODD: dict[str, tuple[Verb, Kind, Subject]] = {
 @pytest.mark.parametrize("what", ODD)
 def test_a_name_that_is_none_of_ours_is_not_said(say: Callable[[Transaction], object], what: str) -> None:
     operation = Operation(*ODD[what])
-    with pytest.raises(InternalError, match=r"no name of ours|no interface"):
+    with pytest.raises(InternalError, match=r"not a name of ours|not an interface"):
         list(say(Transaction.of(T, [operation])))  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("say", [Transaction.lines, Transaction.requests], ids=["text", "messages"])
 def test_nor_is_a_tables(say: Callable[[Transaction], object]) -> None:
-    with pytest.raises(InternalError, match="no name of ours"):
+    with pytest.raises(InternalError, match="not a name of ours"):
         list(say(Transaction.of(Table(BAD), [Operation(Verb.ADD, Kind.TABLE, Table(BAD))])))  # type: ignore[call-overload]
 
 
 def test_a_log_names_only_counters_of_ours_in_text() -> None:
-    with pytest.raises(InternalError, match="no name of ours"):
+    with pytest.raises(InternalError, match="not a name of ours"):
         text.statement_text(Log(BAD, 1, 1))
 
 

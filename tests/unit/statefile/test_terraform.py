@@ -151,7 +151,7 @@ def test_a_wrong_attribute_is_refused_at_its_place(tmp_path: Path) -> None:
 def test_what_is_no_terraform_state_is_refused(text: str, tmp_path: Path) -> None:
     (problem,) = refused(tmp_path, text)
     assert (problem.code, problem.message) == (
-        "InvalidSource.NotTerraform", "this is no state or plan of Terraform that can be read",
+        "InvalidSource.NotTerraform", "not a readable Terraform state or plan",
     )  # fmt: skip
     assert problem.expected == "a terraform.tfstate of version 4, or what `terraform show -json` prints"
 

@@ -194,7 +194,7 @@ def test_of_a_plan_both_states_are_read(tmp_path: Path) -> None:
 def test_what_is_no_plan_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text(shown(values=STATE), encoding="utf-8")
-    with pytest.raises(StateFileError, match="this is no Terraform plan") as caught:
+    with pytest.raises(StateFileError, match="not a Terraform plan") as caught:
         load_plan(path)
     assert [problem.code for problem in caught.value.problems] == ["InvalidSource.NotAPlan"]
 
