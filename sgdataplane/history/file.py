@@ -65,7 +65,7 @@ COMMIT;
 def require_history(path: Path) -> None:
     """Raise HostError if no history is kept there."""
     if not path.exists():
-        raise HostError(str(path), "no history is kept here; the key history in the agent's configuration turns it on")
+        raise HostError(str(path), "no history is kept here; set `history` in the agent's configuration to keep it")
 
 
 def make(path: Path) -> None:
