@@ -4,6 +4,7 @@ never stops (tests/support/events/pinged.py).
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sgdataplane.attach.registry import Registry
+from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from tests.support.events.pinged import (
     ALLOWED,
@@ -128,6 +130,25 @@ class Web:
     @property
     def pid(self) -> int:
         return self._docker.pid("web")
+
+
+@pytest.mark.optional
+def test_what_our_runtime_has_bound_is_shown_by_the_name_of_its_container(
+    docker: Docker, agent: AgentBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need_annotations(docker)
+    web, here = Web(docker, agent, *ANNOTATED, *PLACED), ("--config", str(agent.config))
+    with Flood(docker.place) as flood:
+        wait_for_each(flood, web.pid)
+        assert main(["sessions", *here]) == 0
+    sessions = capsys.readouterr().out.splitlines()[1:-1]
+    assert {re.split(" {2,}", session)[0] for session in sessions} == {"eni-a (web)"}
+    assert main(["status", *here]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert re.split(" {2,}", row)[:2] == ["eni-a", "eth0 of container web"]
+    docker("rename", "web", "shop")
+    assert main(["status", *here]) == 0
+    assert "eth0 of container shop" in capsys.readouterr().out
 
 
 @pytest.mark.optional
