@@ -24,6 +24,7 @@ from sgdataplane.attach.manage import AttachRequest, Detached, attach, clear, de
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.scopes import agent_config
+from sgdataplane.daemon import control
 from sgdataplane.daemon.config import Config
 from sgdataplane.daemon.lookup import find_attached_eni, resolve_eni_id
 from sgdataplane.errors import ConfigError
@@ -115,8 +116,15 @@ def run_attach(arguments: argparse.Namespace) -> int:
     mode = f", from now on in mode {done.binding.mode.value}" if done.has_other_mode else ""
     say(f"{done.binding.eni_id}: {'bound' if done.is_new else 'already bound'} to {done.binding}{mode}")
     if done.is_new:
-        say("Not enforced yet. Run `sgdp apply STATE`, or start the agent.")
+        say(_next_step(registry, config_or_default(arguments)))
     return Exit.DONE
+
+
+def _next_step(registry: Registry, config: Config) -> str:
+    """Return what puts the policy in force: the agent, if it runs and follows these bindings, or the user."""
+    if config.bindings == registry.folder and control.is_running(config.socket):
+        return "The agent puts its policy in force now; `sgdp status` shows it."
+    return "Not enforced yet. Run `sgdp apply STATE`, or start the agent."
 
 
 def _enis(registry: Registry) -> frozenset[str]:

@@ -385,6 +385,13 @@ def has_unit() -> bool:
     return any((folder / UNIT).exists() for folder in UNIT_FOLDERS)
 
 
+def is_running(path: Path) -> bool:
+    """Whether an agent serves at this socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(ANSWER_S)
+        return sock.connect_ex(str(path)) == 0
+
+
 def ask(path: Path, request: Request, seconds: float = ANSWER_S, **about: Any) -> dict[str, object]:  # noqa: ANN401
     """Ask the agent and return its answer. `about` are further fields of `ControlRequest`.
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.probes.flood import wait_until
-from tests.support.scenes.bootedhost import AGENT, CONFIG, outcomes, rules, status, write
-from tests.support.scenes.pair import HERE, Session, join
-from tests.support.servers.booted import Booted
+from tests.support.booted import wait_until
+from tests.support.bootedhost import AGENT, CONFIG, outcomes, rules, status, write
+from tests.support.flood import wait_until
+from tests.support.pair import HERE, Session, join
+from tests.support.samples import steady
 
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ print(json.dumps([made, refused]))
 class ApiHost:
     """Both packages, and a workload without an ENI: eth0 of the namespace w, at the other end that of p."""
 
-    def __init__(self, machine: Booted) -> None:
+    def __init__(self, machine: wait_until) -> None:
         self.machine = machine
         self.key: tuple[str, str] = ("", "")
         self.pair = {"peer": str(machine.path("/run/netns/p")), "instance": str(machine.path("/run/netns/w"))}
@@ -96,7 +97,7 @@ class ApiHost:
 
 
 @pytest.fixture
-def host(systemd_machine: Booted, packages: tuple[Path, ...]) -> Iterator[ApiHost]:
+def host(systemd_machine: wait_until, packages: tuple[Path, ...]) -> Iterator[ApiHost]:
     """Both packages are installed; nothing is configured yet."""
     machine, host = systemd_machine, ApiHost(systemd_machine)
     for package in packages[:2]:
@@ -147,7 +148,7 @@ def test_as_the_page_says_and_packets_obey(host: ApiHost) -> None:
             key, secret = re.findall(r"^access key (?:id|secret): +(\S+)$", said, re.MULTILINE)
             host.key = key, secret
         elif says:
-            assert without_ids(says) in without_ids(said)
+            assert steady(says) in steady(said)
     wait_until(lambda: outcomes(host.machine) == {"eni-db1": "in force"})
     assert "5433" in rules(host.machine, "db1")
     host.run("sgdp detach --eni eni-db1 && ip netns delete db1")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
+from sgdataplane.attach.registry import Registry
+from sgdataplane.cli.attach import _next_step
 from sgdataplane.cli.main import main
+from sgdataplane.daemon.config import Config
 
 WHO = ("--eni", "eni-a", "--ifname", "eth0")
 
@@ -75,3 +79,17 @@ def test_that_nothing_is_attached_is_no_error(
     assert "nothing was attached here" in capsys.readouterr().out
     assert main(["detach", "--eni", "eni-a", *folder]) == 5
     assert "no ENI is attached here" in capsys.readouterr().err
+
+
+def test_what_comes_next_depends_on_whether_an_agent_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "attached"
+    config, registry = Config(socket=tmp_path / "agent.sock", bindings=folder), Registry(folder)
+    apply = "Not enforced yet. Run `sgdp apply STATE`, or start the agent."
+    with socket.socket(socket.AF_UNIX) as listener:
+        assert _next_step(registry, config) == apply
+        listener.bind(str(config.socket))
+        listener.listen()
+        assert _next_step(registry, config) == "The agent puts its policy in force now; `sgdp status` shows it."
+        assert _next_step(Registry(tmp_path / "other"), config) == apply
+    assert config.socket.exists()
+    assert _next_step(registry, config) == apply, "an agent that was killed has left its socket"
