@@ -6,12 +6,12 @@ Is given text. Must not know what is asked for.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SPAN = re.compile(r"([1-9][0-9]{0,6})([smhdw])")
 SPAN_WORDS = "a number and s, m, h, d or w, such as 90m or 30d"
-TIME_WORDS = f"{SPAN_WORDS} (ago), or a time such as 2026-12-24T08:00 (UTC, unless it has an offset)"
+TIME_WORDS = f"{SPAN_WORDS} (ago), or a time such as 2026-12-24T08:00 (local, unless it has an offset)"
 
 
 def parse_span(text: str) -> int:
@@ -34,4 +34,4 @@ def parse_time(text: str, now: float) -> float:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text!r} is not {TIME_WORDS}") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return found.timestamp()  # local, unless it has an offset: as outputs show it
