@@ -42,7 +42,7 @@ ON_PURPOSE = (0, 128 + 2, 128 + 9, 128 + 15)  # it ended by itself, or by SIGINT
 
 
 def pid_of(container: str) -> int:
-    """Return the first process of a list_running container.
+    """Return the first process of a running container.
 
     Raises:
         BindingError: No engine knows the container, both run one of that name, or it doesn't run.
@@ -52,20 +52,20 @@ def pid_of(container: str) -> int:
     if not pids:
         is_known = any(answer.is_there for answer in answers.values())
         words = "; ".join(f"{engine}: {answer.words}" for engine, answer in answers.items())
-        expected = f"the name or id of a list_running container; {_podman_hint()}"
+        expected = f"the name or id of a running container; {_podman_hint()}"
         code = "InvalidContainer.NotFound" if is_known else "InvalidContainer.NoEngine"
         refuse(where, code, words, container, f"{expected}; or --pid")
-    list_running = pids - {0}
-    if len(list_running) > 1:
+    running = pids - {0}
+    if len(running) > 1:
         message = f"{' and '.join(ENGINES)} both run a container with that name"
         refuse(where, "InvalidContainer.Ambiguous", message, container, "an id, or --pid")
-    if not list_running:
+    if not running:
         ended = [answer for answer in answers.values() if answer.pid == 0]
         words = "; ".join(answer.words for answer in ended if answer.words)
-        message = f"the container is not list_running, so it has no namespace: {words}"
+        message = f"the container is not running, so it has no namespace: {words}"
         code = STOPPED if all(answer.is_stopped for answer in ended) else "InvalidContainer.NotRunning"
         refuse(where, code, message, container, "a container that has been started")
-    return list_running.pop()
+    return running.pop()
 
 
 def _podman_hint() -> str:
@@ -179,7 +179,7 @@ class NetworkEnd:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A list_running container."""
+    """A running container."""
 
     name: str
     ends: tuple[NetworkEnd, ...]
@@ -187,7 +187,7 @@ class Running:
 
 
 def list_running() -> tuple[Running, ...]:
-    """Return all list_running containers of both engines, by name.
+    """Return all running containers of both engines, by name.
 
     Raises:
         BindingError: No engine answers.
@@ -305,7 +305,7 @@ def _not_running(state: dict[str, object]) -> _Answer:
 
 def _complaint(status: int, text: bytes) -> str:
     if status == NOBODY:
-        return f"not list_running ({text.decode(errors='replace')})"
+        return f"not running ({text.decode(errors='replace')})"
     try:
         return str(json.loads(text)["message"])
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.output import render_table, whole_seconds
 
 HEADERS = ("REVISION", "TIME", "DONE BY", "ACTION, AND WHAT IT CHANGED")
@@ -50,7 +50,7 @@ def _changed(paths: Sequence[str]) -> str:
     objects = [(_kind(path), path.partition("/")[2]) for path in paths]
     if len(objects) <= SHOWN:
         return ", ".join(f"{kind} {name}".rstrip() for kind, name in objects)
-    return ", ".join(counted(number, kind) for kind, number in Counter(kind for kind, _ in objects).items())
+    return ", ".join(pluralize(number, kind) for kind, number in Counter(kind for kind, _ in objects).items())
 
 
 def _kind(path: str) -> str:
@@ -62,7 +62,7 @@ def _kind(path: str) -> str:
 def _rules(changes: Sequence[Mapping[str, Any]], more: int) -> str:
     """Return the changed rules, to stand behind the changed objects; more than SHOWN are only counted."""
     if len(changes) + more > SHOWN:
-        return f", {counted(len(changes) + more, 'rule')}"
+        return f", {pluralize(len(changes) + more, 'rule')}"
     words = "; ".join(_rule_change(change["before"], change["after"]) for change in changes)
     return words and f": {words}"
 

@@ -35,7 +35,7 @@ def config_of(arguments: argparse.Namespace) -> ApiConfig:
     if arguments.store is not None and arguments.config is None:
         return with_chosen({}, options)
     file = arguments.config or CONFIG_FILE
-    config = load_api_config(file, must_exist=arguments.config is not None, get_choices=options)
+    config = load_api_config(file, must_exist=arguments.config is not None, chosen=options)
     if not config.store:
         arguments.parser.error(f"no store is named: give --store FILE, or name it in {file}")
     return config

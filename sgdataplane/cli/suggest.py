@@ -19,7 +19,7 @@ from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING
 from sgdataplane.model.naming import eni_of, look_up
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroupRule
-from sgdataplane.model.words import pluralize, pluralize
+from sgdataplane.model.words import first_of, pluralize
 from sgdataplane.net.ports import Traffic
 from sgdataplane.net.values import Protocol
 from sgdataplane.statefile import dump_native
@@ -249,19 +249,19 @@ def _changes(found: Suggestion) -> Iterator[tuple[str, str]]:
     """Yield what else is different, beside the rules that were listed."""
     closed = sorted({group_id for group_id, _ in found.closing})
     if closed:
-        text = f"{pluralize(closed, NAMED)} (drop rules of priority 100 behind the rules above)"
+        text = f"{first_of(closed, NAMED)} (drop rules of priority 100 behind the rules above)"
         yield "closes the egress of", text
     if found.inner:
-        yield "sets the inner policy to Drop:", pluralize(sorted(found.inner), NAMED)
+        yield "sets the inner policy to Drop:", first_of(sorted(found.inner), NAMED)
     used = {(one.group_id, name) for one in found.rules for name in one.replaces}
     gone = [one for one in found.unused if not one.stays]
     if gone:
         names = [words.rule_name(one.group_id, one.rule.security_group_rule_id) for one in gone]
-        yield "removes what nothing has used:", pluralize(names, SHOWN)
+        yield "removes what nothing has used:", first_of(names, SHOWN)
     kept = [one for one in found.unused if one.stays and (one.group_id, one.rule.security_group_rule_id) not in used]
     if kept:
         names = [words.rule_name(one.group_id, one.rule.security_group_rule_id) for one in kept]
-        yield "keeps drop rules that nothing has met:", pluralize(names, SHOWN)
+        yield "keeps drop rules that nothing has met:", first_of(names, SHOWN)
 
 
 def _print_refused(refused: tuple[RefusedFlow, ...], *, is_asked: bool) -> None:
@@ -299,10 +299,10 @@ def _unknown(found: Suggestion, seen: SeenSummary, notes: list[str]) -> Iterator
         rules = "1 rule carries" if unanswered == 1 else f"{unanswered:,} rules carry"
         yield f"{rules} sessions that nobody answered: a scan, perhaps, or a service that was down"
     if found.silent:
-        names = pluralize(found.silent, NAMED)
+        names = first_of(found.silent, NAMED)
         yield f"nothing was seen of {names}: what these ENIs need is taken to be what others in their groups need"
     if found.untouched:
-        yield f"nothing was seen at any ENI of {pluralize(found.untouched, NAMED)}, which stay as they are"
+        yield f"nothing was seen at any ENI of {first_of(found.untouched, NAMED)}, which stay as they are"
     if found.dropped:
         yield f"left out: {pluralize(found.dropped, 'session')} that STATE refuses, as nothing says that any passed"
     yield from found.notes

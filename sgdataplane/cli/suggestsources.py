@@ -27,7 +27,7 @@ from sgdataplane.terminal.arguments import Parser, read_address, require_root
 if TYPE_CHECKING:
     from sgdataplane.observe.sessions import Session
 
-REASONS = 10  # of packets that are no evidence; the others are pluralize together
+REASONS = 10  # of packets that are no evidence; the others are counted together
 UNANSWERED = ("SYN_SENT", "SYN_SENT2", "UNREPLIED")
 ALL_SESSIONS = ("node", "eni", "rule", "direction", "remote", "protocol", "port", "state")
 
@@ -129,7 +129,7 @@ def add_sources(parser: Parser) -> None:
     group.add_argument("--capture", dest="captures", action="append", default=[], type=Path, metavar="FILE", help=words)
     group.add_argument("--live", action="store_true", help="the sessions that are open now (root)")
     group.add_argument("--history", action="store_true", help="what this host's agent has recorded (root)")
-    words = f"with --history: from then on: {TIME_WORDS} (default: all that is get_if_relevant)"
+    words = f"with --history: from then on: {TIME_WORDS} (default: all that is kept)"
     group.add_argument("--since", type=read_time, metavar="TIME", help=words)
     words = "let this address of a capture stand for an ENI, for example because of NAT; can be repeated"
     group.add_argument("--map", dest="maps", action="append", default=[], type=read_map, metavar="IP=ENI", help=words)

@@ -1,4 +1,4 @@
-"""Hosts: the machines that enforce, each as a document; and which of them an ENI is find_bound_host to.
+"""Hosts: the machines that enforce, each as a document; and which of them an ENI is bound to.
 
 Owns what a host's document holds, what a host may be called, the binding, and the commits that an operator makes of
 them. Must not know how anything gets to a host, or what hosts report.
@@ -93,11 +93,11 @@ def hosts_in(documents: Documents) -> dict[str, StoredHost]:
     return {name: StoredHost.of(name, found[name]) for name in sorted(found)}
 
 
-# which host an ENI is find_bound_host to
+# which host an ENI is bound to
 
 
 def host_of(documents: Documents, eni: Body) -> str | None:
-    """Return the host that an ENI is find_bound_host to; None if it is find_bound_host to none.
+    """Return the host that an ENI is bound to; None if it is bound to none.
 
     It is the one that claimed it or that a call named for it; else the one that its instance's tag names; else the only
     host that there is. A host that is revoked counts: revoking moves nothing.
@@ -107,7 +107,7 @@ def host_of(documents: Documents, eni: Body) -> str | None:
 
 
 def find_bound_host(eni: Body, instance: Body | None, hosts: Collection[str]) -> str | None:
-    """Return the host that an ENI is find_bound_host to, from its instance if it has one, and the names of all hosts."""
+    """Return the host that an ENI is bound to, from its instance if it has one, and the names of all hosts."""
     return find_named_host(eni, instance) or (next(iter(hosts)) if len(hosts) == 1 else None)
 
 
@@ -122,7 +122,7 @@ def find_tagged_host(instance: Body) -> str:
 
 
 def enis_at(documents: Documents, vpc_id: str = "") -> dict[str, list[str]]:
-    """Return the ids of the ENIs that are find_bound_host to each host, in order; with `vpc_id`, only those of a VPC."""
+    """Return the ids of the ENIs that are bound to each host, in order; with `vpc_id`, only those of a VPC."""
     enis = documents.of_kind[ResourceKind.ENI]
     found: dict[str, list[str]] = {}
     for name in _enis_of(documents, vpc_id) if vpc_id else enis:
@@ -164,7 +164,7 @@ def add_host(
     """Let a host have a stream and claim ENIs from now on; one that was revoked, again.
 
     Certificates that were revoked stay so. If the host itself was revoked, that means all that were issued until then,
-    unless `accepts_issued` says that they count again. If there was one host only, what was find_bound_host to it for that reason
+    unless `accepts_issued` says that they count again. If there was one host only, what was bound to it for that reason
     stays with it, if it is of an instance or in `claimed`.
 
     Raises:
@@ -185,7 +185,7 @@ def add_host(
 
 
 def revoke_host(store: Store, call: Call, name: str, serial: str = "") -> Admitted:
-    """End a host's stream, and let it have no other one. What it enforces stays so, and its ENIs stay find_bound_host to it.
+    """End a host's stream, and let it have no other one. What it enforces stays so, and its ENIs stay bound to it.
 
     With `serial`, that is about one of its certificates only.
 
@@ -205,10 +205,10 @@ def revoke_host(store: Store, call: Call, name: str, serial: str = "") -> Admitt
 
 
 def forget_host(store: Store, call: Call, name: str) -> Forgotten:
-    """Remove a host, and release what is find_bound_host to it by a claim or a call. What is revoked of it stays revoked.
+    """Remove a host, and release what is bound to it by a claim or a call. What is revoked of it stays revoked.
 
     Raises:
-        StateFileError: There is no such host, and nothing is find_bound_host to one of that name.
+        StateFileError: There is no such host, and nothing is bound to one of that name.
     """
 
     def decide(workspace: Workspace) -> Forgotten:

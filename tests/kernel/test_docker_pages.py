@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
-from tests.support.docker import NEEDED, Docker, docker_in
-from tests.support.engines import needs, pack_image
-from tests.support.samples import ENVIRONMENT, ROOT, Scene, blocks, fits, scene
-from tests.support.warm import COLD
+from tests.support.documents.samples import ENVIRONMENT, ROOT, Scene, blocks, fits, scene
+from tests.support.run.warm import COLD
+from tests.support.servers.docker import NEEDED, Docker, docker_in
+from tests.support.servers.engines import needs, pack_image
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs(*NEEDED, "curl")]
 PAGES = ("docker-ports.md", "docker-restarts.md")

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.booted import wait_until
-from tests.support.bootedhost import AGENT, CONFIG, outcomes, rules, status, write
-from tests.support.flood import wait_until
-from tests.support.pair import HERE, Session, join
-from tests.support.samples import steady
+from tests.support.documents.samples import steady
+from tests.support.probes.flood import wait_until
+from tests.support.scenes.bootedhost import AGENT, CONFIG, outcomes, rules, status, write
+from tests.support.scenes.pair import HERE, Session, join
+from tests.support.servers.booted import Booted
 
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ print(json.dumps([made, refused]))
 class ApiHost:
     """Both packages, and a workload without an ENI: eth0 of the namespace w, at the other end that of p."""
 
-    def __init__(self, machine: wait_until) -> None:
+    def __init__(self, machine: Booted) -> None:
         self.machine = machine
         self.key: tuple[str, str] = ("", "")
         self.pair = {"peer": str(machine.path("/run/netns/p")), "instance": str(machine.path("/run/netns/w"))}
@@ -97,7 +97,7 @@ class ApiHost:
 
 
 @pytest.fixture
-def host(systemd_machine: wait_until, packages: tuple[Path, ...]) -> Iterator[ApiHost]:
+def host(systemd_machine: Booted, packages: tuple[Path, ...]) -> Iterator[ApiHost]:
     """Both packages are installed; nothing is configured yet."""
     machine, host = systemd_machine, ApiHost(systemd_machine)
     for package in packages[:2]:

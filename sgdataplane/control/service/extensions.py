@@ -47,7 +47,7 @@ EVENT = {  # an audit record's fields, as the API names them
     "rules": "Rules",
     "more_rules": "MoreRules",
 }
-OF_NO_RULE: Fields = {"rules": [], "more_rules": 0}
+OF_NO_RULE: Body = {"rules": [], "more_rules": 0}
 
 
 def diff(scope: Scope, profile: str, last: LastState) -> Body:

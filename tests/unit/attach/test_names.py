@@ -10,7 +10,7 @@ import pytest
 
 from sgdataplane.attach import containers
 from sgdataplane.attach.names import WorkloadNames
-from tests.support.engine import ID, Engine, engine_at, only
+from tests.support.servers.engine import ID, Engine, engine_at, only
 
 LIST = "json?all=true"
 SHOWN = ID[:12]
