@@ -49,15 +49,15 @@ def section() -> str:
         (
             (
                 "3. The compiler makes elements of maps: an address leads to the number of its set of groups, that to"
-                " the rank of the strongest rule on them, that to the rule's leaf (`sides.py`)."
+                " the rank of the strongest rule on them, that to the rule's leaf (module `sides`)."
             ),
             "compiler/group_sets.py",
             list(_elements(table, outcome)),
         ),
         (
             (
-                "4. The first packet from web1 to db1 meets base chain (`verdicts.py`), gate (`skeleton.py`), ENI"
-                " (`eni.py`), rules (`sides.py`), leaf (`lower.py`)."
+                "4. The first packet from web1 to db1 meets base chain (module `verdicts`), gate (`skeleton`), ENI"
+                " (`eni`), rules (`sides`), leaf (`lower`)."
             ),
             "compiler",
             textwrap.wrap(" > ".join(outcome.chains), WIDTH, break_long_words=False, break_on_hyphens=False),

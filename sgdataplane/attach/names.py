@@ -44,7 +44,7 @@ class WorkloadNames:
             return f"{CONTAINER}{container} of network {network}"
         return f"{CONTAINER}{self.container(named) or container.removeprefix(OCI)}"
 
-    def labelled(self, eni_id: str, named: str) -> str:
-        """Return an ENI with its container's name beside it: "eni-web1 (web)"."""
+    def label(self, eni_id: str, named: str) -> str:
+        """Return an ENI's label, with its container's name beside it: "eni-web1 (web)"."""
         container = self.container(named)
         return f"{eni_id} ({container})" if container else eni_id

@@ -226,7 +226,7 @@ def of_bindings(
     desired_at = partial(_desired, state, options, uplinks)
     found = tuple(_bound(some, desired_at) for some in by_place.values())
     containers = WorkloadNames.of(binding.named for binding in bindings)
-    labels = {binding.eni_id: containers.labelled(binding.eni_id, binding.named) for binding in current(bindings)}
+    labels = {binding.eni_id: containers.label(binding.eni_id, binding.named) for binding in current(bindings)}
     return Scopes(found, state, options, nodes, names, config=config, labels=labels)
 
 

@@ -75,7 +75,7 @@ def test_what_is_too_large_for_a_host_is_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(BadMessageError, match="more than 3 objects"):
         received(ONE, HostChange(Version(0, 6), vpcs("vpc-3", "vpc-4")))
     monkeypatch.setattr(module, "MAX_CHARACTERS", 200)
-    with pytest.raises(BadMessageError, match="letters"):
+    with pytest.raises(BadMessageError, match="characters"):
         received(ONE, HostChange(Version(0, 6), {"vpc/vpc-1": {"vpc_id": "vpc-1", "cidr_blocks": ["x" * 200]}}))
 
 
@@ -88,7 +88,7 @@ def test_parts_without_an_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     """They would fill the memory."""
     monkeypatch.setattr(module, "MAX_CHARACTERS", 1_000)
     receiving = Receiving(ONE)
-    with pytest.raises(BadMessageError, match="more than 2000 letters"):
+    with pytest.raises(BadMessageError, match="more than 2000 characters"):
         take_for_ever(receiving)
 
 

@@ -34,7 +34,7 @@ def test_a_container_that_a_hook_bound_is_shown_by_its_name(podman: Engine) -> N
     lists(podman, {"Id": "f" * 64, "Names": ["/other"]}, {"Id": ID, "Names": ["/web"]})
     names = WorkloadNames.of(["netns db1", BY_HOOK])
     assert names.place(BY_HOOK) == "container web"
-    assert names.labelled("eni-web1", BY_HOOK) == "eni-web1 (web)"
+    assert names.label("eni-web1", BY_HOOK) == "eni-web1 (web)"
     assert podman.asked == [f"/containers/{LIST}"]
 
 
@@ -54,7 +54,7 @@ def test_without_a_name_the_id_is_shown(podman: Engine, entry: object) -> None:
     lists(podman, entry)
     names = WorkloadNames.of([BY_HOOK])
     assert names.place(BY_HOOK) == f"container {SHOWN}"
-    assert names.labelled("eni-web1", BY_HOOK) == "eni-web1"
+    assert names.label("eni-web1", BY_HOOK) == "eni-web1"
 
 
 def test_an_engine_that_answers_no_list_knows_no_names(podman: Engine) -> None:
@@ -71,5 +71,5 @@ def test_no_engine_is_asked_about_what_has_a_name(podman: Engine) -> None:
     assert podman.asked == []
     shown = ["container db", "netns db1", "pid 7", f"container {SHOWN} of network podnet"]
     assert [names.place(each) for each in ("container db", "netns db1", "pid 7", f"attachment podnet/{SHOWN}")] == shown
-    assert names.labelled("eni-db", "container db") == "eni-db (db)"
-    assert names.labelled("eni-db", "netns db1") == "eni-db"
+    assert names.label("eni-db", "container db") == "eni-db (db)"
+    assert names.label("eni-db", "netns db1") == "eni-db"
