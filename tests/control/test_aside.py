@@ -162,7 +162,7 @@ def test_an_answer_that_nobody_wants_any_more_ends_its_process_and_no_other(benc
         assert bench.explain()["Passes"] is False  # control: others are answered beside them
         endings[0].set()
         wait_until(lambda: len(bench.forks()) == 1)
-        assert "given up" in waiting[0].result(30).message
+        assert "cancelled" in waiting[0].result(30).message
         assert not waiting[1].done()
         endings[1].set()
         wait_until(lambda: bench.forks() == [])
@@ -208,7 +208,7 @@ def test_a_fork_that_computes_outlives_its_fork_server_and_is_ended_all_the_same
         assert is_running(fork)
         ending.set()
         wait_until(lambda: not is_running(fork))
-        assert "given up" in waiting.result(30).message
+        assert "cancelled" in waiting.result(30).message
 
 
 def test_leaving_ends_the_fork_server_and_nothing_is_computed_any_more(bench: Bench, aside: Aside) -> None:
