@@ -180,7 +180,7 @@ def test_a_client_that_goes_while_its_call_waits_costs_no_state_and_those_behind
         wait_until(lambda: gate.states() == wanted)
         for _ in range(2):
             bench.client.network()
-            assert "given up" in bench.refused(bench.eni, gone).message
+            assert "cancelled" in bench.refused(bench.eni, gone).message
         bench.client.network()
         last = threads.submit(bench.explain)
         wanted.append(bench.documents.revision)
@@ -216,7 +216,7 @@ def test_leaving_ends_the_fork_server_and_nothing_is_computed_any_more(bench: Be
     server = cast(int, aside.pid)
     aside.__exit__(None, None, None)
     assert not is_running(server)
-    assert "given up" in bench.refused(bench.eni).message
+    assert "cancelled" in bench.refused(bench.eni).message
 
 
 OWNER = """

@@ -158,6 +158,8 @@ def test_the_shop_is_the_scenario() -> None:
         ("a\n...\nd\n", "a\nb\nc\n", False),
         ("12:38:41.578Z  a:34761   x\n", "09:00:00.001-05:00  a:60999  x\n", True),
         ("12:38:41.578Z  a:34761 > b:22\n", "09:00:00.001Z  a:60999 > b:23\n", False),
+        ("12:38:41.578Z  x\n", "09:00:00.001Z  x\n09:00:00.302Z  x\n", True),
+        ("x\n", "x\nx\n", False),
         ("took 2.2 s, 9 packets\n", "took 13.1 s, 9 packets\n", True),
         ("took 2.2 s, 9 packets\n", "took 2.2 s, 8 packets\n", False),
     ],
