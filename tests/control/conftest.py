@@ -11,8 +11,8 @@ import pytest
 from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import Store
-from sgdataplane.store.memory import MemoryStore
 from sgdataplane.store.sqlite.store import SqliteStore
+from tests.support.run.memorystore import MemoryStore
 from tests.support.servers.etcdserver import Members, running
 
 

@@ -20,8 +20,8 @@ from sgdataplane.control.service.extensions import TOLD_OF_DIFF
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import native
 from sgdataplane.store.interface import Json
-from sgdataplane.store.memory import MemoryStore
 from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.run.memorystore import MemoryStore
 
 OPEN: dict[str, Json] = {"IpProtocol": "TCP", "PortRange": "22/22", "SourceCidrIp": "0.0.0.0/0", "Policy": "accept"}
 NARROW: dict[str, Json] = {**OPEN, "PortRange": "80/80", "SourceCidrIp": "192.0.2.0/24"}

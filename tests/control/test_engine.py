@@ -19,8 +19,8 @@ from sgdataplane.control.hosts.following import state_of
 from sgdataplane.statefile import Memory
 from sgdataplane.store.documents import Documents, Workspace
 from sgdataplane.store.interface import Write
-from sgdataplane.store.memory import MemoryStore
 from tests.support.inputs.controlling import Client, Randomly, counted_ids
+from tests.support.run.memorystore import MemoryStore
 
 DEADLINE_S = 60
 

@@ -12,8 +12,8 @@ from sgdataplane.statefile.dump_ecs import answers
 from sgdataplane.statefile.load import load_text
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.interface import Json
-from sgdataplane.store.memory import MemoryStore
 from tests.support.inputs.controlling import Client, counted_ids, items
+from tests.support.run.memorystore import MemoryStore
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 
 from sgdataplane.control.actions.engine import Engine
 from sgdataplane.store.interface import Body, Json, Write
-from sgdataplane.store.memory import MemoryStore
 from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.run.memorystore import MemoryStore
 
 
 @pytest.mark.parametrize(

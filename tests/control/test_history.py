@@ -12,9 +12,9 @@ from sgdataplane.store import audit
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.history import PRUNED, Pruned, Version, begin_epoch, find_last_pruned, prune_audit
 from sgdataplane.store.interface import Store
-from sgdataplane.store.memory import MemoryStore
 from sgdataplane.visible import json_text
 from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.run.memorystore import MemoryStore
 from tests.support.servers.storewriting import count_up
 
 PRUNE = local_call("PruneAudit")

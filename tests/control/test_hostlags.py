@@ -11,8 +11,8 @@ from sgdataplane.control.hosts.status import HostBoard, HostStanding
 from sgdataplane.store.documents import Documents
 from sgdataplane.store.hosts import StoredHost
 from sgdataplane.store.interface import Json, Write
-from sgdataplane.store.memory import MemoryStore
 from tests.support.inputs.summaries import host, summary
+from tests.support.run.memorystore import MemoryStore
 
 NOW = 1_000_000.0
 

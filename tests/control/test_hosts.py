@@ -28,9 +28,9 @@ from sgdataplane.store.hosts import (
     serial_of,
 )
 from sgdataplane.store.interface import Body, Json, Path, Snapshot, Store, Write
-from sgdataplane.store.memory import MemoryStore
 from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.run.memorystore import MemoryStore
 
 HOSTS = {f"host/{name}": StoredHost(name, 1.0).body() for name in ("a", "b", "c")}
 INSTANCE: Body = {"state": {"instance_id": "i-1"}, "about": {"tags": {"sgdp:host": "b"}}}

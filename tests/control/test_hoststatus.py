@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sgdataplane.control.hosts.status import HostBoard, HostStanding, standing_of, words_in
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Body, Json
-from sgdataplane.store.memory import MemoryStore
 from tests.support.inputs.summaries import host, summary
+from tests.support.run.memorystore import MemoryStore
 
 NOW = 1_000_000.0
 SEVEN = Version(0, 7)

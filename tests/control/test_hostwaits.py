@@ -15,11 +15,11 @@ from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.hosts import add_host, forget_host, revoke_host
 from sgdataplane.store.interface import Json
-from sgdataplane.store.memory import MemoryStore
 from tests.control.test_service import Bench, Somewhere
 from tests.support.inputs.controlling import Client, counted_ids
 from tests.support.inputs.summaries import host, summary
 from tests.support.probes.flood import wait_until
+from tests.support.run.memorystore import MemoryStore
 
 
 class ManyHosts(Bench):

@@ -23,7 +23,7 @@ from sgdataplane.errors import StateFileError
 from sgdataplane.store import audit
 from sgdataplane.store.call import Call
 from sgdataplane.store.interface import Body, Json, Store, Write
-from sgdataplane.store.memory import MemoryStore
+from tests.support.run.memorystore import MemoryStore
 
 
 @pytest.fixture

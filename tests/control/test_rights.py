@@ -23,8 +23,8 @@ from sgdataplane.store.call import Call
 from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.hosts import add_host
 from sgdataplane.store.interface import Json, Write
-from sgdataplane.store.memory import MemoryStore
 from tests.support.inputs.controlling import Client, counted_ids
+from tests.support.run.memorystore import MemoryStore
 
 OWNER = "LTAI-owner"
 

@@ -19,9 +19,9 @@ from sgdataplane.store.audit import local_call
 from sgdataplane.store.call import Call
 from sgdataplane.store.history import Version, begin_epoch
 from sgdataplane.store.interface import Json, Write
-from sgdataplane.store.memory import MemoryStore
 from tests.support.inputs.controlling import Client, counted_ids
 from tests.support.probes.flood import wait_until
+from tests.support.run.memorystore import MemoryStore
 
 NEVER = threading.Event()
 

@@ -28,9 +28,9 @@ from sgdataplane.control.http.api import Api, ApiLimits
 from sgdataplane.control.http.server import ApiServer, listen_at
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from sgdataplane.control.service.dispatch import ApiService
-from sgdataplane.store.memory import MemoryStore
 from tests.http.conftest import Running
 from tests.http.signing import KEYS, Reply, Signed, acs3, send_on, v1
+from tests.support.run.memorystore import MemoryStore
 
 FEW, MANY = 2_000, 20_000
 UNHURRIED = ApiLimits(refusals=1e6)

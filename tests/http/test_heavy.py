@@ -31,12 +31,12 @@ from sgdataplane.control.service import aside as module
 from sgdataplane.control.service.aside import Aside
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.control.service.heavy import Computer
-from sgdataplane.store.memory import MemoryStore
 from tests.http.conftest import Running
 from tests.http.signing import KEY, KEYS, SECRET, KeyOfTests, Reply, Signed, acs3, send, send_on
 from tests.http.test_bad_clients import text_of
 from tests.support.inputs.controlling import Client, counted_ids
 from tests.support.probes.flood import wait_until
+from tests.support.run.memorystore import MemoryStore
 from tests.support.variants.slowforks import BREAKS, KILLED, SPINS, children
 from tests.support.variants.slowforks import SECRET as INSIDE
 

@@ -64,10 +64,10 @@ def test_those_with_a_key_are_served_while_every_kind_of_others_does_its_worst(
 @pytest.mark.slow
 def test_two_thousand_of_them_cost_signed_calls_ten_times_their_time_at_most(alone: Callable[..., Alone]) -> None:
     server = alone()
-    idle = statistics.median(times(server.url, 200))
+    idle = statistics.median(times(server.url, 60))  # of one key, 200 may come at once, all in all
     with hostile(server.url, 2_000, 120):
-        times(server.url, 50)  # all of them have come
-        busy = statistics.median(times(server.url, 300))
+        times(server.url, 30)  # all of them have come
+        busy = statistics.median(times(server.url, 100))
         with urlopen(f"{server.url}/healthz", timeout=30) as health:
             assert health.status == 200
     print(f"idle {idle * 1e3:.1f} ms, beside 2,000 hostile connections {busy * 1e3:.1f} ms: {busy / idle:.1f} times")

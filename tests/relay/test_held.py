@@ -19,9 +19,9 @@ from sgdataplane.store.documents import Documents, ResourceKind, about
 from sgdataplane.store.history import EPOCH
 from sgdataplane.store.hosts import StoredHost
 from sgdataplane.store.interface import Body, GoneError, Path, Reading, Revision, Write
-from sgdataplane.store.memory import MemoryStore
 from tests.support.inputs import gen
 from tests.support.inputs.tenants import HOSTS, Tenants
+from tests.support.run.memorystore import MemoryStore
 
 
 @settings(max_examples=8, database=None)

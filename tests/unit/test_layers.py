@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 FLOORS: dict[str, tuple[str, ...]] = {
     "store": (
         *("interface", "encoded", "layered", "call", "audit", "history", "documents", "bodies", "rulechanges"),
-        *("refusals", "hosts", "summaries", "memory", "sqlite", "etcd", "opening"),
+        *("refusals", "hosts", "summaries", "sqlite", "etcd", "opening"),
     ),
     "control": ("background", "config", "calls", "access", "actions", "hosts", "service", "http"),
     "proof": ("spec", "walk", "reuse", "checks", "witness", "prove"),

@@ -14,7 +14,7 @@ from sgdataplane.control.calls.answers import Answer, ApiError
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.interface import Body, Json
-from sgdataplane.store.memory import MemoryStore
+from tests.support.run.memorystore import MemoryStore
 
 GROUPS, INSTANCES = 6, 6
 PORTS = ("22/22", "80/90", "443/443", "1/65535", "70000/1", "-1/-1")

@@ -1,4 +1,4 @@
-"""A store that ends with its process: for tests, and to try things out.
+"""A store that ends with its process.
 
 Owns the simplest code that does what a store must. Must not know any other store.
 """
