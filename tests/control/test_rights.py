@@ -17,6 +17,7 @@ from sgdataplane.control.access.permissions import AccessPolicy, read_policy
 from sgdataplane.control.access.targets import CallTarget
 from sgdataplane.control.actions.engine import Engine
 from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.service import extensions
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.call import Call
@@ -75,6 +76,11 @@ class Shop:
 
     def deny(self, *resources: str) -> None:
         self.keys.policy = policy(*resources)
+
+    def events(self, key: str = "LTAI-test") -> list[dict[str, Any]]:
+        """All that were, as this key sees them."""
+        call = Call("SgdpDescribeEvents", {}, "request-1", key, "127.0.0.1", time.time())
+        return cast("list[dict[str, Any]]", self.service.call(call).body["Events"])
 
     def ask(self, action: str, parameters: dict[str, Json], key: str = "LTAI-test") -> dict[str, Any]:
         """One of the actions that the cloud hasn't."""
@@ -167,7 +173,48 @@ def test_diff_shows_no_id_that_the_key_may_not_see(shop: Shop) -> None:
     assert shop.enis[0] not in told
 
 
+def test_events_show_no_rule_and_no_id_of_a_group_that_the_key_may_not_see(shop: Shop) -> None:
+    """Neither while the group is there nor when it has gone."""
+    seen, secret = shop.groups[2], shop.owner.group(shop.vpc)
+    for group, source in ((seen, "192.0.2.0/24"), (secret, "198.51.100.0/24")):
+        rule: Json = {"IpProtocol": "TCP", "PortRange": "22/22", "SourceCidrIp": source}
+        shop.owner("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=[rule])
+    shop.deny(f"securitygroup/{secret}")
+    assert "198.51.100.0" in json.dumps(shop.events(OWNER))
+    events = shop.events()
+    told = json.dumps(events)
+    assert "192.0.2.0" in told
+    assert "198.51.100.0" not in told
+    assert secret not in told
+    assert events[-1]["MoreRules"] == 1
+    shop.owner("DeleteSecurityGroup", SecurityGroupId=secret)
+    told = json.dumps(shop.events())
+    assert "192.0.2.0" in told
+    assert "198.51.100.0" not in told
+
+
 # what reading costs
+
+
+def test_an_answer_with_events_has_a_bounded_number_of_rules(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next ones have the others."""
+    for name, value in (("MAX_EVENT_RULES", 5), ("EVENTS_AT_ONCE", 3)):
+        monkeypatch.setattr(extensions, name, value)
+    for first in range(1, 9):
+        rule: dict[str, Json] = {"IpProtocol": "TCP", "SourceCidrIp": "192.0.2.0/24"}
+        rules: list[Json] = [{**rule, "PortRange": f"{first}/{first + last}"} for last in range(2)]
+        shop.owner("AuthorizeSecurityGroup", SecurityGroupId=shop.groups[0], Permissions=rules)
+    whole, token = list[dict[str, Any]](), ""
+    while True:
+        call = Call("SgdpDescribeEvents", {"NextToken": token}, "r", OWNER, "127.0.0.1", time.time())
+        answer = cast("dict[str, Any]", shop.service.call(call).body)
+        assert sum(len(event["Rules"]) for event in answer["Events"]) <= 5
+        whole += answer["Events"]
+        token = answer["NextToken"]
+        if not token:
+            break
+    assert [event["Revision"] for event in whole] == list(range(1, shop.engine.version.revision + 1))
+    assert sum(len(event["Rules"]) for event in whole) == 16
 
 
 def test_patterns_stay_nowhere(shop: Shop) -> None:

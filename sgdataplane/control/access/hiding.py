@@ -4,7 +4,7 @@ Owns which ids are hidden. Its input is an answer, the documents, and the rights
 means.
 
 The cloud's own actions answer only about the resources that a call names, and policies are about these. SgdpExplain and
-SgdpDiff also name what is at the other end, and the groups whose rules decide.
+SgdpDiff also name what is at the other end, and the groups whose rules decide; SgdpDescribeEvents has what others did.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ def hide_unseen(answer: Body, documents: Documents, call: Call, rights: Rights) 
         return any(not rights.permits(_look(call, kind, word)) for kind in kinds)
 
     return cast(Body, _hide(dict(answer), hidden))
+
+
+def may_see_group(group_id: str, call: Call, rights: Rights) -> bool:
+    """Return whether the call's key may see a group and its rules, also one that isn't there any more."""
+    return rights.permits(_look(call, ResourceKind.GROUP, group_id))
 
 
 def _look(call: Call, kind: ResourceKind, name: str) -> Call:

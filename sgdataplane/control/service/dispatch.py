@@ -59,7 +59,7 @@ class ApiService:
         self._board = board or HostBoard(store)
         self._heavy = heavy or HeavyAnswers(engine.profile)
         self._ours: dict[str, Callable[[Scope], Body]] = {
-            "SgdpDescribeEvents": partial(extensions.describe_events, store=store),
+            "SgdpDescribeEvents": partial(extensions.describe_events, store=store, rights=engine.rights),
             "SgdpDescribeHosts": partial(waits.describe, board=self._board),
         }
 
