@@ -87,7 +87,6 @@ def commands() -> Iterator[Command]:
     for placement in ("instance", "host"):
         words = ("agentevents", placement, "--json")
         yield Command(f"plug-{placement}", words, 120, is_quick=True, quick=("--times", "5"))
-    yield Command("history", ("historycost", "--json"), 150, is_quick=True, quick=("--rounds", "1"))
     for rules, seconds in SET_SIZES.items():
         for kind in KINDS:
             words = ("policycost", f"{kind}-{rules}", "--json")
@@ -97,6 +96,7 @@ def commands() -> Iterator[Command]:
     yield from (Command(f"agent-{enis}", ("agentscale", "--json", "--enis", str(enis)), 90) for enis in AGENTS)
     yield Command("agent", ("agentscale", "--json"), 240)
     yield Command("gaps", ("gaps", "--json"), 120)
+    yield Command("history", ("historycost", "--json"), 150)
     yield Command("api", ("apicost", "--json"), 300)
 
 

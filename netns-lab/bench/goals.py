@@ -107,6 +107,11 @@ class NoSamplesError(Exception):
 
 def sections(results: Results) -> tuple[Section, ...]:
     """All rows, in a fixed order."""
+    return (*_of_policies(results), *_of_packets(results))
+
+
+def _of_policies(results: Results) -> tuple[Section, ...]:
+    """What it takes to put a policy in force."""
     of_figures = partial(_of_figures, results)
     return (
         Section(
@@ -137,6 +142,13 @@ def sections(results: Results) -> tuple[Section, ...]:
             tuple(map(of_figures, AGENT)),
             ("083", "072", "063", "055"),
         ),
+    )
+
+
+def _of_packets(results: Results) -> tuple[Section, ...]:
+    """What packets, observing and calls cost while one is in force."""
+    of_figures = partial(_of_figures, results)
+    return (
         Section(
             "Packets",
             "Ratios are taken round by round. In instance placement the floor is one established rule in `input` and "

@@ -4,8 +4,8 @@ Owns the closure of each host, and which hosts a revision concerns. Its input is
 stores or what a policy means.
 
 A host gets, as objects of the native format:
-- the ENIs that are bound to it, and each instance whose primary ENI is among them; ENIs of other instances come without
-  `instance_id`;
+- the ENIs that are bound to it, and each instance whose primary ENI is among them (on the classic network, any ENI);
+  ENIs of other instances come without `instance_id`;
 - the groups of these ENIs, whole, and the lists that their rules name;
 - the groups that these rules name, without rules; and the VPCs of all these groups;
 - the members of its own groups, and of named groups of the same VPC, as far ends: id, VPC, addresses, and those of
