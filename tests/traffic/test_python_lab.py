@@ -84,6 +84,12 @@ SUITE = """
 import pytest
 from sgdataplane import load
 
+@pytest.fixture(autouse=True)
+def note_lab(request):
+    if "sg_lab" in request.fixturenames:
+        with open("labs", "a") as notes:
+            print(request.getfixturevalue("sg_lab").name, file=notes)
+
 def test_static(sg_expect):
     sg_expect("web -> db tcp/5432 accept sgr-pg")
 
@@ -123,7 +129,9 @@ def test_fixtures(workers: list[str], paths: tuple[Path, Path], suite: pytest.Py
             "*expected drop, but the policy says accept, by sgr-pg of sg-db (priority 1); packets show accept: *",
         ]
     )
-    assert [name for name in lab_names() if name.startswith("py")] == []
+    made = set((suite.path / "labs").read_text("utf-8").split())
+    assert made, "each process that asks for a lab has one"
+    assert made.isdisjoint(lab_names())
 
 
 def test_a_state_must_be_named(suite: pytest.Pytester) -> None:
