@@ -129,6 +129,7 @@ def _listen(at: str) -> socket.socket:
     )
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a previous agent may linger
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # those that it accepts have it, too
         listener.bind((host, int(port)))
         listener.listen(MAX_CLIENTS)
         listener.setblocking(False)

@@ -30,10 +30,7 @@ def forward_port(address: str, port: int, namespace: str, targets: Sequence[Targ
     Raises:
         EndpointError: The address and port can't be listened at.
     """
-    try:
-        listener = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
-    except OSError as error:
-        raise EndpointError(f"{address}:{port}", error.strerror or str(error)) from error
+    listener = _listen(address, port)
     chosen: int = listener.getsockname()[1]
     loop = asyncio.new_event_loop()
     forwarder = PortForwarder(namespace, targets)
@@ -44,6 +41,20 @@ def forward_port(address: str, port: int, namespace: str, targets: Sequence[Targ
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # asyncio turns Nagle off only where the protocol is named.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise EndpointError(f"{address}:{port}", error.strerror or str(error)) from error
+    return listener
 
 
 def _run(loop: asyncio.AbstractEventLoop, forwarder: PortForwarder, listener: socket.socket) -> None:
@@ -98,7 +109,7 @@ class PortForwarder:
     async def _connect(self, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to a target in the namespace. OSError or TimeoutError if it doesn't answer."""
         with netns.inside(self._namespace):
-            made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.IPPROTO_TCP)
         try:
             async with asyncio.timeout(CONNECT_S):
                 await asyncio.get_running_loop().sock_connect(made, target)

@@ -1,0 +1,54 @@
+"""No answer waits for an acknowledgement: wherever the product makes a TCP socket, Nagle's algorithm is off.
+
+asyncio turns it off itself, but only for sockets whose protocol is named: socket() and create_server() leave it 0.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.documents.sources import modules
+
+# Probes and listeners of the lab send one message each; nothing follows that could wait.
+PROBES = {"lab.exchange", "lab.listeners", "lab.watch"}
+
+
+def delaying(tree: ast.AST) -> Iterator[int]:
+    """The lines where a TCP socket is made that may delay what it sends."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or "TCP_NODELAY" in ast.unparse(function):
+            continue
+        for call in ast.walk(function):
+            if isinstance(call, ast.Call) and makes_tcp(ast.unparse(call.func), ast.unparse(call)):
+                yield call.lineno
+
+
+def makes_tcp(called: str, text: str) -> bool:
+    if called.endswith("create_server") and "sock=" not in text:
+        return True
+    is_stream = called in ("socket", "socket.socket") and "SOCK_STREAM" in text and "AF_UNIX" not in text
+    return is_stream and "IPPROTO_TCP" not in text
+
+
+def test_no_socket_delays_what_it_sends() -> None:
+    found = {name: [*delaying(tree)] for name, tree in modules().items() if name not in PROBES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("socket.create_server(('', 0))", True),
+        ("loop.create_server(make, sock=listener)", False),
+        ("socket.socket(family, socket.SOCK_STREAM)", True),
+        ("socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK)", True),
+        ("socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)", False),
+        ("socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)", False),
+        ("socket.socket(socket.AF_INET, socket.SOCK_DGRAM)", False),
+    ],
+)
+def test_what_is_found(text: str, is_found: bool) -> None:
+    assert bool([*delaying(ast.parse(f"def f():\n    return {text}"))]) == is_found
