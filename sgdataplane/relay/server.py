@@ -33,6 +33,7 @@ from sgdataplane.relay.counts import (
     WAS_REVOKED,
     RelayCounts,
 )
+from sgdataplane.relay.due import Due
 from sgdataplane.relay.held import HeldDocuments, without_unknown_kinds
 from sgdataplane.relay.memory import give_back
 from sgdataplane.relay.streams import REPORT_S, Left, RateLimiter, Stream, send_changes, send_refusals
@@ -59,6 +60,8 @@ LOOK_S, RETRY_S = 1.0, 1.0
 FORGET_S = 600.0  # after which nothing is known any more of a host that has gone
 MAX_LEFT = 10_000  # of which something is known
 SNAPSHOTS = 200.0  # answers to `hello` in a second
+# A summary says soon what became of a host; that a revision was seen may wait a bit, as hosts answer meanwhile.
+HOST_SOON_S, REVISION_SOON_S = 0.004, 0.04
 DECIDING = (ResourceKind.HOST, ResourceKind.REFUSAL)  # documents that say who gets a stream
 
 LOGGER = logging.getLogger("sgdataplane.relay")
@@ -75,6 +78,7 @@ class Relay:
         self.streams: dict[str, Stream] = {}
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
+        self.summary_due = Due()
         self._pace = RateLimiter(snapshots)
         self._trouble_log = limit_log(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()
@@ -85,6 +89,7 @@ class Relay:
         """Go on to the next revision, and tell the streams that it may concern."""
         before, self.documents = self.documents, documents
         self.counts.revisions += 1
+        self.summary_due.bring_forward(REVISION_SOON_S)
         is_other_epoch = documents.version.epoch != before.version.epoch
         for host, paths in self.closures.step(documents, change).items():
             if stream := self.streams.get(host):
@@ -157,6 +162,7 @@ class Relay:
             LOGGER.exception("the stream of %s ends", peer.host)
         finally:
             self.ended += 1
+            self.summary_due.bring_forward(HOST_SOON_S)
             self.counts.ended[stream.why_ended] += 1
             if self.streams.get(peer.host) is stream:
                 self._note_left(self.streams.pop(peer.host))
@@ -180,6 +186,7 @@ class Relay:
             self._end(before, NEWER_STREAM, "the same host has connected anew", REPLACED)
         self.streams[stream.host] = stream
         self.left.pop(stream.host, None)
+        self.summary_due.bring_forward(HOST_SOON_S)
         await self._catch_up(hello)
         async with self._pace:
             answer = stream.answer(hello, self.closures, self.documents.version)
@@ -208,7 +215,10 @@ class Relay:
             while True:
                 await stream.news.wait()
                 stream.news.clear()
+                needed = stream.needed
                 await send_changes(stream, self.closures, self.documents)
+                if stream.needed != needed:
+                    self.summary_due.bring_forward(REVISION_SOON_S)
                 await send_refusals(stream, self.documents)
         except ConnectionClosed:
             pass
@@ -231,6 +241,8 @@ class Relay:
             if not isinstance(message, Reported):
                 raise BadMessageError("a host says hello once")
             self.counts.note_received(REPORT, text)
+            if message != stream.report:
+                self.summary_due.bring_forward(HOST_SOON_S)
             stream.report, stream.heard = message, time.time()
             stream.news.set()  # its claims
             await asyncio.sleep(REPORT_S)

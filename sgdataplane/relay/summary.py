@@ -28,7 +28,10 @@ from sgdataplane.store.documents import Documents, Fields, ResourceKind, about
 from sgdataplane.store.hosts import FIELD
 from sgdataplane.store.interface import FullError, Json, Store, StoreError
 
-EACH_S, AT_LEAST_S = 1.0, 5.0  # if something is new; if nothing is
+LOOK_S, AT_LEAST_S = 1.0, 5.0  # until it is looked whether something is new; until a summary is written in any case
+# Between two summaries, a relay rests: so many times as long as the last one kept its loop busy, and so long that it
+# writes no more than these bytes a second. So one with few hosts says at once what they report.
+SHORTEST_S, REST, BYTES_PER_S = 0.02, 9, 1 << 18
 # A summary must fit into the store, and its readers take no more (store/summaries.py).
 MAX_FAILURES, MAX_CLAIMS, MAX_WHY = 20, 1_000, 500  # of one host; characters
 MAX_ALL_FAILURES, MAX_ALL_CLAIMS, MAX_ALL_WHY = 10_000, 100_000, 4 << 20  # of all hosts of a relay
@@ -62,25 +65,34 @@ class Summarizing:
         """Write a summary when something is new, and end expired streams, until this is cancelled."""
         while True:
             self.relay.end_expired(time.time())
-            await self._say()
+            rest_s = await self._say()
             if self.relay.ended >= MANY_ENDED:
                 self.relay.ended = 0
                 give_back()
-            await asyncio.sleep(EACH_S)
+            await asyncio.sleep(rest_s)
+            await self.relay.summary_due.wait(LOOK_S - rest_s)
 
-    async def _say(self) -> None:
-        """Write a summary if something is new, or none was written for a while."""
+    async def _say(self) -> float:
+        """Write a summary if something is new, or none was written for a while. Return how long to rest then."""
+        began = time.thread_time()
         body = summary_of(self.relay, time.time())
-        new = digest_in(canonical(_ageless(body)))
-        if new == self.said and time.monotonic() - self.said_at <= AT_LEAST_S:
-            return
+        text = canonical(_ageless(body))
+        new, busy_s = digest_in(text), time.thread_time() - began
+        is_due = new != self.said or time.monotonic() - self.said_at > AT_LEAST_S
+        if is_due and not await self._try_to_write(body, new):
+            return LOOK_S
+        return min(LOOK_S, max(SHORTEST_S, REST * busy_s, len(text) / BYTES_PER_S))
+
+    async def _try_to_write(self, body: Fields, new: bytes) -> bool:
+        """Write a summary whose digest without its ages is `new`. Return whether the store took it."""
         try:
             await self._write(body, is_first=not self.said)
         except (StoreError, LimitError) as error:
             self._note_trouble(error)
-        else:
-            self.said, self.said_at = new, time.monotonic()
-            self._note_written()
+            return False
+        self.said, self.said_at = new, time.monotonic()
+        self._note_written()
+        return True
 
     def _note_trouble(self, error: Exception) -> None:
         """Count an error, and log its kind once, because its words may differ each second."""

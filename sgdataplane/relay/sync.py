@@ -48,7 +48,7 @@ from sgdataplane.visible import visible
 PING_S, PONG_S, CLOSE_S, OPEN_S = 5.0, 8.0, 2.0, 30.0  # silence of 15 s ends a stream
 SHORTEST_S, LONGEST_S = 0.1, 10.0  # until it connects again: between 0 and a time that doubles
 REPORT_S = 10.0  # a report is sent this often, if nothing is new
-LOOK_S, EAGER_S = 1.0, 0.02  # until the agent is asked again; the latter while it is to say something new
+LOOK_S, EAGER_S = 1.0, 0.01  # until the agent is asked again; the latter while it is to say something new
 RETRY_S = 5.0  # after which what couldn't be published is tried again
 QUEUE = 4
 

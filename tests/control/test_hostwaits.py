@@ -8,9 +8,10 @@ import time
 import pytest
 
 from sgdataplane.control.actions.engine import Engine
-from sgdataplane.control.hosts import waits
+from sgdataplane.control.hosts import status, waits
 from sgdataplane.control.hosts.following import Following
 from sgdataplane.control.hosts.status import HostBoard
+from sgdataplane.control.service import dispatch
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.hosts import add_host, forget_host, revoke_host
@@ -18,7 +19,7 @@ from sgdataplane.store.interface import Json
 from tests.control.test_service import Bench, Somewhere
 from tests.support.inputs.controlling import Client, counted_ids
 from tests.support.inputs.summaries import host, summary
-from tests.support.probes.flood import wait_until
+from tests.support.probes.flood import DEADLINE, wait_until
 from tests.support.run.memorystore import MemoryStore
 
 
@@ -89,6 +90,27 @@ def test_a_wait_ends_when_the_last_host_says_so(many: ManyHosts) -> None:
     assert many.result(Timeout=300) == {"Enforced": ["a", "b"]}
     assert 0.4 < time.monotonic() - began < 300
     timer.join()
+
+
+def test_a_wait_looks_again_as_soon_as_that_costs_little(many: ManyHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when it looks whether the service stops."""
+    monkeypatch.setattr(dispatch, "STEP_S", 3_600.0)
+    last = many.engine.revision
+    many.say(a=host(last), b=host(last - 1, needed=last))
+    ended = threading.Thread(target=lambda: many.result(Timeout=3_600), daemon=True)
+    ended.start()
+    wait_until(lambda: many.board.known["b"].needed == last)
+    many.say(b=host(last))
+    ended.join(DEADLINE)
+    assert not ended.is_alive()
+
+
+def test_who_waits_pauses_in_proportion_to_what_a_look_costs(many: ManyHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    many.say(a=host(0), b=host(0))
+    many.board.look()
+    assert many.board.pause_s < status.LONGEST_S
+    monkeypatch.setattr(status, "REST", 1e9)
+    assert many.board.pause_s == status.LONGEST_S
 
 
 def test_a_silent_host_is_unknown_and_nobody_waits_for_it(many: ManyHosts) -> None:

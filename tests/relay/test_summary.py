@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from sgdataplane.relay import summary
+from sgdataplane.relay.held import HeldDocuments
+from sgdataplane.relay.server import Relay
+from sgdataplane.relay.streams import Stream
+from sgdataplane.relay.summary import Summarizing
+from sgdataplane.relay.wire import Reported, spell
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Reading, UnavailableError
 from sgdataplane.store.sqlite.store import SqliteStore
-from tests.support.probes.flood import wait_until
+from tests.support.probes.flood import DEADLINE, wait_until
+from tests.support.run.memorystore import MemoryStore
 from tests.support.scenes.attachbench import DNS, WEB, state_of
 from tests.support.servers.relaying import Plant, hosts_of, set_ports, url_of, write_state
 
@@ -27,3 +42,112 @@ def test_a_relay_says_what_each_host_needs_and_has(store: SqliteStore, store_fil
     wait_until(lambda: not hosts_of(store)["host-1"]["connected"])
     assert hosts_of(store)["host-2"]["connected"]
     assert next(iter(store.summaries().values()))["seen"] == later
+
+
+class Talking:
+    """In place of a connection: a host's reports, each when it is called for."""
+
+    def __init__(self) -> None:
+        self.reports: asyncio.Queue[Reported] = asyncio.Queue()
+
+    async def recv(self) -> str:
+        return spell(await self.reports.get())
+
+
+class Told(MemoryStore):
+    """A store in memory that notes each summary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summaries_put: list[dict[str, Any]] = []
+        self.refusals = 0
+
+    def put_summary(self, relay: str, body: Any) -> None:  # noqa: ANN401  # a document
+        if self.refusals:
+            self.refusals -= 1
+            raise UnavailableError("not now")
+        super().put_summary(relay, body)
+        self.summaries_put.append(body)
+
+
+class Scene:
+    """A relay with one host in this process, which looks for news by itself only after an hour."""
+
+    def __init__(self) -> None:
+        self.store, self.relay, self.socket = Told(), Relay(HeldDocuments.read(Reading(0, iter(())))), Talking()
+        self.stream = Stream("host-1", cast(ServerConnection, self.socket))
+        self.relay.streams["host-1"] = self.stream
+
+    def enforced(self) -> list[object]:
+        return [one["hosts"]["host-1"]["enforced"] for one in self.store.summaries_put]
+
+    async def run(self, scene: Any) -> None:  # noqa: ANN401  # a coroutine function
+        summarizing = Summarizing(self.store, self.relay, "relay-1")
+        tasks = [asyncio.create_task(work) for work in (summarizing.run(), self.relay._receive(self.stream))]
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await scene()
+        finally:
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def until(self, count: int) -> None:
+        while len(self.store.summaries_put) < count:
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setattr(summary, "LOOK_S", 3_600.0)
+    monkeypatch.setattr(summary, "REST", 0)
+    return Scene()
+
+
+def test_what_a_host_reports_is_told_at_once_and_what_it_repeats_is_not(scene: Scene) -> None:
+    async def work() -> None:
+        await scene.until(1)
+        for revision in (1, 2, 2, 3):
+            scene.socket.reports.put_nowait(Reported(Version(0, revision)))
+        await scene.until(4)
+
+    asyncio.run(scene.run(work))
+    assert scene.enforced() == [None, [0, 1], [0, 2], [0, 3]]
+
+
+def test_what_many_report_within_a_moment_is_one_summary(scene: Scene) -> None:
+    """A relay writes no more bytes a second than it may, however much is new."""
+    summary_bytes = len(str(summary.summary_of(scene.relay, 0.0)))
+
+    async def work() -> None:
+        await scene.until(1)
+        for revision in range(1, 200):
+            scene.relay.summary_due.bring_forward(0.0)
+            scene.stream.report = Reported(Version(0, revision))
+            await asyncio.sleep(0.001)
+        await scene.until(2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary, "BYTES_PER_S", summary_bytes * 20)
+        began = asyncio.run(timed(scene.run(work)))
+    assert 2 <= len(scene.store.summaries_put) <= 2 + began * 40
+
+
+async def timed(work: Any) -> float:  # noqa: ANN401  # a coroutine
+    began = asyncio.get_running_loop().time()
+    await work
+    return asyncio.get_running_loop().time() - began
+
+
+def test_a_summary_that_the_store_did_not_take_is_written_later(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "LOOK_S", 0.05)
+    scene.store.refusals = 2
+
+    async def work() -> None:
+        scene.socket.reports.put_nowait(Reported(Version(0, 1)))
+        while [0, 1] not in scene.enforced():
+            await asyncio.sleep(0.001)
+
+    asyncio.run(scene.run(work))
+    assert scene.store.refusals == 0

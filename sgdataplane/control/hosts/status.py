@@ -34,6 +34,8 @@ MAX_TOLD = 3  # failures in one line
 MAX_HOSTS, MAX_FAILURES, MAX_CLAIMS, MAX_TEXT, MAX_NAME = 20_000, 20, 1_000, 1_000, 253
 MAX_NUMBER = 1 << 62
 MAX_WORDS = 200_000  # of hosts that are remembered
+# Between two readings for those who wait: so many times as long as the last reading took, within these bounds.
+REST, SHORTEST_S, LONGEST_S = 9, 0.01, 0.25
 
 
 class HostStanding(enum.StrEnum):
@@ -188,6 +190,12 @@ class HostBoard:
         self._words: dict[str, HostStatus] = {}
         self._relays: dict[str, float] = {}
         self._read_at = float("-inf")
+        self._took_s = 0.0
+
+    @property
+    def pause_s(self) -> float:
+        """How long who waits for news should pause between two looks, in seconds: then readings take a tenth of it."""
+        return min(LONGEST_S, max(SHORTEST_S, REST * self._took_s))
 
     def look(self, most_s: float = 0.0) -> Mapping[str, HostStatus]:
         """Return the reports as they were at most so many seconds ago.
@@ -215,14 +223,18 @@ class HostBoard:
         return sum(abs(now - at) <= SILENT_S for at in list(self._relays.values()))
 
     def _read(self) -> None:
+        began = time.monotonic()
         try:
             summaries = self._store.summaries()
         except StoreError:
             return
         words = words_in(summaries, self._clock())
         self._relays = {relay: _number(summary.get("time")) for relay, summary in summaries.items()}
-        self._words = dict(islice({**words, **self._unreported(words)}.items(), MAX_WORDS))
+        found = dict(islice({**words, **self._unreported(words)}.items(), MAX_WORDS))
+        if found != self._words:  # who has looked at these needn't look again
+            self._words = found
         self._read_at = time.monotonic()
+        self._took_s = self._read_at - began
 
     def _unreported(self, words: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
         """Return the last reports about hosts that no relay reports on any more."""

@@ -18,7 +18,7 @@ from sgdataplane.store.hosts import StoredHost, enis_at, hosts_in
 from sgdataplane.store.interface import Body, Json
 
 FAILED_S = 5.0  # a failure must last so long: it may be of the revision before
-LOOK_S = 0.25  # how old the board may be for one that goes on waiting
+LOOK_S = 0.25  # after which hosts are judged again even if nothing was reported: some may have become silent
 
 
 def awaited(documents: Documents, vpc_id: str = "") -> list[str]:
@@ -42,15 +42,23 @@ class HostWait:
     failed_at: dict[str, float] = field(default_factory=dict)  # since when each host fails (monotonic)
     standings: dict[str, HostStanding] = field(default_factory=dict)  # host -> how it stood at the last look
     words: Mapping[str, HostStatus] = field(default_factory=dict)  # host -> its newest report at the last look
+    judged_at: float = float("-inf")  # when the standings were made (monotonic)
+    may_come: bool = True  # whether it makes sense to go on waiting
 
     def look(self) -> bool:
         """Take over what is known now. Return whether it makes sense to go on waiting."""
-        self.words, now = self.board.look(LOOK_S if self.standings else 0.0), self.board.now
-        self.standings = {host: standing_of(self.words.get(host), self.version, now) for host in self.hosts}
-        failing = self._having(HostStanding.FAILED)
-        began = time.monotonic()
-        self.failed_at = {host: self.failed_at.get(host, began) for host in failing}
-        is_new = any(began - at < FAILED_S for at in self.failed_at.values())
+        words, now = self.board.look(self.board.pause_s if self.standings else 0.0), time.monotonic()
+        if words is not self.words or now - self.judged_at >= LOOK_S:
+            self.words, self.judged_at = words, now
+            self.may_come = self._judge(now)
+        return self.may_come
+
+    def _judge(self, now: float) -> bool:
+        """Find how each host stands. Return whether it makes sense to go on waiting. `now` is monotonic."""
+        at = self.board.now
+        self.standings = {host: standing_of(self.words.get(host), self.version, at) for host in self.hosts}
+        self.failed_at = {host: self.failed_at.get(host, now) for host in self._having(HostStanding.FAILED)}
+        is_new = any(now - since < FAILED_S for since in self.failed_at.values())
         return is_new or bool(self._having(HostStanding.LAGGING))
 
     def answer(self) -> dict[str, list[Json]]:

@@ -4,8 +4,9 @@ Owns these keys, and that etcd doesn't keep what each of them was before. Must n
 
     summary/RELAY       {"until": seconds since 1970, "body": the summary}; nobody reads it after that time
 
-etcd keeps all former values of a key until they are compacted; of one that is put each second, that is soon more than
-etcd holds. So this compacts them, but not what somebody may be reading: a snapshot is read at one revision of etcd's.
+etcd keeps all former values of a key until they are compacted; of one that is put several times a second, that is soon
+more than etcd holds. So this compacts them, but not what somebody may be reading: a snapshot is read at one revision of
+etcd's.
 """
 
 from __future__ import annotations
