@@ -98,6 +98,8 @@ def commands() -> Iterator[Command]:
     yield Command("gaps", ("gaps", "--json"), 120)
     yield Command("history", ("historycost", "--json"), 150)
     yield Command("api", ("apicost", "--json"), 300)
+    for hosts in (3, 16):
+        yield Command(f"everywhere-{hosts}", ("endtoend", "--json", "--hosts", str(hosts)), 240)
 
 
 def measure_costs(say: Callable[[str], None], deadline: float, *, is_quick: bool) -> Figures:

@@ -13,7 +13,7 @@ from itertools import chain
 from bench.costs import FULL_ONLY
 from bench.measures import ESTABLISHED, Measure, Spread, ratios, spread
 from bench.peers import IPTABLES_ONE_SET, PEERS
-from bench.promises import AGENT, API, CHANGES, COMPILING, FULL_HOST, HISTORY, Promise
+from bench.promises import AGENT, API, CHANGES, COMPILING, EVERYWHERE, FULL_HOST, HISTORY, Promise
 from bench.results import Results
 from bench.variants import AUDITED, HOST, INSTANCE, ON_TRIAL, OURS, Variant
 from tests.support.inputs.classbench_seeds import SEEDS as KINDS
@@ -169,6 +169,13 @@ def _of_packets(results: Results) -> tuple[Section, ...]:
             "and then at one of 500.",
             tuple(map(of_figures, API)),
             ("093",),
+        ),
+        Section(
+            "From the API to packets",
+            "A lab of whole hosts: three members of etcd, an API, a relay, and an agent and a sync on each host, all "
+            "on this machine's processors. A rule opens a port to an instance on each host.",
+            tuple(map(of_figures, EVERYWHERE)),
+            ("121",),
         ),
         Section(
             "Beside other filters",

@@ -111,3 +111,10 @@ API = (
     Promise("start with 50,000 groups, until it serves", "s", 5, ("api.api_start_s",)),
     Promise("its memory then, after calls", "MB", 400, ("api.api_mb",)),
 )
+EVERYWHERE = (
+    Promise("3 hosts: from a call to the first packet that obeys", "ms", 40, ("everywhere-3.packet_ms",)),
+    Promise("3 hosts: from a call until SgdpWait says that all enforce it", "ms", 80, ("everywhere-3.enforced_ms",)),
+    Promise("3 hosts: until the call is answered", "ms", None, ("everywhere-3.call_ms",)),
+    Promise("16 hosts: from a call to the first packet that obeys", "ms", None, ("everywhere-16.packet_ms",)),
+    Promise("16 hosts: from a call until SgdpWait says that all enforce it", "ms", 200, ("everywhere-16.enforced_ms",)),
+)

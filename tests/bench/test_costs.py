@@ -15,14 +15,14 @@ import pytest
 from bench import costs
 from bench.costs import FULL_ONLY, Command, Figures, commands, measure_costs
 from bench.goals import Goal, goals
-from bench.promises import AGENT, API, CHANGES, COMPILING, FULL_HOST, HISTORY, Promise
+from bench.promises import AGENT, API, CHANGES, COMPILING, EVERYWHERE, FULL_HOST, HISTORY, Promise
 from bench.report import report
 from bench.results import Results, read
 from bench.variants import variants
 
 from tests.support.probes.flood import wait_until
 
-PROMISES = (*COMPILING, *CHANGES, *FULL_HOST, *AGENT, *HISTORY, *API)
+PROMISES = (*COMPILING, *CHANGES, *FULL_HOST, *AGENT, *HISTORY, *API, *EVERYWHERE)
 # Arguments with which each command is done in seconds.
 SMALL = {
     "policycost": ("-r", "20"),
@@ -31,6 +31,7 @@ SMALL = {
     "apicost": ("--groups", "20", "40", "--times", "2"),
     "historycost": ("--rounds", "1"),
     "hostcost": ("-n", "50"),
+    "endtoend": ("--hosts", "2", "--times", "2"),
     "gaps": ("-n", "3", "--rounds", "1"),
     "agentscale": ("--enis", "4", "--per-group", "2", "--changes", "1"),
 }
@@ -123,7 +124,7 @@ def _names() -> set[str]:
 
 OF_THE_AGENT = [
     pytest.param(name, marks=[pytest.mark.daemon, pytest.mark.slow])
-    for name in ("plug-instance", "plug-host", "agent", "history", "api")
+    for name in ("plug-instance", "plug-host", "agent", "history", "api", "everywhere-3")
 ]
 
 
