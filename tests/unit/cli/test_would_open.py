@@ -1,4 +1,4 @@
-"""`sgdp diff --fail-on-open` at doors that nobody stands at: groups without ENIs, and what a plan doesn't know yet."""
+"""`sgdp diff --fail-on-open` at groups without ENIs, and what a plan doesn't know yet."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_samples import RUN, check, sgdp, with_marks  # noqa: F401  # a fixture
+from tests.pages.test_samples import RUN, check, sgdp, with_marks  # noqa: F401  # a fixture
 
 
 @pytest.mark.parametrize("page", [with_marks(page) for page in RUN[1::2]])
