@@ -25,8 +25,8 @@ MUTANTS, TRIED = 5, 400
 # Policies, how many rules they have, how many changes are made, and how many wrong chains are tried at each.
 # Each walk of a mixture takes ten times as long as one of a typical policy.
 CHANGES = [
-    ("typical", 30, 3, MUTANTS),
-    ("mixture", 60, 1, 2),
+    ("typical", 20, 2, 3),
+    ("mixture", 40, 1, 2),
     pytest.param("typical", 60, 9, MUTANTS, marks=pytest.mark.slow),
     pytest.param("mixture", 60, 3, MUTANTS, marks=pytest.mark.slow),
 ]
