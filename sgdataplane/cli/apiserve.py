@@ -77,6 +77,7 @@ def run(config: ApiConfig, at: ListenAt, development: Development | None = None)
     from sgdataplane.control.service.aside import Aside
     from sgdataplane.control.service.dispatch import ApiService
     from sgdataplane.daemon.logs import Notifier
+    from sgdataplane.host.memory import trim_heap
     from sgdataplane.store.opening import key_file_of, open_store
 
     is_dev = development is not None
@@ -84,6 +85,7 @@ def run(config: ApiConfig, at: ListenAt, development: Development | None = None)
     with closing(open_store(config.store)) as store:
         keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
         engine = Engine(store, profile, rights=keyring, habits=habits(config, is_dev=is_dev))
+        trim_heap()  # of the texts that the documents were read from
         verifier = Verifier(keyring.find, nonces=used_nonces(key_file), accepts_v1=config.v1)
         admission = Admission(verifier, keyring.permits, no_throttle() if is_dev else None)
         board = HostBoard(store)

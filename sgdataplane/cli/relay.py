@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     with extra(EXTRA):
         from sgdataplane.relay.serving import Serving, endpoint_at, run_relay
     from sgdataplane.daemon.logs import Notifier
-    from sgdataplane.relay import memory
+    from sgdataplane.host import memory
     from sgdataplane.store.opening import open_store
 
     memory.use_one_heap()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from json import JSONDecoder
 from typing import cast
 
-from sgdataplane.relay.memory import give_back
+from sgdataplane.host.memory import give_back
 from sgdataplane.relay.table import Lines
 from sgdataplane.relay.wire import canonical
 from sgdataplane.store.documents import (

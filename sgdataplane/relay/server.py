@@ -18,6 +18,7 @@ from typing import Any, cast
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from sgdataplane.host.memory import give_back
 from sgdataplane.limitedlog import limit_log
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import (
@@ -35,7 +36,6 @@ from sgdataplane.relay.counts import (
 )
 from sgdataplane.relay.due import Due
 from sgdataplane.relay.held import HeldDocuments, without_unknown_kinds
-from sgdataplane.relay.memory import give_back
 from sgdataplane.relay.streams import REPORT_S, Left, RateLimiter, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
 from sgdataplane.relay.wire import (

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
 from sgdataplane.errors import LimitError
+from sgdataplane.host.memory import give_back
 from sgdataplane.relay.counts import OF_SUMMARY
-from sgdataplane.relay.memory import give_back
 from sgdataplane.relay.server import Relay
 from sgdataplane.relay.streams import Left, Stream
 from sgdataplane.relay.wire import canonical, digest_in

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeAlias, cast
 
+from sgdataplane.collection import no_collection
 from sgdataplane.net.values import Address, Prefix
+from sgdataplane.store.encoded import Decoded
 from sgdataplane.store.history import EPOCH, Version, epoch_in
 from sgdataplane.store.interface import Body, Json, Path, Revision, Snapshot
 from sgdataplane.store.layered import Layered, Stepping
@@ -223,7 +225,10 @@ class Documents:
     @staticmethod
     def of(snapshot: Snapshot) -> Documents:
         """Return the documents of a snapshot, with their indexes."""
-        everything = Documents().after(Revision(0, snapshot.documents, frozenset(), frozenset()))
+        with no_collection():
+            found = snapshot.documents
+            puts = found.decode_all() if isinstance(found, Decoded) else dict(found)
+            everything = Documents().after(Revision(0, puts, frozenset(), frozenset()))
         return replace(everything, revision=snapshot.revision, guards=dict(snapshot.guards))
 
     def after(self, change: Revision) -> Documents:

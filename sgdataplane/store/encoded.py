@@ -35,6 +35,32 @@ class Decoded(Mapping[Path, Body], Generic[T]):
     def __contains__(self, path: object) -> bool:
         return path in self._texts
 
+    def decode_all(self) -> dict[Path, Body]:
+        """Return all documents, each decoded once. Equal strings in them are one object, which saves memory."""
+        share = SharedStrings().share
+        return {path: share(self._read(text)) for path, text in self._texts.items()}
+
+
+class SharedStrings:
+    """The strings that values have in common: keys of objects, ids, and words such as `ingress`."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def share(self, value: Mapping[str, Json]) -> dict[str, Json]:
+        """Return a copy of an object in which each string is the one that was seen first."""
+        known = self._known.setdefault
+        return {
+            known(key, key): known(inner, inner) if isinstance(inner, str) else self._share_inner(inner)
+            for key, inner in value.items()
+        }
+
+    def _share_inner(self, value: Json) -> Json:
+        if isinstance(value, list):
+            known = self._known.setdefault
+            return [known(one, one) if isinstance(one, str) else self._share_inner(one) for one in value]
+        return self.share(value) if isinstance(value, dict) else value
+
 
 def encode(value: Json | Body) -> str:
     """Return a value as JSON in plain ASCII, so that any string survives, lone surrogates too.

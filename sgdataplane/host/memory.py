@@ -29,6 +29,11 @@ def give_back() -> None:
     library would keep it for long.
     """
     gc.collect()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give back what Python has freed already."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
