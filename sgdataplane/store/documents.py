@@ -12,7 +12,6 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeAlias, cast
@@ -20,9 +19,11 @@ from typing import TypeAlias, cast
 from sgdataplane.collection import no_collection
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.store.encoded import Decoded
+from sgdataplane.store.finding import Clue, Findings, Trait, clues
 from sgdataplane.store.history import EPOCH, Version, epoch_in
 from sgdataplane.store.interface import Body, Json, Path, Revision, Snapshot
 from sgdataplane.store.layered import Layered, Stepping
+from sgdataplane.store.sortedids import SortedIds, update_index
 
 
 class ResourceKind(enum.StrEnum):
@@ -42,6 +43,7 @@ class ResourceKind(enum.StrEnum):
     KEY_PAIR = "key_pair"
 
 
+KINDS: Mapping[str, ResourceKind] = {kind.value: kind for kind in ResourceKind}
 # Of the kinds that a state has: the section of the native format.
 SECTIONS = {
     ResourceKind.VPC: "vpcs",
@@ -74,6 +76,7 @@ HOSTS = "hosts"  # and that of the hosts that there are
 
 Fields = dict[str, Json]
 OfKind: TypeAlias = Mapping[ResourceKind, Stepping[str, Body]]
+Sorted: TypeAlias = Mapping[ResourceKind, Mapping[str, Body]]
 
 
 def path_of(kind: ResourceKind, name: str) -> Path:
@@ -83,7 +86,8 @@ def path_of(kind: ResourceKind, name: str) -> Path:
 
 def kind_of(path: Path) -> ResourceKind:
     """Return the kind of the document at a path."""
-    return ResourceKind(path.partition("/")[0])
+    word = path.partition("/")[0]
+    return KINDS.get(word) or ResourceKind(word)
 
 
 def name_of(path: Path) -> str:
@@ -219,8 +223,10 @@ class Documents:
     revision: int = 0
     guards: Mapping[str, int] = field(default_factory=dict)  # the revision at which each guard was moved last
     of_kind: OfKind = field(default_factory=lambda: {kind: Layered() for kind in ResourceKind})
-    users: Layered[Path, AbstractSet[Path]] = field(default_factory=Layered)  # path -> the documents that name this one
+    users: Layered[Path, SortedIds] = field(default_factory=Layered)  # path -> paths of documents that name this one
     taken: Taken = field(default_factory=Taken)  # the addresses that ENIs have
+    ids: Mapping[ResourceKind, SortedIds] = field(default_factory=lambda: dict.fromkeys(ResourceKind, SortedIds()))
+    findings: Findings = field(default_factory=Layered)  # a name, tag or address -> the ids of what has it
 
     @staticmethod
     def of(snapshot: Snapshot) -> Documents:
@@ -234,14 +240,27 @@ class Documents:
     def after(self, change: Revision) -> Documents:
         """Return everything at the next revision."""
         former = {path: body for path in change.deletes | change.puts.keys() if (body := self.get(path)) is not None}
-        gone, come = _enis(former), _enis(change.puts)
+        before, steps = sort_puts(former), sort_puts(change.puts)
+        gone, come = (_paths(some.get(ResourceKind.ENI, {})) for some in (before, steps))
+        deletes = sort_paths(change.deletes - change.puts.keys())
         return Documents(
             change.revision,
             {**self.guards, **dict.fromkeys(change.guards, change.revision)},
-            apply_change(self.of_kind, change),
-            _update_users(self.users, former, change.puts),
+            apply_steps(self.of_kind, steps, sort_paths(change.deletes)),
+            update_index(self.users, _uses(former), _uses(change.puts)),
             self.taken.after(gone.values(), come) if gone or come else self.taken,
+            {**self.ids, **{kind: self._new_ids(kind, steps, deletes) for kind in steps.keys() | deletes}},
+            update_index(self.findings, _clues(before), _clues(steps)),
         )
+
+    def _new_ids(self, kind: ResourceKind, puts: Sorted, deletes: Mapping[ResourceKind, list[str]]) -> SortedIds:
+        known = self.of_kind[kind]
+        come = [name for name in puts.get(kind, {}) if name not in known]
+        return self.ids[kind].after(come, deletes.get(kind, ()))
+
+    def find(self, kind: ResourceKind, trait: Trait, value: str) -> SortedIds:
+        """Return the ids of the documents of a kind that have this name, tag or address, as text."""
+        return self.findings.get(Clue(kind, trait, value), NO_IDS)
 
     def get(self, path: Path) -> Body | None:
         """Return the document at a path; None if it isn't there."""
@@ -258,41 +277,48 @@ class Documents:
         return ((kind, body) for kind, of_kind in self.of_kind.items() for body in of_kind.values())
 
 
-def _enis(bodies: Mapping[Path, Body]) -> dict[Path, Body]:
-    return {path: body for path, body in bodies.items() if kind_of(path) is ResourceKind.ENI}
+NO_IDS = SortedIds()
+
+
+def _paths(enis: Mapping[str, Body]) -> dict[Path, Body]:
+    return {path_of(ResourceKind.ENI, name): body for name, body in enis.items()}
+
+
+def _uses(bodies: Mapping[Path, Body]) -> Iterator[tuple[Path, Path]]:
+    """Yield each path that a document names, with the document's own."""
+    return ((target, path) for path, body in bodies.items() for target in references(kind_of(path), body))
+
+
+def _clues(bodies: Sorted) -> Iterator[tuple[Clue, str]]:
+    return ((clue, name) for kind, some in bodies.items() for name, body in some.items() for clue in clues(kind, body))
+
+
+def sort_puts(puts: Mapping[Path, Body]) -> Sorted:
+    """Return documents by kind and id."""
+    found: dict[ResourceKind, dict[str, Body]] = {}
+    for path, body in puts.items():
+        kind = kind_of(path)
+        found.setdefault(kind, {})[name_of(path)] = body
+    return found
+
+
+def sort_paths(paths: Iterable[Path]) -> dict[ResourceKind, list[str]]:
+    """Return ids by kind."""
+    found: dict[ResourceKind, list[str]] = {}
+    for path in paths:
+        found.setdefault(kind_of(path), []).append(name_of(path))
+    return found
 
 
 def apply_change(of_kind: OfKind, change: Revision) -> OfKind:
     """Return the documents after a change. One that is replaced keeps its place."""
-    puts: dict[ResourceKind, dict[str, Body]] = {}
-    deletes: dict[ResourceKind, list[str]] = {}
-    for path, body in change.puts.items():
-        puts.setdefault(kind_of(path), {})[name_of(path)] = body
-    for path in change.deletes:
-        deletes.setdefault(kind_of(path), []).append(name_of(path))
+    return apply_steps(of_kind, sort_puts(change.puts), sort_paths(change.deletes))
+
+
+def apply_steps(of_kind: OfKind, puts: Sorted, deletes: Mapping[ResourceKind, list[str]]) -> OfKind:
+    """Return the documents after some were deleted, and then others put."""
     kinds = puts.keys() | deletes.keys()
     return {**of_kind, **{kind: of_kind[kind].after(puts.get(kind, {}), deletes.get(kind, ())) for kind in kinds}}
-
-
-def _update_users(
-    users: Layered[Path, AbstractSet[Path]], former: Mapping[Path, Body], puts: Mapping[Path, Body]
-) -> Layered[Path, AbstractSet[Path]]:
-    """Return which documents name which, after some were replaced or deleted, and others were put."""
-    copies: dict[Path, set[Path]] = {}
-
-    def users_of(target: Path) -> set[Path]:
-        if target not in copies:
-            copies[target] = set(users.get(target, ()))
-        return copies[target]
-
-    for path, body in former.items():
-        for target in references(kind_of(path), body):
-            users_of(target).discard(path)
-    for path, body in puts.items():
-        for target in references(kind_of(path), body):
-            users_of(target).add(path)
-    found = {target: some for target, some in copies.items() if some}
-    return users.after(found, copies.keys() - found.keys())
 
 
 class Workspace:
@@ -342,21 +368,34 @@ class Workspace:
 
     def all(self, kind: ResourceKind) -> Iterator[tuple[str, Body]]:
         """Return id and body of every document of a kind, by id."""
-        found = self.documents.of_kind[kind].whole()
-        if self.is_changed:
-            found = {**found, **{name_of(path): body for path, body in self.puts.items() if kind_of(path) is kind}}
-        return (
-            (name, found[name]) for name in sorted(found) if not self.deletes or path_of(kind, name) not in self.deletes
+        if not self.is_changed:
+            of_kind = self.documents.of_kind[kind]
+            return ((name, of_kind[name]) for name in self.documents.ids[kind])
+        return ((name, body) for name in self.ids(kind) if (body := self.get(kind, name)) is not None)
+
+    def ids(self, kind: ResourceKind) -> SortedIds:
+        """Return the ids of all documents of a kind."""
+        found = self.documents.ids[kind]
+        if not self.is_changed:
+            return found
+        puts, deletes = (
+            [name_of(path) for path in paths if kind_of(path) is kind] for paths in (self.puts, self.deletes)
         )
+        return found.after(puts, deletes)
+
+    def find(self, kind: ResourceKind, trait: Trait, value: str) -> set[str]:
+        """Return the ids of the documents of a kind that may have this name, tag or address, as text."""
+        own = {name_of(path) for path in self.puts if kind_of(path) is kind}
+        return {*self.documents.find(kind, trait, value)} | own
 
     def users(self, kind: ResourceKind, name: str, who: ResourceKind | None = None) -> list[Path]:
         """Return the paths of the documents that name this one, in order; with `who`, only those of that kind."""
         target = path_of(kind, name)
-        found = set(self.documents.users.get(target, ()))
+        found = self.documents.users.get(target, NO_IDS)
         if self.is_changed:
-            found -= self.changed
-            found |= {path for path, body in self.puts.items() if target in references(kind_of(path), body)}
-        return sorted(found if who is None else (path for path in found if path.startswith(f"{who}/")))
+            own = [path for path, body in self.puts.items() if target in references(kind_of(path), body)]
+            found = found.after(own, self.changed)
+        return [path for path in found if who is None or path.startswith(f"{who}/")]
 
     def members(self, group_id: str) -> list[str]:
         """Return the ids of a group's ENIs."""

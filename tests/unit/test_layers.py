@@ -55,7 +55,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # before it.
 FLOORS: dict[str, tuple[str, ...]] = {
     "store": (
-        *("interface", "encoded", "layered", "call", "audit", "history", "documents", "bodies", "rulechanges"),
+        *(
+            "interface",
+            "encoded",
+            "layered",
+            "sortedids",
+            "finding",
+            "call",
+            "audit",
+            "history",
+            "documents",
+            "bodies",
+            "rulechanges",
+        ),
         *("refusals", "hosts", "summaries", "sqlite", "etcd", "opening"),
     ),
     "control": ("background", "config", "calls", "access", "actions", "hosts", "service", "http"),

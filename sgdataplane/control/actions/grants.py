@@ -50,9 +50,9 @@ def describe_all(scope: Scope) -> Body:
     ids = scope.texts("NetworkInterfacePermissionId")
     found = [
         (eni.id, grant_id, one)
-        for eni in scope.enis.all()
+        for eni in scope.enis.among(filter(None, [scope.text("NetworkInterfaceId")]))
         for grant_id, one in sorted(_grants(eni).items())
-        if is_among(grant_id, ids) and scope.text("NetworkInterfaceId") in ("", eni.id)
+        if is_among(grant_id, ids)
     ]
     inner = "NetworkInterfacePermission"
     return scope.page(found, lambda entry: grant_item(*entry), f"{inner}s", inner)

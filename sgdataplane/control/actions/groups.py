@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sgdataplane.control.actions.narrowing import Narrowing
 from sgdataplane.control.actions.networks import answer_vpc_id, default_vpc
 from sgdataplane.control.actions.rules import DONE, GroupDocument, permission, rule_notes, rules_of
 from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
@@ -20,6 +21,10 @@ from sgdataplane.store.documents import ResourceKind, kind_of, name_of
 from sgdataplane.store.interface import Body, Json
 
 EVERYONE = "0.0.0.0/0"
+FILTERS = (
+    *("SecurityGroupIds", "SecurityGroupId", "SecurityGroupName", "VpcId"),
+    *("SecurityGroupType", "NetworkType", "ServiceManaged"),
+)  # of DescribeSecurityGroups
 
 
 def create(scope: Scope) -> Body:
@@ -182,17 +187,24 @@ def describe_all(scope: Scope) -> Body:
     """Answer DescribeSecurityGroups."""
     ids = scope.texts("SecurityGroupIds") or ([scope.text("SecurityGroupId")] if scope.has("SecurityGroupId") else [])
     name, vpc_id, kind = _name_asked(scope), scope.text("VpcId"), scope.text("SecurityGroupType").lower()
-    found = [
-        group
-        for group in scope.groups.all()
-        if is_among(group.id, ids)
-        and is_like(group.state.get("security_group_name", ""), name)
-        and is_like(_vpc_name(group), vpc_id)
-        and kind in ("", group.state["security_group_type"])
-        and scope.text("NetworkType").lower() in ("", "vpc" if _vpc_name(group) else "classic")
-        and scope.is_flagged("ServiceManaged", is_so=bool(group.state.get("service_managed")))
-        and is_grouped_and_tagged(scope, group)
-    ]
+
+    def is_wanted(group: GroupDocument) -> bool:
+        return (
+            is_among(group.id, ids)
+            and is_like(group.state.get("security_group_name", ""), name)
+            and is_like(_vpc_name(group), vpc_id)
+            and kind in ("", group.state["security_group_type"])
+            and scope.text("NetworkType").lower() in ("", "vpc" if _vpc_name(group) else "classic")
+            and scope.is_flagged("ServiceManaged", is_so=bool(group.state.get("service_managed")))
+            and is_grouped_and_tagged(scope, group)
+        )
+
+    narrowing = Narrowing(scope, scope.groups)
+    narrowing.by_ids(ids)
+    narrowing.by_name(name)
+    narrowing.by_uses({"VpcId": ResourceKind.VPC})
+    narrowing.by_tags_and_group()
+    found = narrowing.choose(FILTERS, is_wanted)
 
     def shape(group: GroupDocument) -> Json:
         return group_item(scope, group)

@@ -21,6 +21,7 @@ from sgdataplane.control.actions.machines import (
     public_addresses,
     read_described,
 )
+from sgdataplane.control.actions.narrowing import USED, Narrowing
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
@@ -40,6 +41,11 @@ BY_ENIS = (
     "Ipv6Address",
 )  # filters that its interfaces answer
 NEVER = ("EipAddresses", "RdmaIpAddresses")  # of which no instance has one
+MAY_BE_WRONG = ("Filter", "PublicIpAddresses", "InnerIpAddresses")  # they refuse calls once they meet an instance
+DESCRIBED_BY = (
+    *("InstanceIds", "InstanceName", "Status", "ZoneId", "InstanceType", "ImageId", "InstanceNetworkType"),
+    *(*NEVER, *MAY_BE_WRONG, *BY_ENIS),
+)  # the filters of DescribeInstances
 FILTERS: Mapping[str, Callable[[datetime, datetime], bool]] = {
     "CreationStartTime": operator.ge,
     "CreationEndTime": operator.le,
@@ -176,8 +182,24 @@ def modify(scope: Scope) -> Body:
 
 def describe_all(scope: Scope) -> Body:
     """Answer DescribeInstances."""
-    found = [instance for instance in scope.instances.all() if _is_wanted(scope, instance)]
+    narrowing = Narrowing(scope, scope.instances)
+    narrowing.by_ids_in("InstanceIds")
+    narrowing.by_name(scope.text("InstanceName"))
+    if not any(map(scope.has, MAY_BE_WRONG)):
+        narrowing.by_tags_and_group()
+        _select_by_enis(scope, narrowing)
+    found = narrowing.choose(DESCRIBED_BY, lambda instance: _is_wanted(scope, instance))
     return scope.page(found, lambda instance: instance_item(scope, instance), "Instances", "Instance")
+
+
+def _select_by_enis(scope: Scope, narrowing: Narrowing[NativeInstance, InstanceAbout]) -> None:
+    """Leave the instances that have an ENI by which a call asks for them."""
+    enis = Narrowing(scope, scope.enis)
+    enis.by_uses({name: kind for name, kind in USED.items() if name in BY_ENIS})
+    enis.by_addresses(("PrivateIpAddresses", "Ipv6Address"))
+    if (found := enis.least()) is not None:
+        states = filter(None, map(scope.enis.get, found))
+        narrowing.leave({eni.state.get("instance_id", "") for eni in states})
 
 
 def _is_wanted(scope: Scope, instance: InstanceDocument) -> bool:

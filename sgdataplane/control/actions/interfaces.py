@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from sgdataplane.control.actions.addresses import Chooser
 from sgdataplane.control.actions.groups import replace_groups
+from sgdataplane.control.actions.narrowing import USED, Narrowing
 from sgdataplane.control.actions.networks import answer_vpc_id
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
@@ -28,7 +29,9 @@ TRACKING = {key: name for name, key in ecs_names.TRACKING_NAMES.items()}
 MODE_TAGS = frozenset({MODE_TAG, UNTIL_TAG})
 EniDocument: TypeAlias = TypedDocument[NativeEni, EniAbout]
 TYPES = ("Primary", "Secondary", "Trunk", "Member")
+ADDRESS_FILTERS = ("PrimaryIpAddress", "PrivateIpAddress", "Ipv6Address")
 TRAFFIC_MODES = ("Standard", "HighPerformance")
+FILTERS = ("NetworkInterfaceId", "NetworkInterfaceName", *USED, *ADDRESS_FILTERS, "Type", "Status", "ServiceManaged")
 
 
 def create(scope: Scope) -> Body:
@@ -353,7 +356,13 @@ def unassign(scope: Scope) -> Body:
 def describe_all(scope: Scope) -> Body:
     """Answer DescribeNetworkInterfaces."""
     addresses = {*scope.texts("PrivateIpAddress"), *scope.texts("Ipv6Address")}
-    found = [eni for eni in scope.enis.all() if _is_wanted(scope, eni, addresses)]
+    narrowing = Narrowing(scope, scope.enis)
+    narrowing.by_ids_in("NetworkInterfaceId")
+    narrowing.by_name(scope.text("NetworkInterfaceName"))
+    narrowing.by_uses()
+    narrowing.by_addresses(ADDRESS_FILTERS[:1], ADDRESS_FILTERS[1:])
+    narrowing.by_tags_and_group()
+    found = narrowing.choose(FILTERS, lambda eni: _is_wanted(scope, eni, addresses))
     return scope.page(found, eni_item, "NetworkInterfaceSets", "NetworkInterfaceSet")
 
 

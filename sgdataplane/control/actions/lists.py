@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from sgdataplane.control.actions.repository import Repository
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
+from sgdataplane.control.actions.scope import Scope, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
 from sgdataplane.statefile import ecs_lists, ecs_names, ecs_translation
 from sgdataplane.statefile.native_objects import NativePortEntry, NativePortList, NativePrefixEntry, NativePrefixList
@@ -197,9 +197,8 @@ def describe_all(of: ListKind[L, E], scope: Scope) -> Body:
     ids, name, family = scope.texts(of.id_key), scope.text(of.name_key), scope.text("AddressFamily").lower()
     found = [
         one
-        for one in of.documents(scope).all()
-        if is_among(one.id, ids)
-        and is_like(str(one.state.get(f"{of.own}_name", "")), name)
+        for one in of.documents(scope).among(ids)
+        if is_like(str(one.state.get(f"{of.own}_name", "")), name)
         and family in ("", str(one.state.get("address_family", "")).lower())
         and is_grouped_and_tagged(scope, one)
     ]

@@ -287,7 +287,7 @@ def _each(outer: str, inner: str, shape: Callable[[InstanceDocument], Json]) -> 
 
     def run(scope: Scope) -> Body:
         ids = scope.texts("InstanceId", ",")
-        found = [instance for instance in scope.instances.all() if is_among(instance.id, ids)]
+        found = scope.instances.every(ids)
         return scope.page(found, shape, outer, inner)
 
     return run
@@ -338,7 +338,7 @@ def describe_disks(scope: Scope) -> Body:
     ids = scope.texts("DiskIds")
     found = [
         (disk_id, disk, instance)
-        for instance in scope.instances.all()
+        for instance in scope.instances.among(filter(None, [scope.text("InstanceId")]))
         for disk_id, disk in _disks(instance)
         if is_among(disk_id, ids)
         and scope.text("InstanceId") in ("", instance.id)

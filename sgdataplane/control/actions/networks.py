@@ -270,7 +270,7 @@ def describe_vpcs(scope: Scope) -> Body:
     ids = scope.texts("VpcId", ",")
     found = [
         vpc
-        for vpc in scope.vpcs.all()
+        for vpc in scope.vpcs.among(ids)
         if is_among(vpc.id, ids)
         and vpc.id != CLASSIC_VPC
         and is_like(vpc.about.get("name", ""), scope.text("VpcName"))
@@ -323,7 +323,7 @@ def describe_tables(scope: Scope) -> Body:
     """Answer DescribeRouteTableList with each VPC's own table."""
     found = [
         vpc
-        for vpc in scope.vpcs.all()
+        for vpc in scope.vpcs.among(filter(None, [scope.text("VpcId")]))
         if vpc.id != CLASSIC_VPC
         and scope.text("VpcId") in ("", vpc.id)
         and scope.text("RouterId") in ("", router_of(vpc.id))

@@ -5,9 +5,9 @@ Owns the cloud's codes for what isn't there. Must not know the call, or single a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import starmap
-from typing import Generic
+from typing import Generic, SupportsIndex, overload
 
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
 from sgdataplane.store.bodies import A, S, TypedDocument, TypedKind
@@ -72,6 +72,20 @@ class Repository(Generic[S, A]):
         """Return every document, by id."""
         return starmap(self.of.read, self.workspace.all(self.of.kind))
 
+    def among(self, names: Iterable[str]) -> Iterator[TypedDocument[S, A]]:
+        """Return the documents with these ids, by id; every document if no id is given."""
+        wanted = {*names}
+        return self.some(wanted) if wanted else self.all()
+
+    def every(self, names: Collection[str] = ()) -> Sequence[TypedDocument[S, A]]:
+        """Return the same as a sequence, which reads the documents only as it is asked for them."""
+        return [*self.some(names)] if names else EveryDocument(self)
+
+    def some(self, names: Collection[str]) -> Iterator[TypedDocument[S, A]]:
+        """Return those of these documents that are there, by id."""
+        found = ((name, self.workspace.get(self.of.kind, name)) for name in sorted({*names}))
+        return (self.of.read(name, body) for name, body in found if body is not None)
+
     def put(self, name: str, state: S, about: A) -> None:
         """Write a document. Empty texts and lists of its state are left out: absent means the same."""
         self.workspace.put(self.of.kind, name, state, about)
@@ -89,3 +103,25 @@ class Repository(Generic[S, A]):
     def delete(self, name: str) -> None:
         """Delete a document, if it is there."""
         self.workspace.delete(self.of.kind, name)
+
+
+class EveryDocument(Sequence[TypedDocument[S, A]], Generic[S, A]):
+    """All documents of one kind, by id. Only those are read that somebody asks for."""
+
+    def __init__(self, documents: Repository[S, A]) -> None:
+        self._documents, self._ids = documents, documents.workspace.ids(documents.of.kind)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> TypedDocument[S, A]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[TypedDocument[S, A]]: ...
+
+    def __getitem__(self, place: SupportsIndex | slice) -> TypedDocument[S, A] | list[TypedDocument[S, A]]:
+        if isinstance(place, slice):
+            start, stop, step = place.indices(len(self._ids))
+            return [*self._documents.some(self._ids.cut(start, stop))][::step]
+        return self[range(len(self._ids))[place] :][0]
+
+    def __len__(self) -> int:
+        return len(self._ids)

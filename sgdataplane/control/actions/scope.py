@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -276,21 +276,20 @@ class Scope:
 
     # answers
 
-    def page(self, found: Iterable[T], shape: Callable[[T], Json], outer: str, inner: str) -> Body:
+    def page(self, found: Sequence[T], shape: Callable[[T], Json], outer: str, inner: str) -> Body:
         """Return one page of an answer, by number or by token.
 
         A token says where the next page begins.
         """
-        everything = list(found)
         more: dict[str, Json] = {}
         if self.is_tokened:
-            start, size, more["NextToken"] = self.next_page(len(everything))
+            start, size, more["NextToken"] = self.next_page(len(found))
         else:
             size = min(max(self.number("PageSize", A_PAGE), 1), MAX_A_PAGE)
             number = max(self.number("PageNumber", 1), 1)
             start, more = (number - 1) * size, {"NextToken": "", "PageNumber": number, "PageSize": size}
-        shown = [shape(entry) for entry in everything[start : start + size]]
-        return {"TotalCount": len(everything), **more, outer: {inner: shown} if inner else shown}
+        shown = [shape(entry) for entry in found[start : start + size]]
+        return {"TotalCount": len(found), **more, outer: {inner: shown} if inner else shown}
 
     @property
     def is_tokened(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sgdataplane.control.actions.interfaces import MODE_TAGS, mode_of
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import Scope, is_among
+from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.products import service_of
 from sgdataplane.statefile.native_objects import NativeEni
@@ -87,8 +87,7 @@ def list_resources(scope: Scope) -> Body:
     kind, ids, wanted = _kind(scope), scope.texts("ResourceId"), _wanted(scope)
     found: list[Json] = [
         {"ResourceId": one.id, "ResourceType": scope.text("ResourceType"), "TagKey": key, "TagValue": value}
-        for one in scope.resources(kind).all()
-        if is_among(one.id, ids)
+        for one in scope.resources(kind).among(ids)
         for key, value in sorted(one.tags.items())
         if wanted is None or (key in wanted and (not wanted[key] or value in wanted[key]))
     ]
@@ -124,16 +123,15 @@ def describe(scope: Scope) -> Body:
     kinds = [RESOURCES.get(scope.text("ResourceType").lower())] if scope.has("ResourceType") else [*RESOURCES.values()]
     counts: dict[tuple[str, str], dict[str, int]] = {}
     for kind in (kind for kind in kinds if kind is not None):
-        for one in scope.resources(kind).all():
-            if scope.text("ResourceId") in ("", one.id):
-                for pair in one.tags.items():
-                    counter = counts.setdefault(pair, {})
-                    word = {
-                        ResourceKind.GROUP: "Securitygroup",
-                        ResourceKind.INSTANCE: "Instance",
-                        ResourceKind.ENI: "Eni",
-                    }.get(kind, "")
-                    counter[word] = counter.get(word, 0) + 1
+        for one in scope.resources(kind).among(filter(None, [scope.text("ResourceId")])):
+            for pair in one.tags.items():
+                counter = counts.setdefault(pair, {})
+                word = {
+                    ResourceKind.GROUP: "Securitygroup",
+                    ResourceKind.INSTANCE: "Instance",
+                    ResourceKind.ENI: "Eni",
+                }.get(kind, "")
+                counter[word] = counter.get(word, 0) + 1
     found: list[Json] = [
         {"TagKey": key, "TagValue": value, "ResourceTypeCount": counter}
         for (key, value), counter in sorted(counts.items())

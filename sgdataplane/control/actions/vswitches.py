@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from sgdataplane.control.actions.narrowing import Narrowing
 from sgdataplane.control.actions.networks import (
     DEFAULT_RESOURCE_GROUP,
     default_vpc,
@@ -33,6 +34,9 @@ LENGTHS = range(16, 30)  # of a VSwitch's block
 DEFAULT_LENGTH = 20  # of that of a default VSwitch
 KEPT = 4  # addresses of a block that no ENI gets
 MAX_RESERVATIONS = 10  # of a VSwitch
+FILTERS = (
+    *("VSwitchId", "VpcId", "RouteTableId", "ZoneId", "VSwitchName", "IsDefault", "EnableIpv6"),
+)  # of DescribeVSwitches
 
 
 def create_vswitch(scope: Scope) -> Body:
@@ -140,18 +144,25 @@ def delete_vswitch(scope: Scope) -> Body:
 def describe_vswitches(scope: Scope) -> Body:
     """Answer DescribeVSwitches."""
     ids, vpc_id = scope.texts("VSwitchId", ","), scope.text("VpcId")
-    found = [
-        switch
-        for switch in scope.vswitches.all()
-        if is_among(switch.id, ids)
-        and vpc_id in ("", switch.state["vpc_id"])
-        and scope.text("RouteTableId") in ("", table_of(switch.state["vpc_id"]))
-        and scope.text("ZoneId") in ("", switch.about.get("zone_id", ""))
-        and is_like(switch.about.get("name", ""), scope.text("VSwitchName"))
-        and scope.is_flagged("IsDefault", is_so=bool(switch.about.get("is_default")))
-        and scope.is_flagged("EnableIpv6", is_so="ipv6_cidr_block" in switch.state)
-        and is_grouped_and_tagged(scope, switch)
-    ]
+
+    def is_wanted(switch: VSwitchDocument) -> bool:
+        return (
+            is_among(switch.id, ids)
+            and vpc_id in ("", switch.state["vpc_id"])
+            and scope.text("RouteTableId") in ("", table_of(switch.state["vpc_id"]))
+            and scope.text("ZoneId") in ("", switch.about.get("zone_id", ""))
+            and is_like(switch.about.get("name", ""), scope.text("VSwitchName"))
+            and scope.is_flagged("IsDefault", is_so=bool(switch.about.get("is_default")))
+            and scope.is_flagged("EnableIpv6", is_so="ipv6_cidr_block" in switch.state)
+            and is_grouped_and_tagged(scope, switch)
+        )
+
+    narrowing = Narrowing(scope, scope.vswitches)
+    narrowing.by_ids(ids)
+    narrowing.by_name(scope.text("VSwitchName"))
+    narrowing.by_uses({"VpcId": ResourceKind.VPC})
+    narrowing.by_tags_and_group()
+    found = narrowing.choose(FILTERS, is_wanted)
     return scope.page(found, lambda switch: vswitch_item(scope, switch), "VSwitches", "VSwitch")
 
 
