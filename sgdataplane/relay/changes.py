@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sgdataplane.relay.objects import far_end, stub
-from sgdataplane.relay.topics import EniFacts, GroupFacts, Topics
+from sgdataplane.relay.topics import EniFacts, Topics
+from sgdataplane.store.closure import GroupFacts
 from sgdataplane.store.documents import Documents, ResourceKind, kind_of, name_of, state_in
 from sgdataplane.store.interface import Body, Path, Revision
+from sgdataplane.store.objects import far_end, stub
 
 HostOf: TypeAlias = Callable[[Documents, Body], str | None]
 # The kinds that hosts get whole.

@@ -3,44 +3,41 @@
 Owns the closure of each host, and which hosts a revision concerns. Its input is documents. Must not know streams,
 stores or what a policy means.
 
-A host gets, as objects of the native format:
-- the ENIs that are bound to it, and each instance whose primary ENI is among them (on the classic network, any ENI);
-  ENIs of other instances come without `instance_id`;
-- the groups of these ENIs, whole, and the lists that their rules name;
-- the groups that these rules name, without rules; and the VPCs of all these groups;
-- the members of its own groups, and of named groups of the same VPC, as far ends: id, VPC, addresses, and those of
-  their groups that this host needs.
-
-So `decide()` gives each packet at the host's own ENIs the verdict that it gives with all documents, and a host learns
-nothing of tenants whom rules of its own don't name (tests/relay/test_closure.py).
+A host gets the closure (`store/closure.py`) of the ENIs that are bound to it. So `decide()` gives each packet at these
+the verdict that it gives with all documents, and a host learns nothing of tenants whom rules of its own don't name
+(tests/relay/test_closure.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sgdataplane.model.state import NetworkType
 from sgdataplane.relay.changes import HostChanges, HostOf
 from sgdataplane.relay.digests import KnownDigests
-from sgdataplane.relay.objects import far_end, is_primary, stub
-from sgdataplane.relay.topics import EniFacts, GroupFacts, Topics
+from sgdataplane.relay.topics import EniFacts, Topics
 from sgdataplane.relay.wire import canonical, digest_in
-from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, path_of, state_in
+from sgdataplane.store.closure import Closure, GroupFacts, Shape
+from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, path_of
 from sgdataplane.store.hosts import host_of
-from sgdataplane.store.interface import Path, Revision
+from sgdataplane.store.interface import Body, Path, Revision
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What a host gets, by ids and paths, without the objects themselves."""
+class _HostLinks:
+    """Finds the objects of a host's closure."""
 
-    enis: frozenset[str] = frozenset()  # its own
-    own: frozenset[str] = frozenset()  # the groups of its ENIs, which it gets whole
-    named: frozenset[str] = frozenset()  # groups that it gets without their rules
-    near: frozenset[str] = frozenset()  # the groups whose members it gets
-    lists: frozenset[Path] = frozenset()  # the paths of prefix lists and port lists
-    vpcs: frozenset[Path] = frozenset()  # the paths of VPCs
+    documents: Documents
+    topics: Topics
+
+    def body(self, kind: ResourceKind, name: str, /) -> Body | None:
+        return self.documents.of_kind[kind].get(name)
+
+    def members(self, group: str, /) -> Collection[str]:
+        return self.topics.members(group)
+
+    def enis_of_instance(self, instance: str, /) -> Collection[str]:
+        return self.topics.enis_of_instance(instance)
 
 
 @dataclass(slots=True)
@@ -78,26 +75,19 @@ class Closures:
 
     def of(self, host: str) -> dict[Path, Fields]:
         """Return all native objects that a host gets, by path. Callers must not change them."""
-        shape = self._shape(host)
-        instances = {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in shape.enis} - {""}
-        paths = [*shape.vpcs, *shape.lists, *(path_of(ResourceKind.INSTANCE, name) for name in instances)]
-        paths += [path_of(ResourceKind.GROUP, name) for name in shape.own | shape.named]
-        far = (self._topics.members(group) for group in shape.near)
-        paths += [path_of(ResourceKind.ENI, name) for name in shape.enis.union(*far)]
-        found = {path: self._object(shape, path) for path in sorted(paths)}
-        return {path: fields for path, fields in found.items() if fields is not None}
+        return self._closure(host).objects()
 
     def digests(self, host: str) -> tuple[dict[Path, bytes], dict[Path, str]]:
         """Return the digests of all objects that a host gets, and the texts that had to be made for them.
 
         The texts (`canonical`) are of the objects whose digest wasn't known yet; both are by path.
         """
-        shape = self._shape(host)
+        closure = self._closure(host)
         digests, texts = dict[Path, bytes](), dict[Path, str]()
-        for path, seen in self._views(shape):
+        for path, seen in self._views(closure):
             digest = None if seen is None else self._known.get(path, seen)
             if digest is None:
-                fields = self._object(shape, path)
+                fields = closure.object_at(path)
                 if fields is None:
                     continue
                 texts[path] = canonical(fields)
@@ -107,13 +97,13 @@ class Closures:
             digests[path] = digest
         return digests, texts
 
-    def _views(self, shape: Shape) -> Iterator[tuple[Path, Hashable]]:
+    def _views(self, closure: Closure) -> Iterator[tuple[Path, Hashable]]:
         """Yield the path of each object that a host may get, with what the object follows from besides its document.
 
         That is the key of a known digest. It is None where no other host gets the object in this form.
         """
-        instances = {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in shape.enis} - {""}
-        for kind, names in ((ResourceKind.ENI, shape.enis), (ResourceKind.INSTANCE, instances)):
+        shape = closure.shape
+        for kind, names in ((ResourceKind.ENI, shape.enis), (ResourceKind.INSTANCE, closure.instances())):
             yield from ((path_of(kind, name), None) for name in names)
         yield from ((path, ()) for path in (*shape.vpcs, *shape.lists))
         for is_whole, groups in ((True, shape.own), (False, shape.named)):
@@ -128,8 +118,8 @@ class Closures:
 
     def some(self, host: str, paths: Iterable[Path]) -> dict[Path, Fields | None]:
         """Return some objects of a host by path; None for those that it doesn't get."""
-        shape = self._shape(host)
-        return {path: self._object(shape, path) for path in paths}
+        closure = self._closure(host)
+        return {path: closure.object_at(path) for path in paths}
 
     def after(self, documents: Documents, change: Revision) -> frozenset[str]:
         """Go on to the next revision, and return the hosts that may have to hear of it."""
@@ -154,62 +144,11 @@ class Closures:
         return news.paths
 
     def _shape(self, host: str) -> Shape:
-        topics, own = self._topics, self._topics.own_groups(host)
-        named_paths = {path for group in own if group in topics.groups for path in topics.groups[group].names}
-        groups = {name_of(path) for path in named_paths if kind_of(path) is ResourceKind.GROUP}
-        vpcs = {topics.groups[group].vpc_id for group in own | groups if group in topics.groups}
-        return Shape(
-            frozenset(topics.enis_of_host(host)),
-            own,
-            frozenset(groups - own),
-            frozenset(near for group in own for near in topics.near_of(group)),
-            frozenset(path for path in named_paths if kind_of(path) is not ResourceKind.GROUP),
-            frozenset(path_of(ResourceKind.VPC, vpc) for vpc in vpcs),
-        )
+        topics = self._topics
+        return Shape.of(topics.enis_of_host(host), topics.own_groups(host), topics.groups.get)
 
-    def _state(self, kind: ResourceKind, name: str) -> Fields:
-        body = self._documents.of_kind[kind].get(name)
-        return state_in(body) if body else {}
-
-    # what a host gets of a document
-
-    def _object(self, shape: Shape, path: Path) -> Fields | None:
-        kind, name = kind_of(path), name_of(path)
-        body = self._documents.of_kind[kind].get(name)
-        if body is None:
-            return None
-        match kind:
-            case ResourceKind.VPC | ResourceKind.PREFIX_LIST | ResourceKind.PORT_LIST:
-                return state_in(body) if path in shape.vpcs or path in shape.lists else None
-            case ResourceKind.GROUP:
-                return state_in(body) if name in shape.own else stub(body) if name in shape.named else None
-            case ResourceKind.INSTANCE:
-                return state_in(body) if self._has_instance(shape, name) else None
-            case ResourceKind.ENI if name in shape.enis:
-                return self._own_eni(shape, state_in(body))
-            case ResourceKind.ENI:
-                return far_end(body, shape.near)
-        return None
-
-    def _own_eni(self, shape: Shape, state: Fields) -> Fields:
-        instance = str(state.get("instance_id", ""))
-        if not instance or self._has_instance(shape, instance):
-            return state
-        return {name: value for name, value in state.items() if name != "instance_id"}
-
-    def _has_instance(self, shape: Shape, instance: str) -> bool:
-        """Whether the primary ENI of an instance is among the host's.
-
-        An instance without one would be no valid state, except on the classic network.
-        """
-        own = shape.enis.intersection(self._topics.enis_of_instance(instance))
-        return any(self._is_enough(self._state(ResourceKind.ENI, eni)) for eni in own)
-
-    def _is_enough(self, state: Fields) -> bool:
-        if is_primary(state):
-            return True
-        vpc = self._state(ResourceKind.VPC, str(state.get("vpc_id", "")))
-        return vpc.get("network_type") == NetworkType.CLASSIC.value
+    def _closure(self, host: str) -> Closure:
+        return Closure(self._shape(host), _HostLinks(self._documents, self._topics))
 
     # what a revision changes
 

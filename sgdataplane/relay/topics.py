@@ -12,40 +12,20 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from sys import intern
 
-from sgdataplane.relay.objects import is_member, is_primary
 from sgdataplane.relay.table import Lines, add_name, list_names, pack_names, without
+from sgdataplane.store.closure import GroupFacts, near_of
 from sgdataplane.store.documents import (
-    RULE_REFERENCES,
     ResourceKind,
     kind_of,
     name_of,
     path_of,
-    rules_in,
     state_in,
     texts,
 )
 from sgdataplane.store.interface import Body, Path
+from sgdataplane.store.objects import is_member, is_primary
 
 NOBODY: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class GroupFacts:
-    """The facts of a group that decide which hosts need what."""
-
-    vpc_id: str
-    names: frozenset[Path] = frozenset()  # the groups and lists that its rules name
-
-    @staticmethod
-    def of(body: Body) -> GroupFacts:
-        """Return the facts of a group's document."""
-        named = {
-            path_of(kind, str(rule[field]))
-            for rule in rules_in(body)
-            for field, kind in RULE_REFERENCES.items()
-            if field in rule
-        }
-        return GroupFacts(str(state_in(body).get("vpc_id", "")), frozenset(named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +84,11 @@ class Topics:
         return list_names(self._of_instance.get(instance) or b"")
 
     def near_of(self, group: str) -> Iterator[str]:
-        """Yield the groups whose members a group's policy depends on.
+        """Return the groups whose members a group's policy depends on.
 
         These are the group itself, and those of its VPC that its rules name.
         """
-        facts = self.groups.get(group)
-        if facts is None:
-            return
-        yield group
-        for path in facts.names:
-            if kind_of(path) is ResourceKind.GROUP:
-                other = self.groups.get(name_of(path))
-                if other is not None and other.vpc_id == facts.vpc_id:
-                    yield name_of(path)
+        return near_of(group, self.groups.get)
 
     def hosts_in(self, group: str) -> Collection[str]:
         """Return the hosts that have ENIs in a group."""

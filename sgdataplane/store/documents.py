@@ -115,6 +115,12 @@ def rules_in(body: Body) -> list[Fields]:
     return cast("list[Fields]", state_in(body).get("rules", []))
 
 
+def find_named(rules: Iterable[Mapping[str, object]]) -> Iterator[Path]:
+    """Yield the paths of the groups and lists that rules name."""
+    for rule in rules:
+        yield from (path_of(kind, str(rule[name])) for name, kind in RULE_REFERENCES.items() if name in rule)
+
+
 def references(kind: ResourceKind, body: Body) -> Iterator[Path]:
     """Yield the path of everything that a document names.
 
@@ -123,10 +129,7 @@ def references(kind: ResourceKind, body: Body) -> Iterator[Path]:
     state, more = state_in(body), about(body)
     if kind in (ResourceKind.GROUP, ResourceKind.ENI, ResourceKind.VSWITCH):
         yield path_of(ResourceKind.VPC, str(state["vpc_id"]))
-    for rule in rules_in(body) if kind is ResourceKind.GROUP else ():
-        for name, target in RULE_REFERENCES.items():
-            if name in rule:
-                yield path_of(target, str(rule[name]))
+    yield from find_named(rules_in(body) if kind is ResourceKind.GROUP else ())
     if kind is ResourceKind.ENI:
         yield from (path_of(ResourceKind.GROUP, group) for group in texts(state, "security_group_ids"))
         if state.get("instance_id"):

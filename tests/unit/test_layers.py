@@ -66,6 +66,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
             "history",
             "documents",
             "bodies",
+            "objects",
+            "closure",
             "rulechanges",
         ),
         *("refusals", "hosts", "summaries", "sqlite", "etcd", "opening"),

@@ -22,13 +22,17 @@ def stub(body: Body) -> Fields:
     return {name: state[name] for name in STUB if name in state}
 
 
-def far_end(body: Body, near: Container[str] | None = None) -> Fields | None:
-    """Return an ENI as a member of the groups `near`, or of all its groups; None if it is a member of none."""
+def far_end(body: Body, near: Container[str] | None = None, *, is_told: bool = False) -> Fields | None:
+    """Return an ENI as a member of the groups `near`, or of all its groups; None if it is a member of none.
+
+    With `is_told`, also one that is in these groups and whose addresses are no members.
+    """
     state = state_in(body)
     groups: list[Json] = [group for group in texts(state, "security_group_ids") if near is None or group in near]
-    if not groups or not is_member(state):
+    if not groups or not (is_told or is_member(state)):
         return None
-    return {**{name: state[name] for name in FAR_END if name in state}, "security_group_ids": groups}
+    names = FAR_END if is_member(state) else (*FAR_END, "nic_type")
+    return {**{name: state[name] for name in names if name in state}, "security_group_ids": groups}
 
 
 def is_member(state: Fields) -> bool:
