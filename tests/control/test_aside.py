@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import cast
 
@@ -18,22 +19,22 @@ import pytest
 
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.service import aside as module
-from sgdataplane.control.service.aside import Aside, changes
+from sgdataplane.control.service.aside import Aside
+from sgdataplane.control.service.forkserver import read_job, write_job
 from sgdataplane.control.service.heavy import Computer, HeavyAnswers
+from sgdataplane.control.service.parts import part_for
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents, ResourceKind, native
-from sgdataplane.store.interface import Body, Json
+from sgdataplane.store.interface import Body, Json, Revision
 from tests.support.inputs.controlling import Client, Randomly
 from tests.support.probes.flood import wait_until
 from tests.support.variants.slowforks import (
     BREAKS,
-    FOLDER,
     HUNGRY,
     KILLED,
     SECRET,
     SPINS,
     TALKS,
-    Gate,
     children,
     is_running,
 )
@@ -96,7 +97,7 @@ def bench(aside: Aside) -> Bench:
 
 
 def test_an_answer_is_the_one_of_this_process_after_any_changes() -> None:
-    """With the product's own fork server, which hears only of what has changed since the last answer."""
+    """With the product's own fork server."""
     chance = random.Random(int(os.environ.get("SGDP_TEST_SEED", "1")))
     anything = Randomly(Client(), chance)
     here, answered = HeavyAnswers("seed"), 0
@@ -107,8 +108,9 @@ def test_an_answer_is_the_one_of_this_process_after_any_changes() -> None:
             documents = anything.client.engine.documents
             for kind, call in ((ResourceKind.ENI, explaining), (ResourceKind.GROUP, differing)):
                 name = anything.any(kind)
-                told = outcome(aside, documents, call(name))
-                assert told == outcome(here, documents, call(name))
+                part = part_for(documents, call(name))
+                told = outcome(aside, part, call(name))
+                assert told == outcome(here, part, call(name))
                 answered += isinstance(told, dict)
     assert answered > 20
 
@@ -118,20 +120,6 @@ def outcome(computer: Computer, documents: Documents, call: Call) -> object:
         return computer.compute(documents, call, NEVER)
     except ApiError as error:
         return error.code, error.message, error.status, error.extra
-
-
-def test_what_has_changed_is_told_and_nothing_else() -> None:
-    client = Client()
-    vpc, _ = client.network()
-    gone = client.group(vpc)
-    before = client.engine.documents
-    made = client.group(vpc)
-    client("DeleteSecurityGroup", SecurityGroupId=gone)
-    found = changes(before, client.engine.documents)
-    assert (list(found.puts), found.deletes) == ([f"security_group/{made}"], frozenset((f"security_group/{gone}",)))
-    whole = Documents().after(changes(Documents(), client.engine.documents))
-    assert native(whole.bodies()) == native(client.engine.documents.bodies())
-    assert whole.version == client.engine.version
 
 
 @pytest.mark.parametrize(("eni", "words"), [(KILLED, "ended before it was done"), (HUNGRY, "64 MB of memory")])
@@ -168,25 +156,18 @@ def test_an_answer_that_nobody_wants_any_more_ends_its_process_and_no_other(benc
         wait_until(lambda: bench.forks() == [])
 
 
-def test_a_client_that_goes_while_its_call_waits_costs_no_state_and_those_behind_it_do_not_wait(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each asks about another revision; those before and behind the ones that go away stay, and are answered."""
-    monkeypatch.setenv(FOLDER, str(tmp_path))
-    gate, gone = Gate(tmp_path), threading.Event()
+def test_a_client_that_goes_while_its_call_waits_is_told_at_once_and_those_behind_it_are_answered(bench: Bench) -> None:
+    """The fork server stands still meanwhile."""
+    bench.explain()
+    gone = threading.Event()
     gone.set()
+    os.kill(cast(int, bench.aside.pid), signal.SIGSTOP)
     with ThreadPoolExecutor() as threads:
-        first, wanted = threads.submit(bench.explain), [bench.documents.revision]
-        wait_until(lambda: gate.states() == wanted)
-        for _ in range(2):
-            bench.client.network()
-            assert "cancelled" in bench.refused(bench.eni, gone).message
-        bench.client.network()
+        assert "cancelled" in bench.refused(SPINS, gone).message
         last = threads.submit(bench.explain)
-        wanted.append(bench.documents.revision)
-        gate.open()
-        assert first.result(30)["Passes"] is last.result(30)["Passes"] is False
-    assert gate.states() == wanted
+        os.kill(cast(int, bench.aside.pid), signal.SIGCONT)
+        assert last.result(30)["Passes"] is False
+    wait_until(lambda: bench.forks() == [])
 
 
 def test_a_fork_server_that_was_killed_is_started_again(bench: Bench) -> None:
@@ -244,8 +225,14 @@ def test_all_end_with_an_api_that_is_killed() -> None:
     wait_until(lambda: not any(map(is_running, pids)))
 
 
-def test_no_secret_of_keys_is_told_aside() -> None:
-    documents = Documents()
-    for kind in (ResourceKind.ACCESS_KEY, ResourceKind.HOST, ResourceKind.REFUSAL):
-        assert documents.of_kind[kind] is not None
-        assert kind not in module.KINDS
+def test_a_job_has_what_the_answer_follows_from_and_no_secret_of_keys(bench: Bench) -> None:
+    """Documents of other kinds stay here, even if a part had them."""
+    secret = {f"{ResourceKind.ACCESS_KEY}/LTAI": {"about": {"sealed": SECRET}}}
+    whole = bench.documents.after(Revision(bench.documents.revision + 1, secret, frozenset(), frozenset()))
+    call = explaining(bench.eni)
+    with BytesIO() as file:
+        write_job(file, whole, call)
+        assert SECRET.encode() not in file.getvalue()
+        told, again = read_job(file)
+    assert (native(told.bodies()), again) == (native(bench.documents.bodies()), call)
+    assert told.revision == whole.revision

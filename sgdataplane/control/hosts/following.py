@@ -21,9 +21,9 @@ from sgdataplane.control.background import Background
 from sgdataplane.errors import SgDataplaneError, SilentError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, load_native
-from sgdataplane.store.documents import Documents, Workspace, native
+from sgdataplane.store.documents import Documents, native
 from sgdataplane.store.history import Version
-from sgdataplane.store.interface import Json, Revision
+from sgdataplane.store.interface import Json
 
 NONE = Version(-1, -1)
 RETRY_S = 5.0  # after which a place that says nothing gets its revision again
@@ -147,33 +147,6 @@ class Following:
             one.enforced = max(one.enforced, enforced)
             one.failed, one.why, one.is_silent = failed, why, is_silent
             one.moved.notify_all()
-
-
-class LastState:
-    """The state of the last documents that somebody asked for, as many ask about the same.
-
-    Several threads may use it.
-    """
-
-    def __init__(self, profile: str) -> None:
-        self._profile, self._lock = profile, threading.Lock()
-        self._memory, self._found = Memory(), (NONE, CloudState())
-
-    def of(self, documents: Documents) -> CloudState:
-        """Return the state that all documents make."""
-        with self._lock:
-            version, state = self._found
-            if version != documents.version:
-                state = state_of(documents, self._profile, self._memory)
-                self._found = documents.version, state
-            return state
-
-    def proposed(self, workspace: Workspace) -> CloudState:
-        """Return the state that a workspace's changes would make. It shares what stays."""
-        documents = workspace.documents
-        changes = Revision(documents.revision, workspace.puts, frozenset(workspace.deletes), frozenset())
-        with self._lock:
-            return state_of(documents.after(changes), self._profile, self._memory)
 
 
 def state_of(documents: Documents, profile: str, memory: Memory | None = None) -> CloudState:

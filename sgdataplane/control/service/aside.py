@@ -3,8 +3,7 @@
 Owns the fork server's life, and what it is sent. Must not know what an answer is about.
 
 A job is one message with two descriptors: the socket that its answer comes from, and a file in memory with the call and
-the documents that have changed since the job before. So nobody waits for the fork server to read. Documents of keys and
-hosts stay here.
+the documents that the answer follows from. So nobody waits for the fork server to read.
 """
 
 from __future__ import annotations
@@ -23,13 +22,12 @@ from typing import Self
 from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
 from sgdataplane.control.service.forkserver import write_job
 from sgdataplane.store.call import Call
-from sgdataplane.store.documents import SECTIONS, Documents, ResourceKind, path_of
-from sgdataplane.store.interface import Body, Path, Revision
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.interface import Body
 
 STEP_S = 0.1  # so often it is looked whether an answer is still wanted
 CHUNK, MAX_ANSWER = 1 << 16, 32 << 20  # bytes
 MODULE = "sgdataplane.control.service.forkserver"
-KINDS = (*SECTIONS, ResourceKind.VSWITCH, ResourceKind.STORE)
 GIVEN_UP = "The answer was cancelled before it was ready. Nothing was changed."
 DIED = "The process that computed the answer has ended before it was done. Nothing was changed."
 BUSY = "The service has no room for another answer of this kind now. Nothing was changed."
@@ -46,7 +44,6 @@ class Aside:
     def __init__(self, profile: str) -> None:
         self._profile, self._lock, self._is_closed = profile, Lock(), False
         self._server: _ForkServer | None = None
-        self._known = Documents()  # what the fork server has
 
     def __enter__(self) -> Self:
         return self
@@ -72,16 +69,15 @@ class Aside:
         """
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         with ours:
-            with theirs, self._turn(is_ended):
-                self._submit(documents, call, theirs)
+            with theirs, open(os.memfd_create("job"), "w+b") as job:
+                write_job(job, documents, call)
+                with self._turn(is_ended):
+                    self._submit(job.fileno(), theirs.fileno())
             return _read(b"".join(_parts(ours, is_ended)))
 
     @contextmanager
     def _turn(self, is_ended: Event) -> Iterator[None]:
-        """Hold the lock while the block runs. Waiting for it ends soon once the answer isn't wanted any more.
-
-        Others may hold it for as long as they send a large state.
-        """
+        """Hold the lock while the block runs. Waiting for it ends soon once the answer isn't wanted any more."""
         while not self._lock.acquire(timeout=STEP_S):
             _require_wanted(is_ended)
         try:
@@ -89,32 +85,26 @@ class Aside:
         finally:
             self._lock.release()
 
-    def _submit(self, documents: Documents, call: Call, answer: socket) -> None:
+    def _submit(self, job: int, answer: int) -> None:
         """Send a job, to a new fork server if the last one has ended."""
         for _ in range(2):
             if self._is_closed:
                 raise _unavailable(GIVEN_UP)
             try:
-                return self._send(documents, call, answer)
+                if self._server is None:
+                    self._server = _ForkServer(self._profile)
+                return self._server.send(answer, job)
             except ConnectionError:
                 self._forget()
             except OSError:
                 raise _unavailable(BUSY) from None
         raise _unavailable(DIED)
 
-    def _send(self, documents: Documents, call: Call, answer: socket) -> None:
-        if self._server is None:
-            self._server = _ForkServer(self._profile)
-        with open(os.memfd_create("job"), "w+b") as file:
-            write_job(file, changes(self._known, documents), call)
-            self._server.send(answer.fileno(), file.fileno())
-        self._known = documents
-
     def _forget(self) -> None:
         """End the fork server, and all that it has forked."""
         if self._server is not None:
             self._server.end()
-        self._server, self._known = None, Documents()
+        self._server = None
 
 
 class _ForkServer:
@@ -146,19 +136,6 @@ class _ForkServer:
             os.kill(self.pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
-
-
-def changes(known: Documents, now: Documents) -> Revision:
-    """Return what has changed in the documents that answers are computed from. Those that stay are the same objects."""
-    puts: dict[Path, Body] = {}
-    deletes: set[Path] = set()
-    for kind in KINDS:
-        before, after = known.of_kind[kind], now.of_kind[kind]
-        if before is not after:
-            old, new = before.whole(), after.whole()
-            puts |= {path_of(kind, name): body for name, body in new.items() if old.get(name) is not body}
-            deletes |= {path_of(kind, name) for name in old if name not in new}
-    return Revision(now.revision, puts, frozenset(deletes), frozenset())
 
 
 def _parts(answer: socket, is_ended: Event) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ from sgdataplane.control.hosts.status import HostBoard
 from sgdataplane.control.hosts.waits import HostWait
 from sgdataplane.control.service import extensions
 from sgdataplane.control.service.heavy import Computer, HeavyAnswers
+from sgdataplane.control.service.parts import part_for
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.store.history import Version
@@ -77,7 +78,7 @@ class ApiService:
     def compute(self, call: Call, is_ended: Event) -> Answer:
         """Answer SgdpDiff or SgdpExplain. They name more than a call asks about, so the key may not see all of it."""
         documents = self._engine.documents
-        body = self._heavy.compute(documents, call, is_ended)
+        body = self._heavy.compute(part_for(documents, call), call, is_ended)
         return Answer(hide_unseen(body, documents, call, self._engine.rights))
 
     def wait(self, call: Call, is_stopping: Event) -> Answer:

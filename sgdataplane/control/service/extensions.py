@@ -20,15 +20,16 @@ from sgdataplane.control.actions.rules import canonical, native_rule, rules_of
 from sgdataplane.control.actions.scope import MAX_TOKEN, Scope
 from sgdataplane.control.actions.validation import validate
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.control.hosts.following import LastState
+from sgdataplane.control.hosts.following import state_of
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
+from sgdataplane.statefile import Memory
 from sgdataplane.statefile.native_objects import NativeGroup, NativeRule
 from sgdataplane.store.audit import record_as_json
 from sgdataplane.store.history import PRUNED, find_last_pruned
-from sgdataplane.store.interface import AuditRecord, Body, Json, Store
+from sgdataplane.store.interface import AuditRecord, Body, Json, Revision, Store
 
 MAX_CHANGES = 1_000  # rows of a kind in one answer; the others are only counted
 MAX_EVENTS = 1_000
@@ -55,20 +56,22 @@ EVENT = {  # an audit record's fields, as the API names them
 }
 
 
-def diff(scope: Scope, profile: str, last: LastState) -> Body:
+def diff(scope: Scope, profile: str) -> Body:
     """Answer SgdpDiff: what would change if a group had these rules, or this inner policy. Nothing is written.
 
     The answer also has what would change at ENIs that aren't there.
     """
-    group_id = scope.required("SecurityGroupId")
+    group_id, memory = scope.required("SecurityGroupId"), Memory()
     group = scope.groups.find(group_id)
-    before = last.of(scope.workspace.documents)
+    before = state_of(scope.workspace.documents, profile, memory)
     state: NativeGroup = {**group.state, "rules": _proposed(scope, rules_of(group))}
     if scope.has("InnerAccessPolicy"):
         state["inner_access_policy"] = scope.text("InnerAccessPolicy").capitalize()
     scope.groups.put(group_id, state, group.about)
     validate(scope.workspace, profile)
-    found = difference_as_json(compare(StateDiff(before, last.proposed(scope.workspace))))
+    documents = scope.workspace.documents
+    change = Revision(documents.revision, scope.workspace.puts, frozenset(), frozenset())
+    found = difference_as_json(compare(StateDiff(before, state_of(documents.after(change), profile, memory))))
     answer: dict[str, Json] = {}
     for key, (rows, total) in TOLD_OF_DIFF.items():
         answer[rows], answer[total] = cast(Json, found[key][:MAX_CHANGES]), len(found[key])
@@ -87,9 +90,9 @@ def _proposed(scope: Scope, rules: list[NativeRule]) -> list[NativeRule]:
     return kept
 
 
-def explain(scope: Scope, last: LastState) -> Body:
+def explain(scope: Scope, profile: str) -> Body:
     """Answer SgdpExplain: why a packet passes an ENI or not, and the other end, if that is known."""
-    state = last.of(scope.workspace.documents)
+    state = state_of(scope.workspace.documents, profile)
     flow = explain_flow(state, _packet(scope, state))
     ends = [end_as_json(end) for end in flow.ends]
     return {"Passes": flow.passes, "Ends": cast(Json, ends)}

@@ -1,11 +1,11 @@
 """The process beside the API that computes heavy answers: `python -m sgdataplane.control.service.forkserver PROFILE`.
 
-Owns the state that answers are computed from, the process of each answer, and what such a process may use. Its input is
-jobs at the socket that is its stdin (aside.py sends them). Must not know HTTP, keys or the store.
+Owns the process of each answer, and what such a process may use. Its input is jobs at the socket that is its stdin
+(aside.py sends them). Must not know HTTP, keys or the store.
 
-Each answer is computed in a fork: it has the state without a copy, and can be killed at any time. There is only one
-thread here, so forks are safe. A job has a socket of its own. As soon as the other end closes it, the kernel kills the
-fork by SIGIO, whatever that is doing: nobody has to look.
+Each answer is computed in a fork: it has all modules at once, and can be killed at any time. There is only one thread
+here, so forks are safe. A job has a socket of its own. As soon as the other end closes it, the kernel kills the fork by
+SIGIO, whatever that is doing: nobody has to look.
 """
 
 from __future__ import annotations
@@ -28,71 +28,54 @@ from typing import IO, NoReturn
 from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
 from sgdataplane.control.service.heavy import HEAVY_S, HeavyAnswers
 from sgdataplane.store.call import Call
-from sgdataplane.store.documents import Documents
+from sgdataplane.store.documents import SECTIONS, Documents, path_of
 from sgdataplane.store.interface import Revision
 
-MEMORY = 1 << 30  # bytes that an answer may use, beside the state
+MEMORY = 1 << 30  # bytes that an answer may use, beside what the fork server has
 FORK_S = int(HEAVY_S) + 10  # after which a fork ends itself: the API has given it up before
-LOAD_S = 300  # the same of this process, if it makes a state
 NICE = 10
 VICTIM = "1000"  # in oom_score_adj: if memory runs out, the kernel takes us and not the API
 
 
-def write_job(file: IO[bytes], changes: Revision, call: Call) -> None:
-    """Write what has changed since the last job, and the call.
+def write_job(file: IO[bytes], documents: Documents, call: Call) -> None:
+    """Write a call, and the documents that its answer follows from.
 
     Documents are written one by one, so that other threads run in between.
     """
-    pickle.dump((changes.revision, changes.deletes, call, len(changes.puts)), file)
-    for put in changes.puts.items():
+    bodies = [(path_of(kind, name), body) for kind in SECTIONS for name, body in documents.of_kind[kind].items()]
+    pickle.dump((documents.revision, call, len(bodies)), file)
+    for put in bodies:
         pickle.dump(put, file)
     file.flush()
-    file.seek(0)
 
 
-def read_job(file: IO[bytes]) -> tuple[Revision, Call]:
+def read_job(file: IO[bytes]) -> tuple[Documents, Call]:
     """Return what `write_job` has written."""
-    revision, deletes, call, count = pickle.load(file)
-    return Revision(revision, dict(pickle.load(file) for _ in range(count)), deletes, frozenset()), call
+    file.seek(0)
+    revision, call, count = pickle.load(file)
+    puts = dict(pickle.load(file) for _ in range(count))
+    return Documents().after(Revision(revision, puts, frozenset(), frozenset())), call
 
 
 def serve(jobs: socket.socket, answers: HeavyAnswers) -> None:
     """Fork a process for each job, until the other end closes the socket."""
-    documents = Documents()
+    gc.freeze()  # a fork's garbage collector would touch, and so copy, all that is there
     while fds := socket.recv_fds(jobs, 1, 2)[1]:
         with socket.socket(fileno=fds[0]) as answer, open(fds[1], "rb") as file:
-            changes, call = read_job(file)
-            documents = documents.after(changes)
-            if _has_gone(answer):
-                continue  # while it waited: nobody behind it waits for a state that only this call needs
-            _load(answers, documents)
             if not _has_gone(answer) and _fork() == 0:
                 jobs.close()
-                _answer(answer, answers, documents, call)
-
-
-def _load(answers: HeavyAnswers, documents: Documents) -> None:
-    """Make the state. If that fails, it also fails in the fork, which reports it."""
-    signal.alarm(LOAD_S)
-    with suppress(Exception):
-        answers.load(documents)
-    signal.alarm(0)
+                _answer(answer, answers, file)
 
 
 def _fork() -> int | None:
     """Fork, and return what os.fork() does; None if the machine has no room for another process.
 
-    Without a process, the job's socket closes, which tells the other end. Frozen objects aren't touched by the fork's
-    garbage collector, which would copy them.
+    Without a process, the job's socket closes, which tells the other end.
     """
-    gc.freeze()
     try:
-        pid = os.fork()
+        return os.fork()
     except OSError:
-        pid = None
-    if pid != 0:
-        gc.unfreeze()
-    return pid
+        return None
 
 
 def _has_gone(answer: socket.socket) -> bool:
@@ -105,11 +88,11 @@ def _has_gone(answer: socket.socket) -> bool:
 # in a fork
 
 
-def _answer(answer: socket.socket, answers: HeavyAnswers, documents: Documents, call: Call) -> NoReturn:
+def _answer(answer: socket.socket, answers: HeavyAnswers, job: IO[bytes]) -> NoReturn:
     try:
         _die_with(answer)
         _limit()
-        text = json.dumps(_answer_or_error(answers, documents, call)).encode()
+        text = json.dumps(_answer_or_error(answers, *read_job(job))).encode()
         _outlive(answer)
         answer.sendall(text)
     finally:

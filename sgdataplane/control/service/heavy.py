@@ -1,4 +1,4 @@
-"""Heavy answers: those that need the whole state, and may compute for long (SgdpDiff, SgdpExplain).
+"""Heavy answers: those that may compute for long (SgdpDiff, SgdpExplain).
 
 Owns which these are, and how one is computed where this is called. Must not know who computes it when, or who may see
 it.
@@ -13,7 +13,6 @@ from typing import Protocol
 
 from sgdataplane.control.actions.engine import random_id
 from sgdataplane.control.actions.scope import Scope
-from sgdataplane.control.hosts.following import LastState
 from sgdataplane.control.service import extensions
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents, Workspace
@@ -27,7 +26,7 @@ class Computer(Protocol):
     """Computes heavy answers, in any of several threads."""
 
     def compute(self, documents: Documents, call: Call, is_ended: Event, /) -> Body:
-        """Return the answer's fields.
+        """Return the answer's fields. The documents are at least those that it follows from (`part_for`).
 
         Raises:
             ApiError: The call is refused, or somebody has set the event.
@@ -35,18 +34,13 @@ class Computer(Protocol):
 
 
 class HeavyAnswers:
-    """Computes heavy answers where it is called, to the end. Keeps the state of the last documents."""
+    """Computes heavy answers where it is called, to the end."""
 
     def __init__(self, profile: str) -> None:
-        self._last = LastState(profile)
         self._actions: dict[str, Callable[[Scope], Body]] = {
-            "SgdpDiff": partial(extensions.diff, profile=profile, last=self._last),
-            "SgdpExplain": partial(extensions.explain, last=self._last),
+            "SgdpDiff": partial(extensions.diff, profile=profile),
+            "SgdpExplain": partial(extensions.explain, profile=profile),
         }
-
-    def load(self, documents: Documents) -> None:
-        """Make the state of these documents, which answers are computed from."""
-        self._last.of(documents)
 
     def compute(self, documents: Documents, call: Call, is_ended: Event | None = None) -> Body:  # noqa: ARG002
         """Return the answer's fields.

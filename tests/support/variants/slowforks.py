@@ -21,22 +21,11 @@ from sgdataplane.store.interface import Body
 
 SPINS, HUNGRY, KILLED, BREAKS, TALKS = "eni-spins", "eni-hungry", "eni-killed", "eni-breaks", "eni-talks"
 MEMORY = 64 << 20  # enough to go wrong
-FOLDER = "SGDP_TEST_STATES"
 SECRET = "a secret of the inside"
 
 
 class SlowAnswers(HeavyAnswers):
-    """Heavy answers that don't all come. If the environment names a folder, each state that is made is noted there, and
-    waits as long as there is a gate."""
-
-    def load(self, documents: Documents) -> None:
-        if FOLDER in os.environ:
-            folder = Path(os.environ[FOLDER])
-            with (folder / "states").open("a", encoding="ascii") as file:
-                file.write(f"{documents.revision}\n")
-            if (folder / "gate").is_fifo():
-                (folder / "gate").read_bytes()
-        super().load(documents)
+    """Heavy answers that don't all come."""
 
     def compute(self, documents: Documents, call: Call, is_ended: Event | None = None) -> Body:
         match call.parameters.get("NetworkInterfaceId"):
@@ -54,24 +43,6 @@ class SlowAnswers(HeavyAnswers):
             case "eni-talks":
                 return {"Text": "a" * (4 << 20)}
         return super().compute(documents, call, is_ended)
-
-
-class Gate:
-    """Keeps a fork server that is started from now on from making states, until it is opened. `folder`: where such a
-    server notes those that it makes."""
-
-    def __init__(self, folder: Path) -> None:
-        self._notes, self._gate = folder / "states", folder / "gate"
-        os.mkfifo(self._gate)
-
-    def open(self) -> None:
-        """Let the one that waits go on, and all others."""
-        with self._gate.open("wb"):
-            self._gate.unlink()
-
-    def states(self) -> list[int]:
-        """The revisions of states that were begun."""
-        return list(map(int, self._notes.read_text("ascii").split())) if self._notes.exists() else []
 
 
 def children(pid: int) -> list[int]:
