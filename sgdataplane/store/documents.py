@@ -288,8 +288,11 @@ def _paths(enis: Mapping[str, Body]) -> dict[Path, Body]:
 
 
 def _uses(bodies: Mapping[Path, Body]) -> Iterator[tuple[Path, Path]]:
-    """Yield each path that a document names, with the document's own."""
-    return ((target, path) for path, body in bodies.items() for target in references(kind_of(path), body))
+    """Yield each path that a document names, with the document's own. Equal paths are one object."""
+    known = dict(zip(bodies, bodies, strict=True))
+    for path, body in bodies.items():
+        for target in references(kind_of(path), body):
+            yield known.setdefault(target, target), path
 
 
 def _clues(bodies: Sorted) -> Iterator[tuple[Clue, str]]:
@@ -297,11 +300,13 @@ def _clues(bodies: Sorted) -> Iterator[tuple[Clue, str]]:
 
 
 def sort_puts(puts: Mapping[Path, Body]) -> Sorted:
-    """Return documents by kind and id."""
+    """Return documents by kind and id. If a document has its id, that is the one, so that there is no second string."""
     found: dict[ResourceKind, dict[str, Body]] = {}
     for path, body in puts.items():
-        kind = kind_of(path)
-        found.setdefault(kind, {})[name_of(path)] = body
+        kind, name = kind_of(path), name_of(path)
+        state = body.get("state")
+        own = state.get(IDS.get(kind, "")) if isinstance(state, Mapping) else None
+        found.setdefault(kind, {})[own if isinstance(own, str) and own == name else name] = body
     return found
 
 
