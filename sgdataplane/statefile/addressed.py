@@ -33,7 +33,7 @@ def with_addresses(loaded: Loaded, *others: Loaded) -> Loaded:
         replace(each, security_group_ids=tuple(map(names.of, each.security_group_ids))) for each in loaded.pending
     )
     return replace(
-        loaded, state=names.renamed(), findings=tuple(map(names.finding, loaded.findings)), pending=tuple(pending)
+        loaded, state=names.rename_state(), findings=tuple(map(names.finding, loaded.findings)), pending=tuple(pending)
     )
 
 
@@ -64,7 +64,7 @@ class _Names:
             return rule_id
         return address + next((mark for mark in standins.MARKS if rule_id.endswith(mark)), "")
 
-    def renamed(self) -> CloudState:
+    def rename_state(self) -> CloudState:
         """Return the state with all its objects renamed, sorted by their new names."""
         groups = sorted((self.group(each) for each in self.state.security_groups), key=lambda g: g.security_group_id)
         enis = sorted((self.eni(each) for each in self.state.network_interfaces), key=lambda e: e.network_interface_id)
@@ -81,10 +81,10 @@ class _Names:
         group_id = group.security_group_id
         names = distinct((rule.security_group_rule_id, self.rule(group_id, rule.security_group_rule_id))
                          for rule in group.rules)  # fmt: skip
-        rules = sorted((self.renamed_rule(rule, names) for rule in group.rules), key=lambda r: r.security_group_rule_id)
+        rules = sorted((self.rename_rule(rule, names) for rule in group.rules), key=lambda r: r.security_group_rule_id)
         return replace(group, security_group_id=self.of(group_id), rules=tuple(rules))
 
-    def renamed_rule(self, rule: SecurityGroupRule, names: Mapping[str, str]) -> SecurityGroupRule:
+    def rename_rule(self, rule: SecurityGroupRule, names: Mapping[str, str]) -> SecurityGroupRule:
         """Return the rule with its name (from `names`, by id) and that of its remote group."""
         remote = rule.remote
         if isinstance(remote, GroupRef):

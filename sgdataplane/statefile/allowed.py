@@ -87,7 +87,7 @@ class Allowed:
         """The place of the far end in the input."""
         return self.item.where(self.path)
 
-    def refused(self, *faults: Problem) -> Allowed:
+    def add_faults(self, *faults: Problem) -> Allowed:
         """Return the permission with more faults."""
         return replace(self, faults=(*self.faults, *faults))
 
@@ -102,10 +102,10 @@ def with_ports(rule: Allowed, first: Given, last: Given) -> Allowed:
         if number is None or not 0 <= number <= MAX_PORT
     ]
     if faults:
-        return rule.refused(*faults)
+        return rule.add_faults(*faults)
     start, end = int(numbers[0] or 0), int(numbers[1] or 0)
     if start > end:
-        return rule.refused(last.fault(code, "the last port of a range", f"a number from {start} to {MAX_PORT}"))
+        return rule.add_faults(last.fault(code, "the last port of a range", f"a number from {start} to {MAX_PORT}"))
     return replace(rule, ports=(start, end))
 
 
@@ -124,7 +124,7 @@ def with_icmp(rule: Allowed, kind: Given, code: Given) -> Allowed:
     if numbers[0] == -1 and numbers[1] not in (-1, None):
         faults.append(code.fault("InvalidParam.IcmpType", "the code of any ICMP type", "a type, or -1 for any code"))
     if faults:
-        return rule.refused(*faults)
+        return rule.add_faults(*faults)
     return rule if numbers[0] == -1 else replace(rule, lacks=icmp_text(rule.protocol, numbers[0], numbers[1]))
 
 

@@ -77,25 +77,25 @@ class Groups:
         The findings say what isn't as it is in the other cloud.
         """
         for group in self.known.values():
-            self.sections.security_groups.append(self.closed(group))
+            self.sections.security_groups.append(self.close_group(group))
             if names_itself(group):
                 self.sections.security_groups.append(own_members(group))
         named = {rule.far for group in self.known.values() for rule in group.rules if rule.kind == "group"}
         self.sections.unknown_groups |= named - self.known.keys()
         if self.zero:
-            self.findings.append(port_zero(self.zero))
+            self.findings.append(report_port_zero(self.zero))
         if self.known:
             self.findings.append(Finding("OtherCloud", Severity.INFO, DIFFERS[self.cloud]))
         return self.findings
 
-    def closed(self, group: OtherGroup) -> Fields:
+    def close_group(self, group: OtherGroup) -> Fields:
         """Return the group with its rules, and with drops for the egress that no rule accepts.
 
         Without these drops, the default of a basic group would accept it.
         """
         refuse_faults(group)
         readable = [rule for rule in group.rules if not rule.faults]
-        rules = [fields for rule in numbered(distinct(readable)) for fields in self.native_rules(group, rule)]
+        rules = [fields for rule in give_ids(distinct(readable)) for fields in self.native_rules(group, rule)]
         rules += [as_drop(group, family) for family in Family]
         values = {**group.values, "security_group_type": "normal", "inner_access_policy": "Drop", "rules": tuple(rules)}
         return group.item.fields(values, group.places)
@@ -138,18 +138,20 @@ class Groups:
         choice = self.sections.inexact
         if choice not in CHOICES:
             option = "what `sgdp import` writes with --inexact" if choice == "import" else "--inexact"
-            expected = f"{option} widen, so that it accepts {wider(rule)}; or --inexact narrow, to leave it out"
+            expected = (
+                f"{option} widen, so that it accepts {describe_widened(rule)}; or --inexact narrow, to leave it out"
+            )
             message = f"{rule.rule_id} of {group.group_id} can't be said exactly: {rule.gaps}"
             rule.item.problems.add(rule.where, "InvalidSource.NotExact", message, expected=expected)
             return
         mark = standins.WIDENED if choice == "widen" else standins.NARROWED
         if rule.is_part and not rule.lacks:
             yield as_rule(group, rule, {})
-        about = subject(security_group_id=group.group_id, security_group_rule_id=marked(rule.rule_id, mark))
-        self.findings.append(inexact_finding(rule, mark, about))
+        about = subject(security_group_id=group.group_id, security_group_rule_id=mark_rule_id(rule.rule_id, mark))
+        self.findings.append(report_inexact(rule, mark, about))
         more = {"policy": "accept" if choice == "widen" else "drop", "priority": PRIORITY[mark]}
-        for number, wide in enumerate(widened(rule)):
-            name = marked(rule.rule_id, mark if not number else f"{mark}-ipv6")
+        for number, wide in enumerate(widen(rule)):
+            name = mark_rule_id(rule.rule_id, mark if not number else f"{mark}-ipv6")
             yield as_rule(group, replace(wide, rule_id=name), more)
 
     def leaves_out(self, item: Item, interface_id: str, group_ids: Iterable[str], *, has_ipv4: bool) -> bool:
@@ -181,35 +183,35 @@ DIFFERS = {
 }
 
 
-def inexact_finding(rule: Allowed, mark: str, about: tuple[tuple[str, str], ...]) -> Finding:
+def report_inexact(rule: Allowed, mark: str, about: tuple[tuple[str, str], ...]) -> Finding:
     """Return the finding that says how a rule was widened or narrowed."""
     if mark == standins.WIDENED:
-        message = f"the rule accepts more than it does there: {wider(rule)} instead of {rule.gaps}"
+        message = f"the rule accepts more than it does there: {describe_widened(rule)} instead of {rule.gaps}"
         return Finding("Widened", Severity.WARNING, message, about, repr((about, rule.content)))
     message = f"the rule is left out, as it can't be said exactly: {rule.gaps}"
     return Finding("Narrowed", Severity.HIGH, message, about, repr((about, rule.content)))
 
 
-def unfiltered(interface_id: str) -> Finding:
+def report_unfiltered(interface_id: str) -> Finding:
     """Return the finding that an interface is left out because it is in no security group."""
     message = f"{interface_id} is left out: it is in no security group, so no rule is about its traffic"
     return Finding("Unfiltered", Severity.WARNING, message, subject(network_interface_id=interface_id))
 
 
-def port_zero(rules: Sequence[str]) -> Finding:
+def report_port_zero(rules: Sequence[str]) -> Finding:
     """Return the finding that port 0 is left out of these rules."""
     which = rules[0] if len(rules) == 1 else f"{rules[0]} and {pluralize(len(rules) - 1, 'more rule')}"
     return Finding("PortZero", Severity.INFO, f"port 0 is left out of {which}: no range of ports has it here")
 
 
-def wider(rule: Allowed) -> str:
+def describe_widened(rule: Allowed) -> str:
     """Return in words what a widened rule accepts."""
     return " with ".join(
         ([f"all of {rule.protocol}"] if rule.lacks else []) + (["any address"] if rule.lacks_far else [])
     )
 
 
-def widened(rule: Allowed) -> Iterator[Allowed]:
+def widen(rule: Allowed) -> Iterator[Allowed]:
     """Yield the narrowest rules of the model that together accept all that this one does."""
     if rule.lacks:
         rule = replace(rule, ports=None, lacks="")
@@ -239,7 +241,7 @@ def distinct(rules: Iterable[Allowed]) -> list[Allowed]:
     return list(found.values())
 
 
-def numbered(rules: Iterable[Allowed]) -> Iterator[Allowed]:
+def give_ids(rules: Iterable[Allowed]) -> Iterator[Allowed]:
     """Yield the rules, each with an id of its own.
 
     It is the id of the other cloud, or one that is made from what the rule says.
@@ -261,7 +263,7 @@ def content_id(rule: Allowed) -> str:
     return make_id(way.format(what, far))
 
 
-def marked(rule_id: str, mark: str) -> str:
+def mark_rule_id(rule_id: str, mark: str) -> str:
     """Return the id of a rule that isn't exact; it says so wherever the rule decides."""
     return make_id(f"{rule_id}-{mark}")
 

@@ -24,7 +24,7 @@ from sgdataplane.statefile.allowed import (
     with_icmp,
     with_ports,
 )
-from sgdataplane.statefile.allowonly import Groups, OtherGroup, unfiltered
+from sgdataplane.statefile.allowonly import Groups, OtherGroup, report_unfiltered
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.ecs_translation import Names, Values, Vpcs, put_elements
@@ -101,7 +101,7 @@ def add_aws(documents: list[Document], sections: Sections, problems: Problems) -
         groups.add(group_of(item, vpcs))
     add_prefix_lists(answers, sections)
     answers.refuse_missing(groups)
-    return [*answers.ignored(), *add_interfaces(answers, groups, vpcs), *groups.close()]
+    return [*answers.report_ignored(), *add_interfaces(answers, groups, vpcs), *groups.close()]
 
 
 class AwsAnswers:
@@ -124,7 +124,7 @@ class AwsAnswers:
         """Return the objects of a list, from all answers that have it."""
         return (found for _, item in self.all for found in item.items(key))
 
-    def ignored(self) -> Iterator[Finding]:
+    def report_ignored(self) -> Iterator[Finding]:
         """Yield a finding for each answer that no state is made of."""
         for _, item in self.all:
             if not any(name in item.mapping for name in LISTS):
@@ -139,16 +139,16 @@ class AwsAnswers:
         """Note which calls' answers are missing: that about groups, and those about lists that rules name."""
         known = {fields.text_of("prefix_list_id") for fields in groups.sections.prefix_lists}
         if not groups.known:
-            self.missing(self.all[0][1], "", "aws ec2 describe-security-groups")
+            self.note_missing(self.all[0][1], "", "aws ec2 describe-security-groups")
         for group in groups.known.values():
             for rule in group.rules:
                 if rule.kind == LIST and rule.far not in known:
                     known.add(rule.far)
                     call = f"aws ec2 get-managed-prefix-list-entries --prefix-list-id {rule.far} > {rule.far}.json"
-                    self.missing(rule.item, rule.path, call, rule.far)
+                    self.note_missing(rule.item, rule.path, call, rule.far)
         groups.sections.is_complete = groups.sections.is_complete and not self.problems.count
 
-    def missing(self, item: Item, path: str, call: str, value: str = "") -> None:
+    def note_missing(self, item: Item, path: str, call: str, value: str = "") -> None:
         """Note that an answer is missing, and name the call that gives it."""
         message, expected = "an answer is missing", f"the answer of: {call}"
         self.problems.add(item.where(path), "InvalidSource.MissingAnswer", message, value=value, expected=expected)
@@ -213,12 +213,12 @@ def with_protocol(rule: Allowed, item: Item, protocol: str, ports: tuple[str, st
         return replace(rule, protocol="all")
     if not is_protocol(given.value):
         expected = "tcp, udp, icmp, icmpv6, -1 for all, or a number 0..255"
-        return rule.refused(given.fault("InvalidIpProtocol.ValueNotSupported", "a protocol", expected))
+        return rule.add_faults(given.fault("InvalidIpProtocol.ValueNotSupported", "a protocol", expected))
     first, last = (Given(item.where(key), item.get(key)) for key in ports)
     if name in ICMP:
         rule = replace(rule, protocol=ICMP[name])
         if name in NEEDS_TYPE and first.value is None:
-            return rule.refused(first.fault("InvalidParam.IcmpType", "an ICMP type", "a number, or -1 for any"))
+            return rule.add_faults(first.fault("InvalidParam.IcmpType", "an ICMP type", "a number, or -1 for any"))
         return with_icmp(rule, first, last)
     rule = replace(rule, protocol=name)
     return with_ports(rule, first, last) if name in PORTS else rule
@@ -274,9 +274,9 @@ def add_interfaces(answers: AwsAnswers, groups: Groups, vpcs: Vpcs) -> list[Find
         interface_id = item.text("NetworkInterfaceId")
         found = [str(value) for _, value in item.elements("Groups", key="GroupId")]
         if not found:
-            findings.append(unfiltered(interface_id))
+            findings.append(report_unfiltered(interface_id))
             continue
-        if groups.leaves_out(item, interface_id, found, has_ipv4=bool(item.listed("PrivateIpAddresses")[1])):
+        if groups.leaves_out(item, interface_id, found, has_ipv4=bool(item.find_list("PrivateIpAddresses")[1])):
             continue
         is_primary = first.get(instance_id, item) is item
         groups.sections.network_interfaces.append(interface(item, instance_id, groups, vpcs, is_primary=is_primary))
@@ -296,7 +296,7 @@ def owner(item: Item) -> str:
 def primary_of_each(found: Iterable[tuple[Item, str]]) -> dict[str, Item]:
     """Return the first interface of each instance: the one with the lowest index."""
     ordered = sorted(found, key=lambda each: index_of(each[0]))
-    return {instance_id: item for item, instance_id in reversed(ordered) if item.listed("Groups")[1]}
+    return {instance_id: item for item, instance_id in reversed(ordered) if item.find_list("Groups")[1]}
 
 
 def index_of(item: Item) -> tuple[int, int]:

@@ -92,7 +92,7 @@ def with_lines(problems: Problems, sources: tuple[SourceText, ...]) -> None:
         wanted = {ancestor for pointer in pointers for ancestor in accumulate(pointer.split("/"), "{}/{}".format)}
         if wanted:
             lines = lines_of((walk_json if is_json(source) else walk_yaml)(source.text), wanted)
-            problems.kept = [placed(problem, source.file, lines) for problem in problems.kept]
+            problems.kept = [add_line(problem, source.file, lines) for problem in problems.kept]
     order = {source.file: position for position, source in enumerate(sources)}
     problems.kept.sort(key=lambda problem: (order.get(problem.where.file, -1), problem.where.line))
 
@@ -125,7 +125,7 @@ def may_come(place: str, pointer: str, found: Container[str]) -> bool:
     return f"{pointer}/".startswith(f"{place}/")
 
 
-def placed(problem: Problem, file: str, lines: dict[str, int]) -> Problem:
+def add_line(problem: Problem, file: str, lines: dict[str, int]) -> Problem:
     """Return the problem with its line.
 
     A missing field gets the line of the nearest object around it that is there.

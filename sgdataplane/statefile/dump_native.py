@@ -16,7 +16,7 @@ from sgdataplane.model.state import CloudState, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
 from sgdataplane.statefile.keys import KEYS, UNKNOWN_GROUPS, VERSION
 from sgdataplane.statefile.native_objects import NativeRule
-from sgdataplane.statefile.rules import make_rule_id, written
+from sgdataplane.statefile.rules import make_rule_id, write_requirements
 from sgdataplane.visible import visible
 
 Plain: TypeAlias = "str | int | bool | Sequence[Plain] | Mapping[str, Plain] | None"
@@ -117,7 +117,7 @@ def rule_with_id(rule: SecurityGroupRule) -> NativeRule:
 def _rule_fields(rule: SecurityGroupRule, rule_id: str) -> dict[str, Plain]:
     values: dict[str, Plain] = {
         "type": rule.direction.value,
-        **dict(written(rule)),
+        **dict(write_requirements(rule)),
         "policy": "" if rule.policy is Verdict.ACCEPT else rule.policy.value,
         **plain_fields(rule, ("priority", "nic_type", "description")),
         "security_group_rule_id": rule_id,
@@ -133,10 +133,10 @@ def scalar(value: str | int | bool | None) -> str:
         return str(value)
     if SAFE.fullmatch(value) and value.lower() not in AMBIGUOUS:
         return value
-    return quoted(value)
+    return quote(value)
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Return the text in double quotes; escapes are the same in YAML as they are for people (visible.py)."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{visible(escaped)}"'

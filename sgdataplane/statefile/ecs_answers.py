@@ -84,7 +84,7 @@ class Item:
         """Return a mapping inside this one; an empty one if it is absent."""
         return self.at(key, self.mapping.get(key))
 
-    def listed(self, outer: str, inner: str = "") -> tuple[str, list[object]]:
+    def find_list(self, outer: str, inner: str = "") -> tuple[str, list[object]]:
         """Return the path and the elements of a list; no elements if it is absent.
 
         The cloud's older calls wrap each list in a mapping with one key (`inner`).
@@ -101,7 +101,7 @@ class Item:
 
     def items(self, outer: str, inner: str = "") -> Iterator[Item]:
         """Yield the mappings of such a list; note a problem for everything else in it."""
-        path, values = self.listed(outer, inner)
+        path, values = self.find_list(outer, inner)
         for index, value in enumerate(values):
             if isinstance(value, dict):
                 yield self.at(f"{path}/{index}", value)
@@ -113,7 +113,7 @@ class Item:
 
         If `key` is given, the value is that of this key in elements that are mappings.
         """
-        path, values = self.listed(outer, inner)
+        path, values = self.find_list(outer, inner)
         return [
             (f"{path}/{index}/{key}", value.get(key)) if key and isinstance(value, dict) else (f"{path}/{index}", value)
             for index, value in enumerate(values)

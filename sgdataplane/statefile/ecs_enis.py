@@ -21,9 +21,9 @@ from sgdataplane.statefile.ecs_translation import (
     Translation,
     Values,
     put_elements,
-    renamed,
     tags,
-    translated,
+    translate,
+    translate_values,
 )
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.native_objects import NativeEni
@@ -48,7 +48,7 @@ def add_interfaces(translation: Translation) -> None:
 
 def eni_fields(item: Item, more: Item, translation: Translation) -> Fields:
     """Return an ENI, from its item in the list and the answer about it alone (`more`)."""
-    values = translated(item, ecs_names.ENI)
+    values = translate_values(item, ecs_names.ENI)
     names: Names = {**ecs_names.ENI, "vpc_id": "VpcId", "instance_id": "InstanceId"}
     values["vpc_id"] = translation.vpc_of(item)
     instance_id = item.get("InstanceId") or item.inner("Attachment").get("InstanceId")
@@ -62,7 +62,7 @@ def eni_fields(item: Item, more: Item, translation: Translation) -> Fields:
             put_elements(values, names, name, elements)
     for source in (item, more):
         if source.get(ecs_names.TRACKING) is not None:
-            values["connection_tracking"] = (renamed(source.inner(ecs_names.TRACKING), ecs_names.TRACKING_NAMES),)
+            values["connection_tracking"] = (translate(source.inner(ecs_names.TRACKING), ecs_names.TRACKING_NAMES),)
     add_mode(tags(item), values, translation.answers.findings)
     return item.fields(values, names)
 

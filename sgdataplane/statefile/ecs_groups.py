@@ -16,7 +16,7 @@ from sgdataplane.statefile import ecs_answers as calls
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.ecs_answers import EcsAnswer, Item, by_group
 from sgdataplane.statefile.ecs_lists import GROUP_REMOTES, add_port_lists, add_prefix_lists
-from sgdataplane.statefile.ecs_translation import AnswerFields, Names, Translation, renamed, tags, translated
+from sgdataplane.statefile.ecs_translation import AnswerFields, Names, Translation, tags, translate, translate_values
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.native_objects import NativeGroup, NativeRule
 from sgdataplane.statefile.problems import Problems
@@ -70,7 +70,7 @@ def add_groups_alone(translation: Translation) -> None:
 
 def group_fields(item: Item, answers: list[EcsAnswer], translation: Translation) -> Fields:
     """Return a group, from its item in the list and the answers about it alone."""
-    values = translated(item, ecs_names.GROUP)
+    values = translate_values(item, ecs_names.GROUP)
     values["vpc_id"] = translation.vpc_of(item)
     values["tags"] = tags(item)
     names: Names = {**ecs_names.GROUP, "vpc_id": "VpcId", "tags": "Tags"}
@@ -95,7 +95,7 @@ def rule_fields(item: Item, problems: Problems) -> Fields:
     if item.get("Policy") is None:
         message = "the permission has no Policy"
         problems.add(item.where(), "MissingParameter.Policy", message, expected="Accept or Drop")
-    return renamed(item, ecs_names.RULE[direction])
+    return translate(item, ecs_names.RULE[direction])
 
 
 def group_head(state: NativeGroup, vpc_id: str) -> AnswerFields:

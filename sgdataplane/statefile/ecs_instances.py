@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from sgdataplane.statefile import ecs_answers as calls
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.ecs_answers import Item
-from sgdataplane.statefile.ecs_translation import AnswerFields, Names, Translation, Values, put_elements, renamed
+from sgdataplane.statefile.ecs_translation import AnswerFields, Names, Translation, Values, put_elements, translate
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.native_objects import NativeInstance
 
@@ -25,7 +25,7 @@ def add_instances(translation: Translation) -> None:
     known = {""}
     for item in translation.answers.objects(calls.INSTANCES):
         known.add(item.text("InstanceId"))
-        translation.sections.instances.append(renamed(item, ecs_names.INSTANCE))
+        translation.sections.instances.append(translate(item, ecs_names.INSTANCE))
         if item.text("InstanceId") in with_enis:
             continue
         if item.text("InstanceNetworkType").lower() == "classic":

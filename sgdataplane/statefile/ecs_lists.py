@@ -13,7 +13,7 @@ from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile import ecs_answers as calls
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.ecs_answers import EcsAnswer, Item
-from sgdataplane.statefile.ecs_translation import AnswerFields, Names, Translation, Values, renamed, translated
+from sgdataplane.statefile.ecs_translation import AnswerFields, Names, Translation, Values, translate, translate_values
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.native_objects import NativePortList, NativePrefixList
 
@@ -26,7 +26,7 @@ def add_prefix_lists(translation: Translation) -> None:
     """Add the prefix lists; a problem for each that a rule uses and no answer is about."""
     for answer in translation.answers.of(calls.PREFIX_LIST):
         item = answer.item
-        values = {**translated(item, ecs_names.PREFIX_LIST), "entries": entries(item, ecs_names.PREFIX_ENTRY)}
+        values = {**translate_values(item, ecs_names.PREFIX_LIST), "entries": entries(item, ecs_names.PREFIX_ENTRY)}
         fields = item.fields(values, {**ecs_names.PREFIX_LIST, "entries": "Entries"})
         translation.sections.prefix_lists.append(fields)
     refuse_unknown(translation, "prefix_list_id", translation.sections.prefix_lists, calls.PREFIX_LIST)
@@ -64,7 +64,7 @@ def add_port_list(list_id: str, item: Item, described: Item | None, translation:
     values: Values = {"port_list_id": list_id, "entries": found}
     names: Names = {"port_list_id": "PortRangeListId", "entries": "Entries"}
     if described is not None:
-        values |= translated(described, ecs_names.PORT_LIST)
+        values |= translate_values(described, ecs_names.PORT_LIST)
         names |= {name: described.where(key) for name, key in ecs_names.PORT_LIST.items()}
     else:
         values["max_entries"] = max(1, len(found))
@@ -76,7 +76,7 @@ def add_port_list(list_id: str, item: Item, described: Item | None, translation:
 
 def entries(item: Item, names: Mapping[str, str]) -> tuple[Fields, ...]:
     """Return the entries of a list."""
-    return tuple(renamed(entry, names) for entry in item.items("Entries", "Entry"))
+    return tuple(translate(entry, names) for entry in item.items("Entries", "Entry"))
 
 
 def refuse_unknown(translation: Translation, name: str, lists: list[Fields], call: str) -> None:
@@ -93,14 +93,14 @@ def refuse_unknown(translation: Translation, name: str, lists: list[Fields], cal
 
 def list_head(state: NativePrefixList | NativePortList, names: Mapping[str, str]) -> AnswerFields:
     """Return a prefix list or a port list without its entries, under these names of the cloud."""
-    return _renamed(state, names)
+    return _translate(state, names)
 
 
 def list_entries(state: NativePrefixList | NativePortList, names: Mapping[str, str]) -> list[AnswerFields]:
     """Return the entries of a list under these names of the cloud."""
-    return [_renamed(entry, names) for entry in state.get("entries", [])]
+    return [_translate(entry, names) for entry in state.get("entries", [])]
 
 
-def _renamed(fields: Mapping[str, object], names: Mapping[str, str]) -> AnswerFields:
+def _translate(fields: Mapping[str, object], names: Mapping[str, str]) -> AnswerFields:
     found = cast(AnswerFields, fields)
     return {key: found.get(name, "") for name, key in names.items()}

@@ -68,7 +68,7 @@ class Translation:
         return (rule for group in self.sections.security_groups for rule in group.children("rules"))
 
 
-def translated(item: Item, names: Mapping[str, str]) -> Values:
+def translate_values(item: Item, names: Mapping[str, str]) -> Values:
     """Return the fields that the item has, under native names; numbers that came as text are numbers again."""
     values: Values = {}
     for name, key in names.items():
@@ -81,9 +81,9 @@ def translated(item: Item, names: Mapping[str, str]) -> Values:
     return values
 
 
-def renamed(item: Item, names: Mapping[str, str]) -> Fields:
+def translate(item: Item, names: Mapping[str, str]) -> Fields:
     """Return an object all of whose fields are only renamed."""
-    return item.fields(translated(item, names), names)
+    return item.fields(translate_values(item, names), names)
 
 
 def put_elements(values: Values, names: Names, name: str, elements: list[tuple[str, object]]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sgdataplane.statefile import ecs_answers as calls
 from sgdataplane.statefile import ecs_names
-from sgdataplane.statefile.ecs_translation import AnswerFields, Names, Translation, put_elements, translated
+from sgdataplane.statefile.ecs_translation import AnswerFields, Names, Translation, put_elements, translate_values
 
 
 def add_vpcs(translation: Translation) -> None:
@@ -18,7 +18,7 @@ def add_vpcs(translation: Translation) -> None:
         blocks = [(key, value) for key in ecs_names.VPC_BLOCKS if (value := item.get(key)) is not None]
         for keys in ecs_names.VPC_BLOCK_LISTS:
             blocks += item.elements(*keys)
-        values, names = translated(item, ecs_names.VPC), Names(ecs_names.VPC)
+        values, names = translate_values(item, ecs_names.VPC), Names(ecs_names.VPC)
         put_elements(values, names, "cidr_blocks", blocks)
         translation.sections.vpcs.append(item.fields(values, names))
         translation.vpcs.known.add(item.text("VpcId"))

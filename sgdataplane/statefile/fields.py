@@ -111,7 +111,7 @@ class Reader:
         self.refuse_at("", f"MissingParameter.{camel(name)}", f"{name} is missing", "", expected)
         return False
 
-    def wrong_type(self, name: str, expected: str, index: int | None = None) -> None:
+    def refuse_type(self, name: str, expected: str, index: int | None = None) -> None:
         """Note that a field or one element of a list field has the wrong type."""
         self.refuse(name, "InvalidDocument.WrongType", f"{name} has the wrong type", expected, index)
 
@@ -122,7 +122,7 @@ class Reader:
         """
         value = self.fields.values.get(name, default)
         if not isinstance(value, str):
-            self.wrong_type(name, _with_guess("text; put a number in quotes", guess(str(value))))
+            self.refuse_type(name, _with_guess("text; put a number in quotes", guess(str(value))))
             return default
         if not is_text(value):
             self.refuse(name, "InvalidDocument.NotUtf8", f"{name} holds half of a surrogate pair", "Unicode text")
@@ -145,7 +145,7 @@ class Reader:
         """Return a whole number; the default if it is absent or wrong."""
         value = self.fields.values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int):
-            self.wrong_type(name, "a whole number")
+            self.refuse_type(name, "a whole number")
             return default
         return value
 
@@ -153,7 +153,7 @@ class Reader:
         """Return a boolean; the default if it is absent or wrong."""
         value = self.fields.values.get(name, default)
         if not isinstance(value, bool):
-            self.wrong_type(name, "true or false")
+            self.refuse_type(name, "true or false")
             return default
         return value
 
@@ -169,7 +169,7 @@ class Reader:
             return default
         return found
 
-    def parsed(
+    def parse_text(
         self, name: str, parse: Callable[[str], T], code: str, expected: str, guess: Guess = no_guess
     ) -> T | None:
         """Return what `parse` makes of the text; None if the field is absent or wrong."""
@@ -185,13 +185,13 @@ class Reader:
             self.refuse(name, code, f"{name} is malformed", _with_guess(expected, guess(value)))
             return None
 
-    def listed(
+    def parse_list(
         self, name: str, parse: Callable[[str], T], code: str, expected: str, guess: Guess = no_guess
     ) -> tuple[T, ...]:
         """Return what `parse` makes of each text of a list; wrong elements are left out."""
         values = self.fields.values.get(name, ())
         if not isinstance(values, (list, tuple)):
-            self.wrong_type(name, "a list")
+            self.refuse_type(name, "a list")
             return ()
         found: list[T] = []
         for index, value in enumerate(values):

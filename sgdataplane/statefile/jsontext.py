@@ -14,9 +14,9 @@ from sgdataplane.statefile.problems import (
     MAX_DEPTH,
     DuplicateKeyError,
     SyntaxFaultError,
-    duplicate_key,
-    malformed,
-    too_deep,
+    make_depth_fault,
+    make_duplicate_fault,
+    make_malformed_fault,
 )
 from sgdataplane.statefile.yamlcures import excerpt_of
 
@@ -39,16 +39,18 @@ def parse_json(text: str) -> object:
         return json.loads(text, object_pairs_hook=_as_mapping, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         excerpt = excerpt_of(text.split("\n"), error.lineno - 1, error.colno - 1)
-        raise malformed(f"this is not JSON: {error.msg.lower()}", error.lineno, "", excerpt) from error
+        raise make_malformed_fault(f"this is not JSON: {error.msg.lower()}", error.lineno, "", excerpt) from error
     except DuplicateKeyError as error:
-        raise next(find_duplicates(walk_json(text)), too_deep()) from error
+        raise next(find_duplicates(walk_json(text)), make_depth_fault()) from error
     except _NotANumberError as error:
-        raise malformed(f"this is not JSON: {error} is not a number", _line_of(text, str(error).__eq__)) from error
+        raise make_malformed_fault(
+            f"this is not JSON: {error} is not a number", _line_of(text, str(error).__eq__)
+        ) from error
     except RecursionError as error:
-        raise too_deep(_line_of(text, _Depth().passes)) from error
+        raise make_depth_fault(_line_of(text, _Depth().passes)) from error
     except ValueError as error:  # Python converts at most MAX_DIGITS digits, as that takes quadratic time
         line = _line_of(text, lambda token: len(token) > MAX_DIGITS and token[0] in "-0123456789")
-        raise malformed("a number has too many digits", line, f"at most {MAX_DIGITS} digits") from error
+        raise make_malformed_fault("a number has too many digits", line, f"at most {MAX_DIGITS} digits") from error
 
 
 class _Depth:
@@ -90,7 +92,7 @@ def find_duplicates(walked: Iterable[tuple[str, int]]) -> Iterator[SyntaxFaultEr
     seen: set[str] = set()
     for pointer, line in walked:
         if pointer in seen:
-            yield duplicate_key(pointer, line)
+            yield make_duplicate_fault(pointer, line)
         seen.add(pointer)
 
 

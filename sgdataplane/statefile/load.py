@@ -172,7 +172,7 @@ def load_sources(sources: tuple[SourceText, ...], reading: LoadOptions, problems
         StateFileError: has all problems.
     """
     try:
-        loaded = _loaded(sources, reading, problems, memory)
+        loaded = _load_sources(sources, reading, problems, memory)
     except EnoughProblemsError:
         loaded = None
     if loaded is None or problems.count:
@@ -181,7 +181,7 @@ def load_sources(sources: tuple[SourceText, ...], reading: LoadOptions, problems
     return loaded
 
 
-def _loaded(sources: tuple[SourceText, ...], reading: LoadOptions, problems: Problems, memory: Memory) -> Loaded:
+def _load_sources(sources: tuple[SourceText, ...], reading: LoadOptions, problems: Problems, memory: Memory) -> Loaded:
     """Take every step in order; the result counts only if none has found a problem."""
     if are_too_many(sources, problems):
         raise EnoughProblemsError

@@ -60,7 +60,7 @@ class Memory:
         self._new.documents[source] = document
         return document
 
-    def checked(self, raw: Fields, make: Callable[[], Fields]) -> Fields:
+    def recall_checked(self, raw: Fields, make: Callable[[], Fields]) -> Fields:
         """Return the object whose keys have been checked, which `make` makes if it isn't known."""
         place = raw.file, raw.pointer
         old = self._old.objects.get(place)
@@ -85,7 +85,7 @@ class Memory:
             self._new.records[id(fields)] = fields, record
         return record
 
-    def unchecked(self, basis: object, records: Iterable[R]) -> list[R]:
+    def find_unchecked(self, basis: object, records: Iterable[R]) -> list[R]:
         """Return the records that haven't passed their checks yet beside the same `basis`.
 
         The basis is all that their checks ask about other records. It is one for all records of a load.

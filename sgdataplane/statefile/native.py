@@ -40,14 +40,14 @@ def add_document(document: Document, sections: Sections, problems: Problems) -> 
         message = "this version of the format is not known"
         problems.add(where, "InvalidDocument.UnsupportedVersion", message, value=value, expected=str(VERSION))
     for section in KEYS:
-        sections.expect(section, checked(children(top, section, problems), section, sections.memory, problems))
+        sections.expect(section, check_objects(children(top, section, problems), section, sections.memory, problems))
     sections.unknown_groups.update(texts(top, UNKNOWN_GROUPS, problems))
 
 
-def checked(found: Iterable[Fields], section: str, memory: Memory, problems: Problems) -> Iterator[Fields]:
+def check_objects(found: Iterable[Fields], section: str, memory: Memory, problems: Problems) -> Iterator[Fields]:
     """Yield the objects of a section with their keys checked."""
     for fields in found:
-        yield memory.checked(fields, partial(as_object, fields, section, problems))
+        yield memory.recall_checked(fields, partial(as_object, fields, section, problems))
 
 
 def as_object(fields: Fields, section: str, problems: Problems) -> Fields:

@@ -24,12 +24,12 @@ from sgdataplane.statefile.allowed import (
     with_icmp,
     with_ports,
 )
-from sgdataplane.statefile.allowonly import Groups, OtherGroup, unfiltered
+from sgdataplane.statefile.allowonly import Groups, OtherGroup, report_unfiltered
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.ecs_translation import Names, Values, put_elements
 from sgdataplane.statefile.fields import Fields
-from sgdataplane.statefile.openstack_objects import SHOWN, Objects, checked, field_with_place, get, listed, text
+from sgdataplane.statefile.openstack_objects import SHOWN, Objects, check_types, field_with_place, get, read_list, text
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.resources import make_id
 from sgdataplane.statefile.sections import Sections
@@ -78,9 +78,9 @@ def add_groups(found: Objects, groups: Groups) -> None:
     for item in found.groups:
         groups.add(group_of(item, text(item, "id")))
         if item.get("stateful") not in (None, True):
-            groups.findings.append(stateless(text(item, "id")))
+            groups.findings.append(report_stateless(text(item, "id")))
         name = next((name for name in SHOWN if isinstance(item.get(name), list)), "")
-        for rule in map(checked, item.items(name) if name else ()):
+        for rule in map(check_types, item.items(name) if name else ()):
             add_rule(rule, text(rule, "group") or text(item, "id"), groups)
         if not name and not found.has_list:
             lacking.setdefault(item.file, item)
@@ -93,7 +93,7 @@ def add_groups(found: Objects, groups: Groups) -> None:
         refuse_missing(item, next((name for name in SHOWN if name in item.mapping), ""), LONG, groups.sections)
 
 
-def stateless(group_id: str) -> Finding:
+def report_stateless(group_id: str) -> Finding:
     """Return the finding that a group is stateless there, but not here."""
     message = f"{group_id} is stateless: here, answers to what its rules accept pass, whatever other rules say"
     return Finding("Stateless", Severity.WARNING, message, subject(security_group_id=group_id))
@@ -151,7 +151,7 @@ def with_protocol(rule: Allowed, family: Family) -> Allowed:
     name = PROTOCOLS.get(text(rule.item, "protocol").lower(), text(rule.item, "protocol").lower())
     if name != "all" and not is_protocol(name if isinstance(protocol.value, str) else protocol.value):
         expected = "a name such as tcp, a number 0..255, or null for all"
-        return rule.refused(protocol.fault("InvalidIpProtocol.ValueNotSupported", "a protocol", expected))
+        return rule.add_faults(protocol.fault("InvalidIpProtocol.ValueNotSupported", "a protocol", expected))
     rule = replace(rule, protocol="icmpv6" if name == "icmp" and family is Family.IPV6 else name)
     printed = Given(rule.item.where(PORT_RANGE), rule.item.get(PORT_RANGE))
     if printed.value is None:
@@ -159,7 +159,7 @@ def with_protocol(rule: Allowed, family: Family) -> Allowed:
         return rule if first.value is None and last.value is None else with_numbers(rule, first, last)
     found = PRINTED.fullmatch(printed.value) if isinstance(printed.value, str) else None
     if found is None:
-        return rule.refused(
+        return rule.add_faults(
             printed.fault("InvalidParam.PortRange", "a range of ports", "22:80, type=8 or type=8:code=0")
         )
     numbers = found.group(1, 2) if found[1] is not None else found.group(3, 4)
@@ -228,7 +228,7 @@ def add_ports(ports: list[Item], groups: Groups) -> list[Finding]:
         port_id = text(item, "id")
         group_ids = [str(value) for _, value in groups_of(item)]
         if not group_ids:
-            findings.append(unfiltered(port_id))
+            findings.append(report_unfiltered(port_id))
             continue
         if groups.leaves_out(
             item, port_id, group_ids, has_ipv4=any(":" not in str(each) for _, each in addresses_of(item))
@@ -271,14 +271,14 @@ def server_of(item: Item) -> str:
 
 def addresses_of(item: Item) -> list[tuple[str, object]]:
     """Return the path and value of each address of a port."""
-    return listed(item, "addresses", "ip_address")
+    return read_list(item, "addresses", "ip_address")
 
 
 def pairs_of(item: Item) -> list[tuple[str, object]]:
     """Return the path and value of each allowed address pair of a port."""
-    return listed(item, "pairs", "ip_address")
+    return read_list(item, "pairs", "ip_address")
 
 
 def groups_of(item: Item) -> list[tuple[str, object]]:
     """Return the path and value of each group of a port."""
-    return listed(item, "groups")
+    return read_list(item, "groups")

@@ -110,11 +110,11 @@ class Objects:
         lists = [name for name in LISTS if isinstance(top.get(name), list)]
         if lists and "id" not in top.mapping:
             for name in lists:
-                kinds[name] += map(checked, top.items(name))
+                kinds[name] += map(check_types, top.items(name))
             self.has_list |= "security_group_rules" in lists
             return
         for item in [top] if is_shown(top.mapping) else [top.inner(key) for key in top.mapping if key.isdecimal()]:
-            self.add_row(checked(item))
+            self.add_row(check_types(item))
 
     def add_row(self, item: Item) -> None:
         """Add an object of which only its keys say what it is."""
@@ -134,7 +134,7 @@ class Objects:
             )
 
 
-def checked(item: Item) -> Item:
+def check_types(item: Item) -> Item:
     """Return the object; note a problem for each field that has the wrong type."""
     for name in (*TEXTS, *TEXT_LISTS):
         key, value = get(item, name)
@@ -169,7 +169,7 @@ def field_with_place(item: Item, name: str) -> Given:
     return Given(item.where(key), value)
 
 
-def listed(item: Item, name: str, inner: str = "") -> list[tuple[str, object]]:
+def read_list(item: Item, name: str, inner: str = "") -> list[tuple[str, object]]:
     """Return the path and value of each element of a list, or of the text that older clients print in its place.
 
     Text that can't be read is one element. `inner` is the key of the value in elements that are mappings.

@@ -93,30 +93,32 @@ def spell(value: object) -> str:
     return str(value)
 
 
-def malformed(message: str, line: int = 0, expected: str = "", excerpt: tuple[str, int] = ("", 0)) -> SyntaxFaultError:
+def make_malformed_fault(
+    message: str, line: int = 0, expected: str = "", excerpt: tuple[str, int] = ("", 0)
+) -> SyntaxFaultError:
     """Return the fault of a text that isn't JSON or YAML; `excerpt` is a line, and the column of the caret below it."""
     problem = Problem(Where("", line), "InvalidDocument.Malformed", message, expected=expected, excerpt=excerpt)
     return SyntaxFaultError(problem)
 
 
-def too_deep(line: int = 0) -> SyntaxFaultError:
+def make_depth_fault(line: int = 0) -> SyntaxFaultError:
     """Return the fault of a text with more than MAX_DEPTH levels."""
     message, expected = "the document is nested too deeply", f"at most {MAX_DEPTH} levels"
     return SyntaxFaultError(Problem(Where("", line), "InvalidDocument.TooDeep", message, expected=expected))
 
 
-def unsupported(value: str, line: int) -> SyntaxFaultError:
+def make_tag_fault(value: str, line: int) -> SyntaxFaultError:
     """Return the fault of a YAML tag."""
     message = "YAML tags are not supported"
     return SyntaxFaultError(Problem(Where("", line), "InvalidDocument.Unsupported", message, value, "plain YAML"))
 
 
-def too_large(message: str, line: int, expected: str) -> SyntaxFaultError:
+def make_size_fault(message: str, line: int, expected: str) -> SyntaxFaultError:
     """Return the fault of a text that stands for too much."""
     return SyntaxFaultError(Problem(Where("", line), "InvalidSource.TooLarge", message, expected=expected))
 
 
-def duplicate_key(pointer: str, line: int) -> SyntaxFaultError:
+def make_duplicate_fault(pointer: str, line: int) -> SyntaxFaultError:
     """Return the fault of a mapping that has a key twice."""
     key = pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
     message, where = "the mapping has this key twice", Where("", line, pointer)

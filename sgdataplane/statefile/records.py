@@ -96,7 +96,7 @@ def read_vpc(reader: Reader) -> Vpc | None:
     vpc_id = reader.identifier("vpc_id", required=True)
     network_type = reader.choice("network_type", NetworkType.VPC, "InvalidNetworkType.ValueNotSupported")
     expected = "an IPv4 or IPv6 CIDR block without host bits"
-    blocks = reader.listed("cidr_blocks", parse_strict, "InvalidCidrBlock.Malformed", expected)
+    blocks = reader.parse_list("cidr_blocks", parse_strict, "InvalidCidrBlock.Malformed", expected)
     return Vpc(vpc_id, tuple(sorted(set(blocks))), network_type) if reader.is_clean else None
 
 
@@ -129,7 +129,7 @@ def read_prefix_entry(reader: Reader, family: Family) -> PrefixListEntry | None:
     expected = f"an {cidr_expected(family)}, without host bits"
     reader.require("cidr", expected)
     parse = family_parser(family, strict=True)
-    cidr = reader.parsed("cidr", parse, "InvalidEntryCidr.Malformed", expected, block_meant(family))
+    cidr = reader.parse_text("cidr", parse, "InvalidEntryCidr.Malformed", expected, block_meant(family))
     description = reader.text("description")
     return PrefixListEntry(cidr, description) if reader.is_clean and cidr is not None else None
 
@@ -145,7 +145,9 @@ def read_port_list(reader: Reader) -> PortList | None:
 def read_port_entry(reader: Reader) -> PortListEntry | None:
     """Read an entry of a port list."""
     reader.require("port_range", PORTS_EXPECTED)
-    ports = reader.parsed("port_range", PortRange.parse, "InvalidEntryPortRange.Malformed", PORTS_EXPECTED, ports_meant)
+    ports = reader.parse_text(
+        "port_range", PortRange.parse, "InvalidEntryPortRange.Malformed", PORTS_EXPECTED, ports_meant
+    )
     description = reader.text("description")
     return PortListEntry(ports, description) if reader.is_clean and ports is not None else None
 
@@ -216,7 +218,7 @@ def read_tags(reader: Reader) -> tuple[tuple[str, str], ...]:
     """Read a group's tags, sorted by key."""
     tags = reader.fields.values.get("tags", {})
     if not isinstance(tags, dict) or not all(isinstance(value, str) and is_text(value) for value in tags.values()):
-        reader.wrong_type("tags", "a mapping of text to text; put numbers in quotes")
+        reader.refuse_type("tags", "a mapping of text to text; put numbers in quotes")
         return ()
     if len(tags) > MAX_TAGS:
         reader.refuse("tags", "InvalidTagCount", "the group has too many tags", f"at most {MAX_TAGS}")
@@ -271,11 +273,11 @@ def read_eni(reader: Reader) -> Eni | None:
     groups = read_group_ids(reader)
     if not reader.is_clean:
         return None
-    mac = reader.parsed("mac_address", parse_mac, "InvalidMacAddress.Malformed", "a unicast MAC, 00:16:3e:00:00:01")
+    mac = reader.parse_text("mac_address", parse_mac, "InvalidMacAddress.Malformed", "a unicast MAC, 00:16:3e:00:00:01")
     addresses = read_addresses(reader)
-    ipv6 = reader.listed("ipv6_addresses", own_address(Family.IPV6), "InvalidIp.Address", "a unicast IPv6 address")
+    ipv6 = reader.parse_list("ipv6_addresses", own_address(Family.IPV6), "InvalidIp.Address", "a unicast IPv6 address")
     prefixes = [read_delegated(reader, family) for family in Family]
-    pairs = reader.listed("allowed_address_pairs", parse_strict, "InvalidAddressPair.Malformed", "a CIDR block")
+    pairs = reader.parse_list("allowed_address_pairs", parse_strict, "InvalidAddressPair.Malformed", "a CIDR block")
     return Eni(
         eni_id, vpc_id, mac or "", addresses[:1] + tuple(sorted(addresses[1:])), groups, instance_id, eni_type,
         tuple(sorted(ipv6)), prefixes[0], prefixes[1], tuple(sorted(pairs)), nic_type, read_tracking(reader),
@@ -289,7 +291,7 @@ def read_mode(reader: Reader) -> tuple[Mode, str]:
     A time without mode audit means nothing, and is refused.
     """
     mode = reader.choice("mode", Mode.ENFORCE, "InvalidMode.ValueNotSupported")
-    until = reader.parsed("audit_until", parse_until, "InvalidAuditUntil.Malformed", UNTIL_EXPECTED)
+    until = reader.parse_text("audit_until", parse_until, "InvalidAuditUntil.Malformed", UNTIL_EXPECTED)
     if until and mode is not Mode.AUDIT and reader.is_clean:
         message = "the ENI is in mode enforce, and is audited at no time"
         reader.refuse("audit_until", "InvalidAuditUntil.NotAudited", message, "mode: audit beside it")
@@ -299,7 +301,7 @@ def read_mode(reader: Reader) -> tuple[Mode, str]:
 def read_addresses(reader: Reader) -> tuple[Address, ...]:
     """Read an ENI's IPv4 addresses, the primary one first."""
     name, parse, expected = "private_ip_addresses", own_address(Family.IPV4), "a unicast IPv4 address"
-    found = reader.listed(name, parse, "InvalidIp.Address", expected)
+    found = reader.parse_list(name, parse, "InvalidIp.Address", expected)
     if not found and reader.is_clean:
         message = "the ENI has no primary private IPv4 address"
         reader.refuse_at(name, "MissingParameter.PrivateIpAddresses", message, "", expected)
@@ -330,13 +332,13 @@ def read_delegated(reader: Reader, family: Family) -> tuple[Prefix, ...]:
     """Read the blocks of a family that are delegated to an ENI."""
     name, parse = f"{family.value}_prefixes", family_parser(family, strict=True)
     expected = f"an {cidr_expected(family)}, without host bits"
-    return tuple(sorted(reader.listed(name, parse, "InvalidPrefix.Malformed", expected, block_meant(family))))
+    return tuple(sorted(reader.parse_list(name, parse, "InvalidPrefix.Malformed", expected, block_meant(family))))
 
 
 def read_group_ids(reader: Reader) -> tuple[str, ...]:
     """Read an ENI's groups: at least one (SEED), and each once."""
     name = "security_group_ids"
-    found = reader.listed(name, parse_id, "InvalidSecurityGroupId.Malformed", ID_EXPECTED)
+    found = reader.parse_list(name, parse_id, "InvalidSecurityGroupId.Malformed", ID_EXPECTED)
     if not found and reader.is_clean:
         message = "the ENI belongs to no security group"
         reader.refuse_at(name, "MissingParameter.SecurityGroupIds", message, "", "a list of group ids")

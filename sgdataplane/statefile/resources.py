@@ -109,9 +109,9 @@ class _Plan:
 
     def resources(self) -> list[Resource]:
         """Return all objects, with what the plan tells about their unknown attributes."""
-        return [self.completed(each) for each in self.planned]
+        return [self.complete(each) for each in self.planned]
 
-    def completed(self, each: Resource) -> Resource:
+    def complete(self, each: Resource) -> Resource:
         """Return the object with all that other parts of the plan tell about what is unknown."""
         unknown = {name: value for name, value in self.unknown.get(each.address, {}).items() if _has_unknown(value)}
         values = {name: value for name, value in each.item.mapping.items() if name not in unknown}
@@ -121,7 +121,7 @@ class _Plan:
             if name in BLOCKS and isinstance(each.item.get(name), list):
                 values[name], left[name] = self.blocks(each, name)
                 continue
-            found = self.listed(each, name) if name in LISTS else self.text(each, name, 0)
+            found = self.find_elements(each, name) if name in LISTS else self.text(each, name, 0)
             if found is not None:
                 values[name] = found
             else:
@@ -138,15 +138,15 @@ class _Plan:
             return make_id(each.address)
         if name in MORE_IDS.get(each.kind, ()):
             return make_id(f"{each.address}.{name}")
-        found = self.referred(each, name, steps)
+        found = self.resolve(each, name, steps)
         return found.pop() if len(found) == 1 else None
 
-    def listed(self, each: Resource, name: str) -> list[str] | None:
+    def find_elements(self, each: Resource, name: str) -> list[str] | None:
         """Return a list with unknown elements, if the expression says what each of them is; None otherwise."""
         given = each.item.mapping.get(name)
         elements = given if isinstance(given, list) else []
         known = {element for element in elements if isinstance(element, str)}
-        found = self.referred(each, name, 0)
+        found = self.resolve(each, name, 0)
         missing = len(elements) - len(known) if elements else len(found)
         ids = {element for element in found if element is not None}
         return sorted(known | ids) if found and len(ids) == len(found) and len(ids - known) == missing else None
@@ -174,7 +174,7 @@ class _Plan:
                     known.append({**block, GROUPS_OF_BLOCK: sorted(filter(None, found))})
         return known, len(known) < len(given)
 
-    def referred(self, each: Resource, name: str, steps: int) -> set[str | None]:
+    def resolve(self, each: Resource, name: str, steps: int) -> set[str | None]:
         """Return what the expression of an attribute refers to."""
         module, local = self.configuration.inside(each.address)
         return self.values(module, module.references(local, name), steps)

@@ -134,7 +134,7 @@ class RuleReader(Reader):
     def port_range(self, name: str, code: str, protocol: Protocol) -> PortRange | None:
         """Read a range of ports: TCP and UDP have ports, and only they (semantics.md, section 2)."""
         if protocol.has_ports:
-            return self.parsed(name, PortRange.parse, code, PORTS_EXPECTED, ports_meant)
+            return self.parse_text(name, PortRange.parse, code, PORTS_EXPECTED, ports_meant)
         if self.has(name) and self.text(name, NO_PORTS) != NO_PORTS:
             self.refuse(name, code, f"{protocol} has no ports", NO_PORTS)
         return None
@@ -199,7 +199,7 @@ class RuleReader(Reader):
         source = self.identifier("source_security_group_id")
         dest = self.identifier("dest_security_group_id")
         if direction is Direction.INGRESS and self.has("dest_security_group_id"):
-            self.misplaced("dest_security_group_id", direction, "source_security_group_id")
+            self.refuse_misplaced("dest_security_group_id", direction, "source_security_group_id")
         elif source and dest and source != dest:
             message = "source_security_group_id and dest_security_group_id name different groups"
             self.refuse("source_security_group_id", "InvalidParameter.Conflict", message, "one of them")
@@ -207,7 +207,7 @@ class RuleReader(Reader):
             return "dest_security_group_id", GroupRef(dest)
         return ("source_security_group_id", GroupRef(source)) if source else None
 
-    def misplaced(self, name: str, direction: Direction, instead: str) -> None:
+    def refuse_misplaced(self, name: str, direction: Direction, instead: str) -> None:
         """Refuse a field that means nothing in this direction."""
         message = f"{name} means nothing in an {direction.value} rule"
         self.refuse(name, "InvalidDocument.MisplacedKey", message, instead)
@@ -215,7 +215,7 @@ class RuleReader(Reader):
     def cidr(self, field: CidrField) -> Prefix | None:
         """Read a block with its host bits masked; note that if there were any."""
         expected, guess = cidr_expected(field.family), block_meant(field.family, OTHER_FAMILY[field.name])
-        prefix = self.parsed(field.name, family_parser(field.family), field.code, expected, guess)
+        prefix = self.parse_text(field.name, family_parser(field.family), field.code, expected, guess)
         if prefix is None:
             return None
         text = self.text(field.name)
@@ -227,7 +227,7 @@ class RuleReader(Reader):
         """Read the block of the ENI's own side, which is of the remote's family if the remote has one."""
         for field in NARROWING[direction.other]:
             if self.has(field.name):
-                self.misplaced(field.name, direction, " or ".join(f.name for f in NARROWING[direction]))
+                self.refuse_misplaced(field.name, direction, " or ".join(f.name for f in NARROWING[direction]))
         given = [field for field in NARROWING[direction] if self.has(field.name)]
         if len(given) == 2:
             code = f"InvalidParam.{OWN_SIDE[direction]}Ip"
@@ -277,7 +277,7 @@ def make_rule_id(group_id: str, rule: SecurityGroupRule) -> str:
     return f"sgr-{digest[:16]}"
 
 
-def written(rule: SecurityGroupRule) -> Iterator[tuple[str, str]]:
+def write_requirements(rule: SecurityGroupRule) -> Iterator[tuple[str, str]]:
     """Yield the native name and text of what a rule requires; the text is "" where it requires nothing."""
     yield "ip_protocol", str(rule.ip_protocol)
     yield "port_range", "" if rule.port_list_id else str(rule.port_range or NO_PORTS)

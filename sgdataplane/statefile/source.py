@@ -109,7 +109,7 @@ def read_files(files: Iterable[Path], within: Within, problems: Problems, *, wai
         limit = min(left, MAX_FILE_BYTES)
         data = read_bytes(file, within, limit, problems, waits=waits and within.folder is None)
         if data is not None and data.startswith(GZIP):
-            data = unpacked(file, data, limit, problems)
+            data = unpack(file, data, limit, problems)
         if data is None:
             continue
         left -= len(data)
@@ -161,7 +161,7 @@ def is_small(file: Path, size: int, limit: int, problems: Problems) -> bool:
     return size <= limit
 
 
-def unpacked(file: Path, data: bytes, limit: int, problems: Problems) -> bytes | None:
+def unpack(file: Path, data: bytes, limit: int, problems: Problems) -> bytes | None:
     """Return what gzip packed; None and a problem if it is damaged, or more than `limit` bytes.
 
     A small packed file can hold very much.

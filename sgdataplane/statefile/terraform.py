@@ -91,7 +91,7 @@ def add_terraform(
         before = [] if prior else resources(top, prior=True) if is_plan(document.mapping) else []
         findings += add_aws_resources(found, before or [], sections)
         unknowns = Unknowns(each for each in found if not each.kind.startswith(PREFIX))
-        found_resources = Resources(unknowns.settled(), sections)
+        found_resources = Resources(unknowns.settle(), sections)
         findings += [*found_resources.add(), *found_resources.add_pending(unknowns.pending), *unknowns.findings]
     return findings
 
@@ -149,7 +149,7 @@ class Resources:
             self.sections.security_groups.append(item.fields(values, places))
             known.add(item.text("id"))
         self.sections.unknown_groups |= named - known
-        return [ignored(group_id, found) for group_id, found in rules.items()]
+        return [report_ignored(group_id, found) for group_id, found in rules.items()]
 
     def add_prefix_list(self, item: Item) -> None:
         """Add a prefix list with its entries."""
@@ -171,7 +171,7 @@ class Resources:
             found.append(self.interface(item, INTERFACE, more))
         self.sections.network_interfaces += found
         without = [fields for fields in found if not fields.values.get("mac_address")]
-        return [made_up_mac(without)] if without else []
+        return [report_made_up_macs(without)] if without else []
 
     def add_pending(self, pending: Iterable[Resource]) -> list[Finding]:
         """Add the interfaces without an address.
@@ -188,7 +188,7 @@ class Resources:
             if groups and known.issuperset(groups):
                 self.sections.pending.append(PendingEni(each.address, self.vpc_of(each.item, given), groups))
             else:
-                found.append(not_placed(each.address, [group for group in groups if group not in known]))
+                found.append(report_unplaced(each.address, [group for group in groups if group not in known]))
         return found
 
     def interface(self, item: Item, names: Mapping[str, tuple[str, ...]], more: Mapping[str, str]) -> Fields:
@@ -212,7 +212,7 @@ class Resources:
         return self.vpcs.record(item.text("vpc_id") or of_switch or self.vpc_of_id.get(str(first), ""), item)
 
 
-def ignored(group_id: str, found: list[Fields]) -> Finding:
+def report_ignored(group_id: str, found: list[Fields]) -> Finding:
     """Return the finding about rules of a group that isn't there.
 
     It is severe if one of them may accept ingress, because that may be an open door.
@@ -225,14 +225,14 @@ def ignored(group_id: str, found: list[Fields]) -> Finding:
     return Finding("IgnoredRules", severity, message, subject(security_group_id=group_id), basis)
 
 
-def not_placed(address: str, groups: list[str]) -> Finding:
+def report_unplaced(address: str, groups: list[str]) -> Finding:
     """Return the finding about an interface without an address whose groups the document doesn't have or name."""
     why = f"{' and '.join(groups)} isn't in the plan" if groups else "its groups aren't in the plan"
     message = f"{address} has no address yet, and {why}, so the interface is left out"
     return Finding("KnownAfterApply", Severity.HIGH, message, subject(address=address))
 
 
-def made_up_mac(found: list[Fields]) -> Finding:
+def report_made_up_macs(found: list[Fields]) -> Finding:
     """Return the finding about ENIs without a MAC."""
     first = found[0].text_of("network_interface_id")
     which = f"{first} and {pluralize(len(found) - 1, 'more ENI')}" if len(found) > 1 else first

@@ -13,7 +13,7 @@ from sgdataplane.model.words import pluralize
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.allowed import BLOCK, EVERYWHERE, LIST, Allowed, Given, read_direction
-from sgdataplane.statefile.allowonly import Groups, OtherGroup, unfiltered
+from sgdataplane.statefile.allowonly import Groups, OtherGroup, report_unfiltered
 from sgdataplane.statefile.aws import CLOUD, with_protocol
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.ecs_translation import Names, Values, Vpcs, put_elements
@@ -149,7 +149,7 @@ class AwsResources:
                 without_group.setdefault(each.item.text("security_group_id"), []).append(each)
             else:
                 group.rules[:0] = rules_of(each)
-        self.findings += [ignored(group_id, found) for group_id, found in without_group.items()]
+        self.findings += [report_ignored(group_id, found) for group_id, found in without_group.items()]
 
     def add_lists(self) -> None:
         """Add the prefix lists with their entries, and note which lists have unknown ones."""
@@ -209,14 +209,14 @@ class AwsResources:
         if GROUPS_OF[each.kind] in each.unknown:
             self.note(each, [GROUPS_OF[each.kind]], "the interface is left out")
         elif not groups:
-            self.findings.append(unfiltered(interface_id or each.address))
+            self.findings.append(report_unfiltered(interface_id or each.address))
         elif not self.groups.known.keys() >= set(groups):
             missing = [group for group in groups if group not in self.groups.known]
             message = f"{' and '.join(missing)} isn't in the Terraform state, so {each.address} is left out"
             about = subject(address=each.address)
             self.findings.append(Finding("IgnoredRules", Severity.HIGH, message, about, each.address))
         elif address is None and "private_ip" in each.unknown:
-            self.pending(each, groups)
+            self.add_pending(each, groups)
         elif not self.groups.leaves_out(item, interface_id, groups, has_ipv4=address is not None):
             self.sections.network_interfaces.append(self.interface(each, interface_id, instance_id, groups))
 
@@ -230,7 +230,7 @@ class AwsResources:
         ]
         return list(dict.fromkeys(str(value) for value in [*found, *more]))
 
-    def pending(self, each: Resource, groups: list[str]) -> None:
+    def add_pending(self, each: Resource, groups: list[str]) -> None:
         """Add an interface whose address only `terraform apply` will tell: it is judged as one that may have any."""
         self.note(each, ["private_ip"], "it is judged with any address", is_judged=True)
         vpc_id = str(self.groups.known[groups[0]].vpc_id)
@@ -269,7 +269,7 @@ class AwsResources:
         self.findings.append(Finding(code, severity, message, about))
 
 
-def ignored(group_id: str, found: list[Resource]) -> Finding:
+def report_ignored(group_id: str, found: list[Resource]) -> Finding:
     """Return the finding about rules of a group that isn't there."""
     verb = "is" if len(found) == 1 else "are"
     message = f"{pluralize(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
@@ -291,7 +291,7 @@ def rules_of(each: Resource) -> list[Allowed]:
         direction, faults = SINGLE_RULES[each.kind], ()
     rule_id = make_id(each.item.text("security_group_rule_id") or each.item.text("id") or each.address)
     found = far_ends(each.item, direction, each.item.text("security_group_id"), rule_id)
-    return [rule.refused(*faults) for rule in found]
+    return [rule.add_faults(*faults) for rule in found]
 
 
 def far_ends(item: Item, direction: Direction, group_id: str, rule_id: str) -> Iterator[Allowed]:
@@ -306,7 +306,7 @@ def far_ends(item: Item, direction: Direction, group_id: str, rule_id: str) -> I
         given = Given(item.where(path), item.get("self") if path == "self" else value)
         if not isinstance(given.value, bool if path == "self" else str):
             expected = "true or false" if path == "self" else "text"
-            rule = rule.refused(given.fault("InvalidDocument.WrongType", expected, expected))
+            rule = rule.add_faults(given.fault("InvalidDocument.WrongType", expected, expected))
         yield with_protocol(rule, item, protocol, ("from_port", "to_port"))
 
 

@@ -44,7 +44,7 @@ class Unknowns:
         lists = (each for each in self.resources if each.kind == PREFIX_LIST and "entry" in each.unknown)
         self.open_lists = {each.item.text("id") for each in lists}
 
-    def settled(self) -> Iterator[tuple[str, Item]]:
+    def settle(self) -> Iterator[tuple[str, Item]]:
         """Yield the kind and the attributes of every resource, or of what stands in for it."""
         for each in self.resources:
             if each.kind == RULE:
@@ -70,7 +70,7 @@ class Unknowns:
         else:
             self.note("KnownAfterApply", Severity.HIGH, each, unknown, "the rule drops all that it may drop")
             is_anywhere = not set(REMOTES).isdisjoint(unknown)
-            yield from (_widened(each.item, unknown, remote) for remote in (EVERYWHERE if is_anywhere else ({},)))
+            yield from (_widen(each.item, unknown, remote) for remote in (EVERYWHERE if is_anywhere else ({},)))
 
     def group(self, each: Resource) -> Item:
         """Return the group; if its VPC or inner policy is unknown, it is alone in a VPC or its inner policy is Drop."""
@@ -110,7 +110,7 @@ class Unknowns:
         self.findings.append(Finding(code, severity, message, about))
 
 
-def _widened(item: Item, unknown: Iterable[str], remote: dict[str, str]) -> Item:
+def _widen(item: Item, unknown: Iterable[str], remote: dict[str, str]) -> Item:
     """Return the rule with everything in place of what is unknown.
 
     Protocol and ports go together. `remote` stands in for an unknown remote.

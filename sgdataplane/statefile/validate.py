@@ -24,11 +24,11 @@ def validate(sections: Sections, drafts: Drafts, profile: str, problems: Problem
     for section, name in ID_FIELD.items():
         check_unique(getattr(sections, section), name, index)
     basis = basis_of(index, drafts.unknown_groups)
-    for group in sections.memory.unchecked(basis, drafts.security_groups):
+    for group in sections.memory.find_unchecked(basis, drafts.security_groups):
         check_group(group, index)
         for rule in group.rules:
             RuleCheck(group.record, rule, index).run(drafts.unknown_groups)
-    for eni in sections.memory.unchecked(basis, drafts.network_interfaces):
+    for eni in sections.memory.find_unchecked(basis, drafts.network_interfaces):
         check_interface(eni, index)
     check_together(drafts.network_interfaces, index)
     check_quotas(drafts, index, profile)

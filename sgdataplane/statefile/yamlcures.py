@@ -48,9 +48,9 @@ def cure_of(problem: str, lines: list[str], line: int, column: int) -> str:
     if "mapping values are not allowed" in problem:
         if ": " in here[:column].strip().removeprefix("- "):
             return "quotes around a text that has a colon and a blank in it"
-        return indented_as(lines, line)
+        return guess_indent(lines, line)
     if "did not find expected key" in problem or "'-' indicator" in problem:
-        return indented_as(lines, line)
+        return guess_indent(lines, line)
     if IN_FLOW in problem:
         return "a comma before this, or the bracket that closes the list; quotes around a text with a colon and a blank"
     if "end of stream" in problem:
@@ -58,7 +58,7 @@ def cure_of(problem: str, lines: list[str], line: int, column: int) -> str:
     return ""
 
 
-def indented_as(lines: list[str], line: int) -> str:
+def guess_indent(lines: list[str], line: int) -> str:
     """Return where the line should begin: the column of a key above it that is nearest to its own."""
     own = len(INDENT.match(lines[line])[0]) if line < len(lines) else 0  # type: ignore[index]  # it matches anything
     above = [column for before in lines[max(0, line - 50) : line] for column in columns_of(before)]

@@ -34,10 +34,10 @@ from sgdataplane.statefile.problems import (
     MAX_DEPTH,
     DuplicateKeyError,
     SyntaxFaultError,
-    malformed,
-    too_deep,
-    too_large,
-    unsupported,
+    make_depth_fault,
+    make_malformed_fault,
+    make_size_fault,
+    make_tag_fault,
 )
 from sgdataplane.statefile.yamlcures import cure_of, excerpt_of, yaml_lines
 
@@ -63,7 +63,7 @@ def parse_yaml(text: str) -> object:
     except YAMLError as error:
         raise _as_fault(error, text) from error
     except DuplicateKeyError as error:
-        raise next(find_duplicates(walk_yaml(text)), too_deep()) from error
+        raise next(find_duplicates(walk_yaml(text)), make_depth_fault()) from error
 
 
 def walk_yaml(text: str) -> Iterator[tuple[str, int]]:
@@ -157,7 +157,7 @@ class _Builder:
             elif isinstance(event, AliasEvent):
                 self.alias(event)
             elif isinstance(event, DocumentStartEvent) and self.root:
-                raise malformed("the file has a second document", _line(event), "one document a file")
+                raise make_malformed_fault("the file has a second document", _line(event), "one document a file")
             elif isinstance(event, StreamEndEvent):
                 break
         return self.root[0] if self.root else None
@@ -179,7 +179,7 @@ class _Builder:
             self.into[self.key] = value
             self.key = None
         elif not isinstance(value, str):
-            raise malformed("a key is not text", _line(event), "a name as key")
+            raise make_malformed_fault("a key is not text", _line(event), "a name as key")
         elif value in self.into:
             raise DuplicateKeyError
         else:
@@ -189,7 +189,7 @@ class _Builder:
         """Begin to fill a collection."""
         _refuse_tag(event)
         if len(self.open) == MAX_DEPTH:
-            raise too_deep(_line(event))
+            raise make_depth_fault(_line(event))
         if event.anchor is not None:
             self.naming[len(self.open)] = event.anchor
         self.put(collection, event)
@@ -220,12 +220,14 @@ class _Builder:
         found = self.anchored.get(str(event.anchor))
         if found is None:
             expected = f"&{event.anchor} at a complete value before it"
-            raise malformed(f"the alias *{event.anchor} stands for nothing", _line(event), expected)
+            raise make_malformed_fault(f"the alias *{event.anchor} stands for nothing", _line(event), expected)
         self.aliased += found.size
         if self.aliased > MAX_ALIASED:
-            raise too_large("the aliases stand for too many values", _line(event), f"at most {MAX_ALIASED} values")
+            raise make_size_fault(
+                "the aliases stand for too many values", _line(event), f"at most {MAX_ALIASED} values"
+            )
         if len(self.open) + found.depth > MAX_DEPTH:
-            raise too_deep(_line(event))
+            raise make_depth_fault(_line(event))
         self.put(found.value, event)
 
 
@@ -237,7 +239,9 @@ def _merge(mapping: dict[str, object], line: int) -> None:
     named = mapping.pop(MERGE)
     for other in named if isinstance(named, list) else [named]:
         if not isinstance(other, dict):
-            raise malformed(f"{MERGE} names something else than mappings", line, "a mapping, or a list of mappings")
+            raise make_malformed_fault(
+                f"{MERGE} names something else than mappings", line, "a mapping, or a list of mappings"
+            )
         for key, value in other.items():
             mapping.setdefault(key, value)
 
@@ -261,7 +265,7 @@ def _line(event: Event) -> int:
 
 def _refuse_tag(event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> None:
     if event.tag is not None:
-        raise unsupported(str(event.tag), _line(event))
+        raise make_tag_fault(str(event.tag), _line(event))
 
 
 def _as_fault(error: YAMLError, text: str) -> SyntaxFaultError:
@@ -272,10 +276,12 @@ def _as_fault(error: YAMLError, text: str) -> SyntaxFaultError:
     if isinstance(error, MarkedYAMLError):
         problem, mark = f"this is not YAML: {error.problem}", error.problem_mark
         if mark is None:
-            return malformed(problem)
+            return make_malformed_fault(problem)
         lines, line, column = yaml_lines(text), mark.line, mark.column
         cure, excerpt = cure_of(problem, lines, line, column), excerpt_of(lines, line, column)
-        return malformed(problem, line + 1, cure, excerpt)
+        return make_malformed_fault(problem, line + 1, cure, excerpt)
     if isinstance(error, ReaderError):
-        return malformed(f"this is not YAML: {error.reason}", text.encode().count(b"\n", 0, error.position) + 1)
-    return malformed(f"this is not YAML: {error}")
+        return make_malformed_fault(
+            f"this is not YAML: {error.reason}", text.encode().count(b"\n", 0, error.position) + 1
+        )
+    return make_malformed_fault(f"this is not YAML: {error}")
