@@ -297,7 +297,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     with closing(open_store(config_of(arguments).store, create=False)) as store:
         keys = stored_keys(store.snapshot().documents)
     if arguments.json:
-        print_json({"access_keys": list(map(_described, keys))})
+        print_json({"access_keys": list(map(_describe_key, keys))})
     elif keys:
         say_block(render_table(KEY_HEADERS, map(_cells, keys)))
     else:
@@ -305,7 +305,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _described(key: StoredKey) -> dict[str, Any]:
+def _describe_key(key: StoredKey) -> dict[str, Any]:
     """Return a key as an object of `--json`."""
     policy = key.policy if key.has_built_in_policy else json.loads(key.policy)
     revoked, ends = (None if at is None else iso_time(at) for at in (key.revoked, key.ends))

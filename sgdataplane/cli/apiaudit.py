@@ -31,7 +31,7 @@ def audit_tables(records: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
     at, action = whole_seconds(str(record.get("time", ""))), str(record.get("action", "-"))
-    changed = f"{action} {_changed(record.get('changed', []))}"
+    changed = f"{action} {_name_objects(record.get('changed', []))}"
     rules = _rules(record.get("rules", []), record.get("more_rules", 0))
     return str(record["revision"]), at, _author_of(record), changed + rules
 
@@ -45,7 +45,7 @@ def _author_of(record: Mapping[str, Any]) -> str:
     return f"{'root' if user == '0' else f'user {user}'} on this host"
 
 
-def _changed(paths: Sequence[str]) -> str:
+def _name_objects(paths: Sequence[str]) -> str:
     """Return the objects behind these documents; counted by kind if they are more than SHOWN."""
     objects = [(_kind(path), path.partition("/")[2]) for path in paths]
     if len(objects) <= SHOWN:

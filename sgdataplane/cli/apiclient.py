@@ -32,7 +32,7 @@ def client_of(arguments: argparse.Namespace, version: str = "") -> ApiClient:
     return replace(client, version=version) if version else client
 
 
-def unenforced(waited: Answer) -> list[str]:
+def find_unenforced(waited: Answer) -> list[str]:
     """Return the hosts where a change isn't in force, by the answer of SgdpWait."""
     return [str(host) for host in (*waited["Lagging"], *waited["Failed"], *waited["Unknown"])]
 
@@ -48,8 +48,8 @@ def outcome(made: object, done: str, waited: Answer) -> str:
     what = str(made or done)
     if not waited:
         return what
-    if unenforced(waited):
-        text = f"Stored, but not enforced on: {words.first_of(unenforced(waited), SHOWN)}."
+    if find_unenforced(waited):
+        text = f"Stored, but not enforced on: {words.first_of(find_unenforced(waited), SHOWN)}."
         return text if what == DONE else f"{what}: {text}"
     where = words.first_of(waited["Enforced"], SHOWN)
     return f"{what}: in force at {where}" if where else f"{what}: stored; nothing enforces it"

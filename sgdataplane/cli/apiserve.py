@@ -86,7 +86,7 @@ def run(config: ApiConfig, at: ListenAt, development: Development | None = None)
         keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
         engine = Engine(store, profile, rights=keyring, habits=habits(config, is_dev=is_dev))
         trim_heap()  # of the texts that the documents were read from
-        verifier = Verifier(keyring.find, nonces=used_nonces(key_file), accepts_v1=config.v1)
+        verifier = Verifier(keyring.find, nonces=open_nonces(key_file), accepts_v1=config.v1)
         admission = Admission(verifier, keyring.permits, no_throttle() if is_dev else None)
         board = HostBoard(store)
         with (
@@ -136,7 +136,7 @@ def tell_serving(url: str, engine: Engine, development: Development | None) -> N
     sys.stdout.flush()
 
 
-def used_nonces(key_file: Path) -> Nonces:
+def open_nonces(key_file: Path) -> Nonces:
     """Return the record of used nonces. It is beside the key file, which there is for any store.
 
     Raises:

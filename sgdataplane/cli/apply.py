@@ -20,7 +20,7 @@ from functools import partial
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import OUTCOMES, EniOutcome, HostReport, Manner
-from sgdataplane.cli.applying import Before, WayBack, applied_policies, require_way_back, say_change
+from sgdataplane.cli.applying import Before, WayBack, find_applied_policies, require_way_back, say_change
 from sgdataplane.cli.attach import add_verb, binding_as_json, config_or_default, registry_of
 from sgdataplane.cli.times import read_span
 from sgdataplane.enforce import Settings
@@ -77,7 +77,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)
     registry = registry_of(arguments)
     manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)
-    state, past = load_state(arguments.state, choices.profile).state, applied_policies(registry)
+    state, past = load_state(arguments.state, choices.profile).state, find_applied_policies(registry)
     if arguments.dry_run or arguments.diff:
         say_change(Before.of(past), state, registry.load(), choices.options)
     if arguments.dry_run:
@@ -93,11 +93,11 @@ def _apply_if_confirmed(
     arguments: argparse.Namespace, registry: Registry, manner: Manner, apply: Callable[[], int]
 ) -> int:
     """Apply, and go back unless all of it is in force and the user keeps it."""
-    before = Before.of(applied_policies(registry))
+    before = Before.of(find_applied_policies(registry))
     require_way_back(before, config_or_default(arguments))
     way_back = WayBack(lambda: not _is_refused(reconcile(registry, before.state, manner)), arguments.confirm)
     code = apply()
-    way_back.applied()
+    way_back.report_applied()
     if code == Exit.DONE and way_back.ask():
         way_back.keep()
         return code

@@ -38,7 +38,7 @@ IN_FORCE, KEEP = b"a", b"k"  # what the waiting process is told
 YES = ("", "y", "yes")
 
 
-def applied_policies(registry: Registry) -> PastPolicies:
+def find_applied_policies(registry: Registry) -> PastPolicies:
     """Return the policies that `sgdp apply` has put in force since the machine started."""
     return PastPolicies(registry.folder / APPLIED)
 
@@ -101,7 +101,7 @@ class WayBack:
             os._exit(_wait(heard, go_back, seconds))
         os.close(heard)
 
-    def applied(self) -> None:
+    def report_applied(self) -> None:
         """Say that the policy is applied: from now on the time runs."""
         os.write(self._told, IN_FORCE)
 

@@ -184,7 +184,7 @@ def _consequence(done: Detached, rules: str) -> str:
     return "sgdataplane's rules are removed there, so nothing is filtered any more"
 
 
-def _cleared(bindings: int) -> str:
+def _describe_clearing(bindings: int) -> str:
     if not bindings:
         return "nothing was attached here"
     return f"detached {pluralize(bindings, 'ENI')} and removed sgdataplane's rules there"
@@ -201,7 +201,7 @@ def run_clear(arguments: argparse.Namespace) -> int:
         for line in done.left:
             warn(line)
         if done.bindings or not done.refused:
-            say(_cleared(done.bindings))
+            say(_describe_clearing(done.bindings))
     return Exit.KERNEL if done.refused else Exit.DONE
 
 

@@ -11,7 +11,7 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 
-from sgdataplane.cli.apiclient import client_of, unenforced
+from sgdataplane.cli.apiclient import client_of, find_unenforced
 from sgdataplane.terminal.arguments import Verbs, read_for
 from sgdataplane.terminal.output import Exit, print_json
 from sgdataplane.visible import visible
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         return Exit.DONE
     waited = client_of(arguments).ask("SgdpWait", Revision=revision)
     print_json({**answer, "wait": waited})
-    return Exit.NO if unenforced(waited) else Exit.DONE
+    return Exit.NO if find_unenforced(waited) else Exit.DONE
 
 
 def _parameters(said: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sgdataplane.cli.scopes import USUAL, ask_agent, named_lab, of_lab
+from sgdataplane.cli.scopes import USUAL, ask_agent, find_named_lab, of_lab
 from sgdataplane.cli.times import add_since
 from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         from sgdataplane.cli.counterssince import since_then
 
         scopes, begin = since_then(document, arguments)
-        document = {**document, "unused": list(unused(scopes)), "recorded_since": begin}
+        document = {**document, "unused": list(find_unused(scopes)), "recorded_since": begin}
     if arguments.json:
         print_json(document)
         return Exit.DONE
@@ -89,7 +89,7 @@ def read(arguments: argparse.Namespace) -> Document:
         expected = "an ENI that is attached here, or was: `sgdp status` lists them"
         problem = Problem(Where(), "InvalidEniId.NotFound", "nothing is counted for the ENI", arguments.eni, expected)
         raise StateFileError((problem,))
-    return {**found, "unused": list(unused(found["scopes"]))}
+    return {**found, "unused": list(find_unused(found["scopes"]))}
 
 
 def _of_lab(arguments: argparse.Namespace) -> Document:
@@ -97,7 +97,7 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
     from sgdataplane.lab import manage
     from sgdataplane.lab.record import up_since
 
-    name = named_lab(arguments) or USUAL
+    name = find_named_lab(arguments) or USUAL
     with manage.watch(name) as lab:
         there = of_lab(lab)
         eni = "" if arguments.eni is None else there.eni(arguments.eni)
@@ -123,7 +123,7 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
     return {"source": "lab", "name": name, "at": at, "error": None, "scopes": scopes}
 
 
-def unused(scopes: Iterable[Document]) -> Iterator[Document]:
+def find_unused(scopes: Iterable[Document]) -> Iterator[Document]:
     """Yield the rules in force that decided about no packet in any of these scopes.
 
     "since" is that of the scope that has counted the longest.
@@ -173,7 +173,7 @@ def _print_audited(scopes: list[Document]) -> None:
         (
             row.get("eni") or "",
             row["direction"] or "",
-            decided_by(row),
+            describe_decision(row),
             str(row["packets"]),
             whole_seconds(row["last_hit"]),
         )
@@ -199,11 +199,11 @@ def _title(scope: Document) -> str:
 
 def _cells(row: Document) -> tuple[str, ...]:
     priority = str(row["priority"] or "")
-    start = (row["direction"] or "", row["verdict"] or "", priority, decided_by(row))
+    start = (row["direction"] or "", row["verdict"] or "", priority, describe_decision(row))
     return (*start, str(row["packets"]), str(row["bytes"]), whole_seconds(row["last_hit"]))
 
 
-def decided_by(row: Document) -> str:
+def describe_decision(row: Document) -> str:
     """Say in few words what a row counts."""
     found = decision_of(row)
     decision = found and found.enforced

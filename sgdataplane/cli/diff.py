@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     origins = Origins({**before.places.addresses, **after.places.addresses})
     if not arguments.json:
         before, after = with_addresses(before, after), with_addresses(after)
-    result = compared(before, after, choices)
+    result = compare_states(before, after, choices)
     live = _live(arguments, (before, after), choices, result)
     if arguments.json:
         more = origins.as_json() if live is None else {**origins.as_json(), "sessions": live.as_json()}
@@ -120,7 +120,7 @@ def _live(
     return EndingSessions(live_endings(arguments, diff, result.changes))
 
 
-def compared(before: Loaded, after: Loaded, choices: Choices) -> Difference:
+def compare_states(before: Loaded, after: Loaded, choices: Choices) -> Difference:
     """Return what `compare()` finds, with what can't be judged in either file."""
     diff = StateDiff(before.state, after.state, choices.options, after.pending)
     with Progress("comparing", 0) as progress:
@@ -214,7 +214,7 @@ def print_text(result: Difference) -> None:
         say_block(hanging("", text))
     if not result.enis and not result.would_open and not result.not_judged:
         say("no traffic changes its verdict")
-    for text, places in exposed(result).items():
+    for text, places in collect_exposures(result).items():
         say_block(hanging(f"{paint('opens to the internet:', 'red')} ", f"{text}, at {words.first_of(places, NAMED)}"))
     for finding in result.not_judged:
         say_block(hanging(f"{paint('not judged:', 'red')} ", finding.message))
@@ -225,16 +225,16 @@ def print_text(result: Difference) -> None:
         say(summary(result))
 
 
-def exposed(result: Difference) -> dict[str, list[str]]:
+def collect_exposures(result: Difference) -> dict[str, list[str]]:
     """Return what opens to the internet, with the ENIs at which it does; with the groups, if it does at no ENI."""
     texts: dict[str, list[str]] = {}
     for exposure in (exposure for one in result.enis for exposure in one.exposures):
-        texts.setdefault(exposed_text(exposure), []).append(exposure.eni_id)
+        texts.setdefault(describe_exposure(exposure), []).append(exposure.eni_id)
     at_enis = set(texts)
     for one in result.would_open:
         for exposure in one.exposures:
-            if exposed_text(exposure) not in at_enis:
-                texts.setdefault(exposed_text(exposure), []).append(place_name(one))
+            if describe_exposure(exposure) not in at_enis:
+                texts.setdefault(describe_exposure(exposure), []).append(place_name(one))
     return texts
 
 
@@ -252,7 +252,7 @@ def summary(result: Difference) -> str:
     return "; ".join((text, *(f"{count:,} {what}" for what, count in counts.items() if count)))
 
 
-def exposed_text(exposure: Exposure) -> str:
+def describe_exposure(exposure: Exposure) -> str:
     """Return what opens to the internet: protocol, ports and address family."""
     family = exposure.family
     ports = f" {PORTS.short(exposure.ports, family)}" if exposure.ports else ""
@@ -290,10 +290,10 @@ def as_markdown(result: Difference, unusual: Sequence[str]) -> str:
         return "### No traffic changes its verdict"
     blocks = ["### Traffic changes its verdict", summary(result)]
     if unusual:
-        blocks.append(f"Options: {escaped(', '.join(unusual))}")
-    for text, places in exposed(result).items():
-        blocks.append(f"> [!CAUTION]\n> Opens to the internet: **{escaped(text)}**, at {names_in_code(places)}")
-    blocks += [f"> [!CAUTION]\n> Not judged: {escaped(finding.message)}" for finding in result.not_judged[:NAMED_BLIND]]
+        blocks.append(f"Options: {escape(', '.join(unusual))}")
+    for text, places in collect_exposures(result).items():
+        blocks.append(f"> [!CAUTION]\n> Opens to the internet: **{escape(text)}**, at {names_in_code(places)}")
+    blocks += [f"> [!CAUTION]\n> Not judged: {escape(finding.message)}" for finding in result.not_judged[:NAMED_BLIND]]
     if len(result.not_judged) > NAMED_BLIND:
         blocks.append(
             f"> [!CAUTION]\n> {len(result.not_judged) - NAMED_BLIND:,} more can't be judged; `sgdp diff` lists them."
@@ -301,7 +301,7 @@ def as_markdown(result: Difference, unusual: Sequence[str]) -> str:
     for where, enis in (("Only in the new state:", result.added), ("Only in the old state:", result.removed)):
         if enis:
             blocks.append(f"{where} {names_in_code(enis)}")
-    rows = [(f"- {escaped(text)}", 1) for text in sentences(result.would_open, result.enis)]
+    rows = [(f"- {escape(text)}", 1) for text in sentences(result.would_open, result.enis)]
     tables = [(section_as_markdown(each), len(each.rows)) for each in sections(result)]
     return "\n\n".join(fitting(blocks, [*rows, *tables]))
 
@@ -329,7 +329,7 @@ def section_as_markdown(section: Section) -> str:
         f"**{section.direction.value}** of {names_in_code(section.enis)}{where}\n",
         f"| {' | '.join(title.lower() for title in header)} |",
         f"|{'---|' * len(header)}",
-        *(f"| {' | '.join(map(escaped, row))} |" for row in section.rows),
+        *(f"| {' | '.join(map(escape, row))} |" for row in section.rows),
     ]
     return "\n".join(lines)
 
@@ -340,6 +340,6 @@ def names_in_code(enis: Sequence[str]) -> str:
     return named if len(enis) <= NAMED else f"{named} and {len(enis) - NAMED:,} more"
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Escape a text so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", visible(text))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sgdataplane.analyse.document import end_as_json
 from sgdataplane.analyse.explain import Explanation, FlowExplanation, explain_flow, explain_range
-from sgdataplane.cli.explaintext import say_ends, say_parts, summary, written
+from sgdataplane.cli.explaintext import say_ends, say_parts, summary, write_ports
 from sgdataplane.cli.inexact import add_inexact, load_as_asked
 from sgdataplane.cli.inforce import state_in_force
 from sgdataplane.cli.times import add_since
@@ -140,7 +140,7 @@ def run_range(arguments: argparse.Namespace, choices: Choices, asked: Traffic) -
     parts = explain_range(state, packet, asked.ports, choices.options, choices.placement)
     if len(parts) == 1:
         say(summary(parts[0][1]))
-        say_ends(parts[0][1], ports=written(asked.ports), verbose=arguments.verbose)
+        say_ends(parts[0][1], ports=write_ports(asked.ports), verbose=arguments.verbose)
     else:
         say_parts(parts)
     say_choices(choices)
@@ -220,7 +220,7 @@ def settle_state(arguments: argparse.Namespace) -> None:
     """
     if arguments.receiver is None or arguments.what is not None:
         return
-    usual = usual_state() or (enforced_state(arguments) if arguments.live else None)
+    usual = usual_state() or (find_enforced_state(arguments) if arguments.live else None)
     if usual is None and not arguments.state.exists():
         usual = state_in_force(arguments)
         arguments.of_agent = usual is not None
@@ -230,18 +230,18 @@ def settle_state(arguments: argparse.Namespace) -> None:
         arguments.state = usual
 
 
-def enforced_state(arguments: argparse.Namespace) -> Path:
+def find_enforced_state(arguments: argparse.Namespace) -> Path:
     """Return the file of the state that the lab or the agent enforces.
 
     Raises:
         LabError: There is no such lab.
         ConfigError: The agent's configuration is wrong.
     """
-    from sgdataplane.cli.scopes import agent_config, named_lab
+    from sgdataplane.cli.scopes import agent_config, find_named_lab
     from sgdataplane.daemon.lookup import get_enforced_file
     from sgdataplane.lab.manage import state_file_of
 
-    lab = named_lab(arguments)
+    lab = find_named_lab(arguments)
     return get_enforced_file(agent_config(arguments)) if lab is None else state_file_of(lab)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.analyse.explain import Explanation, FlowExplanation
 from sgdataplane.attach.registry import Registry, current, refuse
-from sgdataplane.cli.scopes import agent_config, named_lab, of_bindings, of_lab
+from sgdataplane.cli.scopes import agent_config, find_named_lab, of_bindings, of_lab
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.errors import LabError
 from sgdataplane.model import words
@@ -89,7 +89,7 @@ def choices_there(arguments: argparse.Namespace) -> Choices:
         LabError: There is no such lab.
         ConfigError: The agent's configuration is wrong.
     """
-    lab = named_lab(arguments)
+    lab = find_named_lab(arguments)
     if lab is None:
         return agent_config(arguments).choices
     from sgdataplane.lab import manage
@@ -107,7 +107,7 @@ def look(
         BindingError: The end that was asked about isn't attached here.
     """
     enis = [end.packet.eni_id for end in flow.ends]
-    lab = named_lab(arguments)
+    lab = find_named_lab(arguments)
     with _in_lab(lab, state, enis) if lab else _on_this_host(arguments, state, enis) as found:
         return [
             _live(end, found[eni], options) if eni in found else None for eni, end in zip(enis, flow.ends, strict=True)

@@ -50,14 +50,14 @@ def say_ends(flow: FlowExplanation, *, ports: str = "", verbose: bool = False) -
 
 def _say_few(end: Explanation) -> None:
     """Print what decides at an end, and the first ones of what would decide otherwise and of near misses."""
-    say_hanging(REASON, _ranked(end.decision, end.packet))
+    say_hanging(REASON, _give_reason(end.decision, end.packet))
     for entry in end.later[:FEW]:
-        say_hanging(OTHERWISE, f"{entry.decision.verdict.value}, {_ranked(entry.decision, end.packet)}")
+        say_hanging(OTHERWISE, f"{entry.decision.verdict.value}, {_give_reason(entry.decision, end.packet)}")
     nearly = [miss for miss in end.near_misses if miss.would_decide and _differs(miss, end.decision)]
     for miss in nearly[:FEW]:
         rule = f"{miss.decision.verdict.value}, rule {words.cite_decision(miss.decision)}"
         say_hanging(NEARLY, f"{rule}, which {_miss(miss, end.packet)}")
-    left = list(_left(end, len(nearly)))
+    left = list(_describe_hidden(end, len(nearly)))
     if left:
         say(f"  --verbose shows {' and '.join(left)}")
 
@@ -69,7 +69,7 @@ def _miss(miss: NearMiss, packet: Packet) -> str:
     return f"requires {miss.dimension.title} {miss.asked}; the packet {found}"
 
 
-def _ranked(decision: Decision, packet: Packet) -> str:
+def _give_reason(decision: Decision, packet: Packet) -> str:
     """Return why a decision is so, with its priority."""
     if decision.would is not None:
         return words.sentence(decision, packet)
@@ -81,7 +81,7 @@ def _differs(miss: NearMiss, decision: Decision) -> bool:
     return miss.decision.verdict is not decision.enforced.verdict
 
 
-def _left(end: Explanation, nearly: int) -> Iterator[str]:
+def _describe_hidden(end: Explanation, nearly: int) -> Iterator[str]:
     """Yield what isn't shown of an end, in words."""
     later, misses = len(end.later[FEW:]), len(end.near_misses) - min(nearly, FEW)
     if later:
@@ -133,7 +133,7 @@ def say_parts(parts: Sequence[tuple[PortRange, FlowExplanation]]) -> None:
     headers = ("PORTS", "PASSES", *(f"{end.packet.eni_id} {end.packet.direction.value}" for end in ends))
     rows = [
         (
-            written(ports),
+            write_ports(ports),
             paint("yes", "green") if flow.passes else paint("no", "red"),
             *(f"{end.decision.verdict.value}: {words.because(end.decision, end.packet)}" for end in flow.ends),
         )
@@ -143,7 +143,7 @@ def say_parts(parts: Sequence[tuple[PortRange, FlowExplanation]]) -> None:
     say("Name one port to see what would decide otherwise, and which rules nearly match.")
 
 
-def written(ports: PortRange) -> str:
+def write_ports(ports: PortRange) -> str:
     """Return ports as people write them: 22 or 22-80."""
     return str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"
 

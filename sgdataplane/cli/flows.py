@@ -228,7 +228,7 @@ def table_of(document: Document) -> tuple[Sequence[str], list[tuple[str, ...]]]:
 
 def _cells(flow: Document) -> tuple[str, ...]:
     start = (flow["eni"], flow["direction"], flow["end"], traffic(flow), paint_verdict(flow["verdict"]))
-    return (*start, decided_by(flow), *_counts(flow))
+    return (*start, describe_decision(flow), *_counts(flow))
 
 
 def _cells_by(by: str, flow: Document) -> tuple[str, ...]:
@@ -258,7 +258,7 @@ def traffic(flow: Document) -> str:
     return traffic_words(number, port)
 
 
-def decided_by(flow: Document) -> str:
+def describe_decision(flow: Document) -> str:
     """Say in few words what decided."""
     ids = flow["security_group_id"] or "", flow["security_group_rule_id"] or ""
     key = FlowKey("", Direction(flow["direction"]), "", ANY, ANY, Fate(flow["verdict"]), flow["reason"], *ids)

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.cli.apiclient import DONE, client_of, outcome, unenforced
+from sgdataplane.cli.apiclient import DONE, client_of, find_unenforced, outcome
 from sgdataplane.model.naming import list_ids, look_up
 from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
 from sgdataplane.net.values import Prefix
@@ -133,11 +133,11 @@ def run_delete(arguments: argparse.Namespace) -> int:
 def run_clone(arguments: argparse.Namespace) -> int:
     """Create a group with the rules of another one."""
 
-    def asked(client: ApiClient) -> Answer:
+    def make_parameters(client: ApiClient) -> Answer:
         original = group_id(client, arguments.group)
         return {"SecurityGroupId": original, "SecurityGroupName": arguments.title, "VpcId": arguments.vpc}
 
-    return _change(arguments, "SgdpCloneSecurityGroup", asked)
+    return _change(arguments, "SgdpCloneSecurityGroup", make_parameters)
 
 
 def run_authorize(arguments: argparse.Namespace) -> int:
@@ -197,10 +197,10 @@ def run_member(arguments: argparse.Namespace) -> int:
     """Add an ENI to a group, or take one out."""
     action = {"join": "JoinSecurityGroup", "leave": "LeaveSecurityGroup"}[arguments.action]
 
-    def asked(client: ApiClient) -> Answer:
+    def make_parameters(client: ApiClient) -> Answer:
         return {"SecurityGroupId": group_id(client, arguments.group), **_member_of(client, arguments.member)}
 
-    return _change(arguments, action, asked)
+    return _change(arguments, action, make_parameters)
 
 
 def _member_of(client: ApiClient, name: str) -> Answer:
@@ -398,4 +398,4 @@ def _change(
         print_json({**answer, **({"wait": dict(waited)} if waited else {})})
     else:
         say(outcome(answer.get("SecurityGroupId"), done(), waited))
-    return Exit.NO if waited and unenforced(waited) else Exit.DONE
+    return Exit.NO if waited and find_unenforced(waited) else Exit.DONE

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgdataplane.cli.scopes import agent_config, named_lab
+from sgdataplane.cli.scopes import agent_config, find_named_lab
 from sgdataplane.cli.times import read_time
 from sgdataplane.daemon.lookup import look_up_here
 from sgdataplane.errors import HostError
@@ -40,7 +40,7 @@ def add_where(parser: Parser) -> None:
 def history_path(arguments: argparse.Namespace) -> Path:
     """Return the file of the agent's history. HostError if a lab is meant, which has none."""
     arguments.name = getattr(arguments, "name", None)
-    lab = named_lab(arguments)
+    lab = find_named_lab(arguments)
     if lab is not None:
         raise HostError(f"lab {lab}", "labs keep no history; the agent of a host does (unset SGDP_LAB to ask it)")
     return agent_config(arguments).state_directory / _name()

@@ -104,7 +104,7 @@ def _number(text: str) -> int:
 
 
 @contextmanager
-def opened(arguments: argparse.Namespace, *, create: bool = False) -> Iterator[Store]:
+def open_named_store(arguments: argparse.Namespace, *, create: bool = False) -> Iterator[Store]:
     """Open the store that is meant."""
     from sgdataplane.store.opening import open_store
 
@@ -121,11 +121,11 @@ def run_list(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.hosts.waits import items
     from sgdataplane.store.documents import Documents
 
-    with opened(arguments) as store:
+    with open_named_store(arguments) as store:
         documents, now = Documents.of(store.snapshot()), time.time()
         found = items(documents, words_in(store.summaries(), now))
     if arguments.json:
-        hosts = [_described(item, documents, now) for item in found]
+        hosts = [_describe_host(item, documents, now) for item in found]
         print_json({"revision": documents.revision, "epoch": documents.version.epoch, "hosts": hosts})
     elif found:
         say_block(render_table(HEADERS, (_cells(item, documents, now) for item in found)))
@@ -134,7 +134,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _described(item: HostItem, documents: Documents, now: float) -> dict[str, Any]:
+def _describe_host(item: HostItem, documents: Documents, now: float) -> dict[str, Any]:
     word, stored = item.word, item.stored
     enforced = word.enforced if word else None
     is_known = enforced is not None and enforced.revision >= 0
@@ -187,7 +187,7 @@ def run_add(arguments: argparse.Namespace) -> int:
     from sgdataplane.store.hosts import add_host
     from sgdataplane.store.refusals import NEVER
 
-    with opened(arguments, create=True) as store:
+    with open_named_store(arguments, create=True) as store:
         words = words_in(store.summaries(), time.time())
         claimed = [eni for word in words.values() for eni in word.claims]
         call = local_call("AddHost")
@@ -205,7 +205,7 @@ def run_revoke(arguments: argparse.Namespace) -> int:
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.hosts import revoke_host, serial_of
 
-    with opened(arguments) as store:
+    with open_named_store(arguments) as store:
         host, refusal = revoke_host(store, local_call("RevokeHost"), arguments.host, arguments.serial)
     if arguments.json:
         serials = sorted(filter(None, map(serial_of, refusal.serials)))
@@ -226,7 +226,7 @@ def run_forget(arguments: argparse.Namespace) -> int:
     from sgdataplane.store.hosts import Forgotten, forget_host, release_enis
 
     call, name = local_call("ForgetHost"), arguments.host
-    with opened(arguments) as store:
+    with open_named_store(arguments) as store:
         if arguments.enis:
             forgotten = Forgotten(release_enis(store, call, name, arguments.enis), ())
         else:
@@ -258,7 +258,7 @@ def run_wait(arguments: argparse.Namespace) -> int:
 
     if arguments.timeout > MAX_WAIT_S:
         arguments.parser.error(f"--timeout is 0 to {MAX_WAIT_S} seconds")
-    with opened(arguments) as store:
+    with open_named_store(arguments) as store:
         engine = Engine(store)
         if not items(engine.documents, {}):
             expected = "a host that `sgdp hosts add` adds; an API that enforces itself answers SgdpWait"

@@ -168,7 +168,7 @@ def run_up(arguments: argparse.Namespace) -> int:
     state = load_state(arguments.state, record.choices.profile).state
     building = Progress("building", len(state.instances))
     with manage.terminate_like_interrupt(), building as progress, log_shown():
-        lab = manage.up(record, state, _counted(enforce_policy, progress))
+        lab = manage.up(record, state, _show_progress(enforce_policy, progress))
     _warn_of_trackers(lab)
     _warn_of_neighbours()
     say_block(status.status_as_text(lab))
@@ -182,14 +182,14 @@ def run_apply(arguments: argparse.Namespace) -> int:
     state = load_state(arguments.state, choices.profile).state
     changing = Progress("changing", len(state.instances))
     with manage.terminate_like_interrupt(), changing as progress, log_shown():
-        lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress), choices)
+        lab = manage.apply(arguments.name, state, _show_progress(enforce_policy, progress), choices)
     _warn_of_trackers(lab)
     enis = pluralize(len(lab.state.network_interfaces), "ENI")
     say(f"lab {arguments.name}: the policy is in force for {enis}{status.notes(lab)}")
     return Exit.DONE
 
 
-def _counted(enforce: Enforcer, progress: Progress) -> Enforcer:
+def _show_progress(enforce: Enforcer, progress: Progress) -> Enforcer:
     """Return the same enforcer; `progress` shows how many namespaces are done."""
 
     def enforce_and_count(request: EnforceRequest) -> None:

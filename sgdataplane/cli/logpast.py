@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from sgdataplane.cli.flows import decided_by, document_of, traffic
+from sgdataplane.cli.flows import describe_decision, document_of, traffic
 from sgdataplane.cli.history import Document, coverage_of, history_path, query_of, say_coverage
 from sgdataplane.history.read import open_history
 from sgdataplane.history.rows import Fate
@@ -48,6 +48,6 @@ def _say(rows: Iterable[Document]) -> None:
 
 def _cells(row: Document) -> tuple[str, ...]:
     times = whole_seconds(row["first"]), whole_seconds(row["last"])
-    why = f"{WOULD if row['verdict'] == Fate.AUDITED.value else ''}{decided_by(row)}"
+    why = f"{WOULD if row['verdict'] == Fate.AUDITED.value else ''}{describe_decision(row)}"
     count = f"{'~' if row['sampled'] else ''}{row['packets']}"
     return (*times, row["eni"], row["direction"], row["end"], traffic(row), count, why)

@@ -156,13 +156,13 @@ def _replay_lines(report: Report) -> Iterator[str]:
         yield paint("note:", "yellow") + f" all session timeouts of this lab are multiplied by {report.time_scale:g}"
     if report.filled:
         yield f"{pluralize(report.filled, 'packet')} truncated in the capture and padded with zeros"
-    yield from _left_out(report)
+    yield from _list_left_out(report)
     yield from _mapping(report)
     yield ""
     yield from _flows(report)
 
 
-def _left_out(report: Report) -> Iterator[str]:
+def _list_left_out(report: Report) -> Iterator[str]:
     for entry in report.left_out.values():
         first = f"packet {entry.first}"
         which = first if entry.packets == 1 else f"{pluralize(entry.packets, 'packet')}, the first is {first}"

@@ -16,7 +16,7 @@ from sgdataplane.attach.compare import find_known_eni
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry, current
 from sgdataplane.cli import scopes
 from sgdataplane.cli.inexact import add_inexact, load_as_asked
-from sgdataplane.cli.sessions import decided_by, next_packet
+from sgdataplane.cli.sessions import describe_decision, next_packet
 from sgdataplane.cli.state import findings_of
 from sgdataplane.contract.counters import counter_name
 from sgdataplane.contract.sites import SITES
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the page."""
     choices = choices_of(arguments, _base(arguments))
     loaded = load_as_asked(arguments, arguments.state)
-    observed = _observed(loaded.state, arguments, choices.options)
+    observed = _observe(loaded.state, arguments, choices.options)
     page = report_page(Subject(str(arguments.state), loaded.state, findings_of(loaded, choices), observed, choices))
     write(render_page(page), arguments.html)
     say(f"{arguments.html}: {_in_short(loaded.state)}; {_read_input(page)}")
@@ -97,7 +97,7 @@ def _base(arguments: argparse.Namespace) -> Choices:
     return manage.record_of(arguments.name).choices
 
 
-def _observed(state: CloudState, arguments: argparse.Namespace, options: Options) -> Observed | Unobserved:
+def _observe(state: CloudState, arguments: argparse.Namespace, options: Options) -> Observed | Unobserved:
     """Return what is counted where the state is in force, or why nothing is."""
     if arguments.name is not None:
         return _of_lab(state, arguments.name)
@@ -128,7 +128,7 @@ class _Observer:
         found = read_sessions(path, self._state, scope.interfaces, self._decider, SITES[scope.placement])
         self._sessions += [session for session in found if session.eni_id]
 
-    def observed(self, state: CloudState, where: str) -> Observed:
+    def summarize(self, state: CloudState, where: str) -> Observed:
         """Return what was read, for a page about `state`. `where` says where that was."""
         hits = {
             (group.security_group_id, rule.security_group_rule_id): self._packets[
@@ -150,7 +150,7 @@ def _of_lab(state: CloudState, name: str) -> Observed:
         for scope in scopes.of_lab(lab).all:
             observer.read(scope.namespace, scope)
     differs = "" if lab.state == state else ", where another state is in force"
-    return observer.observed(state, f"from lab {name}, as it is now{differs}")
+    return observer.summarize(state, f"from lab {name}, as it is now{differs}")
 
 
 def _of_host(state: CloudState, attached: Sequence[Binding], options: Options) -> Observed | Unobserved:
@@ -168,7 +168,7 @@ def _of_host(state: CloudState, attached: Sequence[Binding], options: Options) -
                 observer.read(path, scope)
     missing = f"; {pluralize(ended, 'ENI')} more ended" if ended else ""
     where = f"at {pluralize(len(bindings) - ended, 'ENI')} of this state that this host has{missing}"
-    return observer.observed(state, where)
+    return observer.summarize(state, where)
 
 
 def _order(session: Session) -> tuple[object, ...]:
@@ -185,5 +185,5 @@ def _row(session: Session) -> SessionRow:
         endpoint(session.local, session.local_port),
         session.state,
         next_packet(session),
-        decided_by(session),
+        describe_decision(session),
     )

@@ -24,11 +24,11 @@ Json = dict[str, object]
 
 def as_sarif(findings: Sequence[Finding], loaded: Loaded) -> Json:
     """Return one run with a result for each finding, at the place of its rule or group."""
-    rules = [described(code) for code in sorted({finding.code for finding in findings})]
+    rules = [describe_kind(code) for code in sorted({finding.code for finding in findings})]
     return run_of(rules, [result_of(finding, loaded) for finding in findings])
 
 
-def refused_as_sarif(problems: Sequence[Problem]) -> Json:
+def report_refusal(problems: Sequence[Problem]) -> Json:
     """Return one run with a result for each thing that is wrong with a state."""
     rules: list[Json] = [{"id": code} for code in sorted({problem.code for problem in problems})]
     return run_of(rules, [result_of_problem(problem) for problem in problems])
@@ -40,7 +40,7 @@ def run_of(rules: list[Json], results: list[Json]) -> Json:
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
 
 
-def described(code: str) -> Json:
+def describe_kind(code: str) -> Json:
     """Return a kind of finding as a rule of SARIF."""
     kind = KINDS[code]
     return {

@@ -124,7 +124,7 @@ class Scopes:
         return found
 
 
-def named_lab(arguments: argparse.Namespace) -> str | None:
+def find_named_lab(arguments: argparse.Namespace) -> str | None:
     """Return the lab that --name or the environment names; None if a lab isn't asked for."""
     return arguments.name or (usual_lab() if arguments.config is None else None)
 
@@ -142,7 +142,7 @@ def scopes(arguments: argparse.Namespace) -> Iterator[Scopes]:
     if here is not None:
         yield here
         return
-    with manage.watch(named_lab(arguments) or USUAL) as lab:
+    with manage.watch(find_named_lab(arguments) or USUAL) as lab:
         yield of_lab(lab)
 
 
@@ -150,7 +150,7 @@ def look(arguments: argparse.Namespace) -> Scopes:
     """Return the same scopes for a verb that runs for long: nothing is held, so a lab can change meanwhile."""
     from sgdataplane.lab import manage
 
-    return _on_this_host(arguments) or of_lab(manage.look(named_lab(arguments) or USUAL))
+    return _on_this_host(arguments) or of_lab(manage.look(find_named_lab(arguments) or USUAL))
 
 
 def of_lab(lab: Lab) -> Scopes:
@@ -174,7 +174,7 @@ def is_about_this_host(arguments: argparse.Namespace) -> bool:
     """Return whether a verb means what is attached here: no lab is named, and something is attached."""
     from sgdataplane.attach.registry import Registry
 
-    return named_lab(arguments) is None and bool(Registry(agent_config(arguments).bindings).load())
+    return find_named_lab(arguments) is None and bool(Registry(agent_config(arguments).bindings).load())
 
 
 def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
@@ -185,7 +185,7 @@ def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
     """
     from sgdataplane.attach.registry import Registry
 
-    if named_lab(arguments) is not None:
+    if find_named_lab(arguments) is not None:
         return None
     config = agent_config(arguments)
     bindings = Registry(config.bindings).load()
@@ -223,8 +223,8 @@ def of_bindings(
     instances = {} if state is None else {entry.instance_id: entry for entry in state.instances}
     nodes = {binding.eni_id: _node(binding.eni_id, state) for binding in bindings}
     names = {node: [instances[node].instance_name] if node in instances else [] for node in nodes.values()}
-    desired_at = partial(_desired, state, options, uplinks)
-    found = tuple(_bound(some, desired_at) for some in by_place.values())
+    desired_at = partial(_make_desired, state, options, uplinks)
+    found = tuple(_make_scope(some, desired_at) for some in by_place.values())
     containers = WorkloadNames.of(binding.named for binding in bindings)
     labels = {binding.eni_id: containers.label(binding.eni_id, binding.named) for binding in current(bindings)}
     return Scopes(found, state, options, nodes, names, config=config, labels=labels)
@@ -236,7 +236,7 @@ def _node(eni_id: str, state: CloudState | None) -> str:
     return eni_id if eni is None else eni.instance_id or eni_id
 
 
-def _bound(
+def _make_scope(
     bindings: Sequence[Binding], desired_at: Callable[[Mapping[str, str], Placement], Desired | None]
 ) -> PolicyScope:
     """Return the namespace that these bindings share."""
@@ -255,7 +255,7 @@ def _bound(
     return PolicyScope(name, name, *there, *hold, desired_at(*there))
 
 
-def _desired(
+def _make_desired(
     state: CloudState | None,
     options: Options,
     uplinks: tuple[str, ...],
@@ -301,7 +301,7 @@ def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | Non
     """
     from sgdataplane.daemon import control
 
-    if named_lab(arguments) is not None:
+    if find_named_lab(arguments) is not None:
         return None
     config = agent_config(arguments)
     if not config.socket.exists() and arguments.config is None:

@@ -265,7 +265,7 @@ def print_table(sessions: Sequence[Session], node_of: Mapping[tuple[str, str], s
     headers, columns = list(HEADERS), [_row(session, node_of) for session in sessions]
     if any(next_packet(session) not in USUAL_NEXT for session in sessions):
         headers.append("NEXT PACKET")
-        columns = [[*row, _painted(next_packet(each))] for row, each in zip(columns, sessions, strict=True)]
+        columns = [[*row, _paint(next_packet(each))] for row, each in zip(columns, sessions, strict=True)]
     if any(session.ingress for session in sessions):
         headers += ["BYTES IN", "BYTES OUT"]
         columns = [[*row, *_bytes(each)] for row, each in zip(columns, sessions, strict=True)]
@@ -279,7 +279,7 @@ def _row(session: Session, node_of: Mapping[tuple[str, str], str]) -> list[str]:
         _flow(session),
         session.state,
         str(session.seconds_left),
-        decided_by(session),
+        describe_decision(session),
     ]
 
 
@@ -305,11 +305,11 @@ def next_packet(session: Session) -> str:
     return "to be judged: passes" if is_accepted else "to be judged: refused"
 
 
-def _painted(text: str) -> str:
+def _paint(text: str) -> str:
     colour = {"passes (kept)": "yellow", "to be judged: refused": "red"}.get(text)
     return text if colour is None else paint(text, colour)
 
 
-def decided_by(session: Session) -> str:
+def describe_decision(session: Session) -> str:
     """Say in few words what decides about the opening packet now."""
     return "-" if session.decision is None else words.cite_decision(session.decision)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sgdataplane.analyse.review import review
 from sgdataplane.cli.inexact import add_inexact, load_as_asked
-from sgdataplane.cli.sarif import as_sarif, refused_as_sarif
+from sgdataplane.cli.sarif import as_sarif, report_refusal
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.state import CloudState
@@ -100,7 +100,7 @@ def check(arguments: argparse.Namespace) -> int:
         loaded = load_placed(arguments.state, profile=choices.profile, inexact=arguments.inexact)
     except StateFileError as error:
         if arguments.sarif:
-            print_json(refused_as_sarif(error.problems))
+            print_json(report_refusal(error.problems))
         elif arguments.json:
             print_json({"ok": False, "errors": [as_error(problem) for problem in error.problems], "findings": []})
         else:

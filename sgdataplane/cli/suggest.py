@@ -110,9 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
 def state_of(arguments: argparse.Namespace) -> Path:
     """Return STATE; with --live or --history, the one that is in force if none is named."""
     if arguments.state is None and (arguments.live or arguments.history):
-        from sgdataplane.cli.explain import enforced_state
+        from sgdataplane.cli.explain import find_enforced_state
 
-        return enforced_state(arguments)
+        return find_enforced_state(arguments)
     path: Path | None = arguments.state
     if path is None:
         parser: Parser = arguments.parser
@@ -271,13 +271,13 @@ def _print_refused(refused: tuple[RefusedFlow, ...], *, is_asked: bool) -> None:
         return
     hint = ": no rule can allow it" if is_asked else " (--allow-audited makes rules for it):"
     say(paint("refused by STATE, though it passed", "yellow") + hint)
-    rows = [_refused_row(one) for one in some[:SHOWN]]
+    rows = [_make_refused_row(one) for one in some[:SHOWN]]
     say_block(render_table(("ENI", "DIRECTION", "TRAFFIC", "OTHER END", "SESSIONS", "REFUSED BY"), rows, indent=2))
     if len(some) > SHOWN:
         say(f"  ... and {len(some) - SHOWN:,} more (--json has all)")
 
 
-def _refused_row(one: RefusedFlow) -> tuple[str, ...]:
+def _make_refused_row(one: RefusedFlow) -> tuple[str, ...]:
     packet = one.packet
     port = "" if packet.port is None else f"/{packet.port}"
     return (

@@ -45,13 +45,13 @@ class Sources:
     def read(self) -> Iterator[SeenFlow]:
         """Yield the flows of each source. Errors are those of captures and of reading sessions."""
         if self.arguments.captures:
-            yield from self._captured()
+            yield from self._read_captures()
         if self.arguments.live:
-            yield from self._live()
+            yield from self._read_live()
         if self.arguments.history:
-            yield from self._recorded()
+            yield from self._read_history()
 
-    def _captured(self) -> Iterator[SeenFlow]:
+    def _read_captures(self) -> Iterator[SeenFlow]:
         """Yield the flows of captures; note what was left out."""
         from sgdataplane.lab.replay.capture import Capture
         from sgdataplane.lab.replay.seen import CaptureEvidence
@@ -62,7 +62,7 @@ class Sources:
         def passes(flow: SeenFlow) -> bool:
             return any(one.is_accepted for one in judge.each(flow)) or (is_asked and flow.passage is Passage.PASSED)
 
-        evidence = CaptureEvidence(self.state, mapped(self.arguments, self.state), passes)
+        evidence = CaptureEvidence(self.state, map_addresses(self.arguments, self.state), passes)
         for path in self.arguments.captures:
             with Capture(path) as capture:
                 yield from evidence.read(capture)
@@ -78,7 +78,7 @@ class Sources:
                 f"{sessions} began before the capture: the end with the lower port is taken for the server"
             )
 
-    def _live(self) -> Iterator[SeenFlow]:
+    def _read_live(self) -> Iterator[SeenFlow]:
         """Yield the sessions that are open now."""
         from sgdataplane.cli.scopes import scopes
         from sgdataplane.cli.sessions import read
@@ -91,7 +91,7 @@ class Sources:
         yield from (live_flow(session, sources, now) for session in ours)
         self.notes.append("live sessions are those that are open now: what ended, or is yet to come, isn't in it")
 
-    def _recorded(self) -> Iterator[SeenFlow]:
+    def _read_history(self) -> Iterator[SeenFlow]:
         """Yield the flows of the agent's history; note its gaps."""
         from sgdataplane.cli.history import coverage_of, history_path
         from sgdataplane.history.read import HistoryQuery, open_history
@@ -144,7 +144,7 @@ def read_map(text: str) -> tuple[Address, str]:
     return read_address(left), name
 
 
-def mapped(arguments: argparse.Namespace, state: CloudState) -> dict[Address, Eni]:
+def map_addresses(arguments: argparse.Namespace, state: CloudState) -> dict[Address, Eni]:
     """Return the ENIs that addresses of captures stand for.
 
     StateFileError for a name that isn't one ENI's.

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     choices = choices_of(arguments)
     rows = read_files(arguments.files)
     began = time.monotonic()
-    tested = gathered(rows, judge(arguments, choices, rows))
+    tested = gather(rows, judge(arguments, choices, rows))
     if arguments.junit is not None:
         write(as_junit(tested, time.monotonic() - began), arguments.junit)
     if arguments.json:
@@ -143,7 +143,7 @@ def judge(arguments: argparse.Namespace, choices: Choices, rows: Sequence[Row]) 
         return list(judge_by_packets(lab, rows))
 
 
-def gathered(rows: Iterable[Row], judged: Iterable[Judged]) -> list[Tested]:
+def gather(rows: Iterable[Row], judged: Iterable[Judged]) -> list[Tested]:
     """Return the findings by row, in the order of the rows."""
     found: dict[Row, list[Judged]] = {row: [] for row in rows}
     for each in judged:

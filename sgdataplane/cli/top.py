@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Show rates until somebody presses q, or after --count looks."""
     require_root("reading the agent's history")
     path = history_path(arguments)
-    with _followed(path), _keys() as wants_to_quit, suppress(KeyboardInterrupt):
+    with _follow(path), _keys() as wants_to_quit, suppress(KeyboardInterrupt):
         before = read(path)
         left = arguments.count
         while left != 0 and not wants_to_quit(arguments.interval):
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _followed(path: Path) -> Iterator[None]:
+def _follow(path: Path) -> Iterator[None]:
     """Make the recorder write each second while the block runs, as it does while somebody follows it."""
     link = live.connect(path.parent)
     try:

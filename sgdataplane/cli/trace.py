@@ -28,8 +28,8 @@ from sgdataplane.cli.scopes import (
     USUAL,
     PolicyScope,
     Scopes,
+    find_named_lab,
     is_about_this_host,
-    named_lab,
     of_lab,
     scopes,
 )
@@ -206,7 +206,7 @@ def _follow(arguments: argparse.Namespace) -> int:
                     _say(packets[-1], there.label)
                 if len(packets) == arguments.count:
                     break
-        source, name = ("attached", None) if there.lab is None else ("lab", named_lab(arguments) or USUAL)
+        source, name = ("attached", None) if there.lab is None else ("lab", find_named_lab(arguments) or USUAL)
     if arguments.json:
         print_json({"source": source, "name": name, "packets": packets, "probe": None})
     elif not packets:
@@ -293,10 +293,10 @@ def _send(arguments: argparse.Namespace, asked: Asked) -> int:
     from sgdataplane.lab.ends import find_probes
     from sgdataplane.lab.expect import result_as_json
 
-    name = named_lab(arguments) or USUAL
+    name = find_named_lab(arguments) or USUAL
     with manage.watch(name) as lab:
         probe = find_probes(lab, asked)[0]
-        packets, cell = _traced_probe(lab, probe)
+        packets, cell = _send_probe(lab, probe)
     if arguments.json:
         print_json({"source": "lab", "name": name, "packets": packets, "probe": result_as_json(cell)})
     else:
@@ -306,7 +306,7 @@ def _send(arguments: argparse.Namespace, asked: Asked) -> int:
     return Exit.DONE if packets else Exit.NO
 
 
-def _traced_probe(lab: Lab, probe: Probe) -> tuple[list[Document], ProbeResult]:
+def _send_probe(lab: Lab, probe: Probe) -> tuple[list[Document], ProbeResult]:
     """Send a probe in a lab.
 
     Returns:
@@ -333,11 +333,11 @@ def _points(lab: Lab, probe: Probe, stack: ExitStack) -> list[tuple[TracePoint, 
     ):
         if end.eni_id:
             point = stack.enter_context(_point_of(of_lab(lab), end.eni_id))
-            found.setdefault(point.namespace, (point, []))[1].append(_wanted(point, direction, other, probe))
+            found.setdefault(point.namespace, (point, []))[1].append(_make_wanted(point, direction, other, probe))
     return list(found.values())
 
 
-def _wanted(point: TracePoint, direction: Direction, other: ProbeEnd, probe: Probe) -> Wanted:
+def _make_wanted(point: TracePoint, direction: Direction, other: ProbeEnd, probe: Probe) -> Wanted:
     remote, service = Prefix.of(other.address), probe.service
     port, source_port = service.port or None, probe.source_port or None
     return Wanted(point.ifname, direction, service.protocol, remote, port, source_port)

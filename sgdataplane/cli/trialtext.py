@@ -12,7 +12,7 @@ from itertools import groupby
 
 from sgdataplane import __version__
 from sgdataplane.analyse.document import change_as_json
-from sgdataplane.cli.diff import COLOURS, HEADERS, MAX_MARKDOWN, NAMED, escaped, row_of
+from sgdataplane.cli.diff import COLOURS, HEADERS, MAX_MARKDOWN, NAMED, escape, row_of
 from sgdataplane.cli.ending import MAX_SESSIONS, SESSION_HEADERS, Ending, EndingSessions
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import first_of, pluralize
@@ -120,10 +120,10 @@ def print_text(shown: ShownTrial) -> None:
     if report.is_merged:
         say(MERGED)
     if report.unsampled:
-        warn(unsampled_sentence(report))
+        warn(explain_unsampled(report))
 
 
-def unsampled_sentence(report: TrialReport) -> str:
+def explain_unsampled(report: TrialReport) -> str:
     """Say where no ends are sampled, and why."""
     return f"packets are counted and not sampled in {'; '.join(report.unsampled)}"
 
@@ -134,7 +134,7 @@ def _print_seen(shown: ShownTrial, title: str, lines: Sequence[SeenLine]) -> Non
     rows = [(_verdict(seen), _packets(seen), *row_of(seen.line.change)[1:]) for seen in lines]
     say_block(render_table(("VERDICT", "SEEN", *HEADERS), rows, indent=2))
     for seen in lines:
-        _, first, last, ends = seen_cells(shown, seen)
+        _, first, last, ends = make_seen_cells(shown, seen)
         times = f"at {first}" if first == last else f"from {first} to {last}"
         say_block(hanging("  ", f"{traffic(seen.line)}: {times}" + (f"; most {_way(seen)} {ends}" if ends else "")))
 
@@ -186,10 +186,10 @@ def _order(seen: SeenLine) -> tuple[str, str, bool]:
 
 def cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
     """Return one row of the table."""
-    return (*row_of(seen.line.change), *seen_cells(shown, seen))
+    return (*row_of(seen.line.change), *make_seen_cells(shown, seen))
 
 
-def seen_cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
+def make_seen_cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
     """Return how much was seen, when, and from where."""
     if not seen.packets:
         return shown.unseen, "", "", ""
@@ -225,19 +225,19 @@ def summary(shown: ShownTrial) -> str:
 
 def as_markdown(shown: ShownTrial) -> str:
     """Return the report for a comment on a pull request; what doesn't fit is left out."""
-    blocks = [f"### {escaped(headline(shown))}", escaped(summary(shown))]
+    blocks = [f"### {escape(headline(shown))}", escape(summary(shown))]
     if shown.report.paused:
-        blocks.append(f"> [!WARNING]\n> Paused: {escaped(shown.report.paused)}")
+        blocks.append(f"> [!WARNING]\n> Paused: {escape(shown.report.paused)}")
     if shown.report.unsampled:
-        blocks.append(f"> [!WARNING]\n> {escaped(unsampled_sentence(shown.report))}")
+        blocks.append(f"> [!WARNING]\n> {escape(explain_unsampled(shown.report))}")
     header = ("VERDICT", *HEADERS, *SEEN_HEADERS)
     tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
-        (f"**{escaped(title)}**", header, [cells(shown, seen) for seen in lines])
+        (f"**{escape(title)}**", header, [cells(shown, seen) for seen in lines])
         for title, lines in by_place(shown.report.lines)
     ]
     if shown.sessions:
         ending = EndingSessions(shown.sessions)
-        tables.append((f"**{escaped(ending.title)}**", SESSION_HEADERS, ending.rows))
+        tables.append((f"**{escape(ending.title)}**", SESSION_HEADERS, ending.rows))
     length = sum(map(len, blocks))
     for number, (title, names, rows) in enumerate(tables):
         block = _table(title, names, rows)
@@ -246,12 +246,12 @@ def as_markdown(shown: ShownTrial) -> str:
             blocks.append(f"{pluralize(len(tables) - number, 'more table')} would make this too long.")
             break
         blocks.append(block)
-    return "\n\n".join((*blocks, *(escaped(describe_done(one)) for one in shown.report.done[:MAX_DONE])))
+    return "\n\n".join((*blocks, *(escape(describe_done(one)) for one in shown.report.done[:MAX_DONE])))
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [f"{title}\n", f"| {' | '.join(name.lower() for name in header)} |", f"|{'---|' * len(header)}"]
-    return "\n".join((*lines, *(f"| {' | '.join(map(escaped, row))} |" for row in rows)))
+    return "\n".join((*lines, *(f"| {' | '.join(map(escape, row))} |" for row in rows)))
 
 
 # HTML
@@ -278,7 +278,7 @@ def as_html(shown: ShownTrial) -> str:
     )
     notes = [SAMPLED, *([MERGED] if shown.report.is_merged else [])]
     if shown.report.unsampled:
-        notes.append(unsampled_sentence(shown.report))
+        notes.append(explain_unsampled(shown.report))
     if shown.report.paused:
         notes.insert(0, f"The trial is paused, so nothing is counted now: {shown.report.paused}")
     return render_page(
