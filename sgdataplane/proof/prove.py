@@ -273,17 +273,17 @@ class _Work:
             return self._account(None, wrong or str(audits))
         self._audits = audits
         try:
-            return self._account(None, proven=self._proven(start))
+            return self._account(None, proven=self._prove_parts(start))
         except GateMismatch as difference:
             return self._account(of_gate(self._table, self._namespace, difference))
         except ProfileMismatch as difference:
             return self._account(self._make_counterexample(difference))
 
-    def _proven(self, start: _Basis) -> ProvenTable:
+    def _prove_parts(self, start: _Basis) -> ProvenTable:
         """Prove the fixed part and all profiles. Return all that the next proof can start from."""
-        places = self._places(start.shared.structure)
+        places = self._prove_gates(start.shared.structure)
         other = None if self._like is None else _Basis.of(self._like, self._table, self._namespace.wanted)
-        profiles = self._profiles(start, other, places)
+        profiles = self._prove_profiles(start, other, places)
         templates = self._before.templates if self._gate is None else self._gate.templates
         latest = dict(list(templates.items())[-MAX_TEMPLATES:])
         shared = start.shared
@@ -305,19 +305,19 @@ class _Work:
                 return of_profile(self._table, self._namespace, other)
         return found
 
-    def _places(self, structure: Structure) -> Places:
+    def _prove_gates(self, structure: Structure) -> Places:
         """Prove the fixed part at all interfaces, unless all of it is as before."""
         wanted, before = self._namespace.wanted, self._before.places
         fixed = (wanted.options, wanted.placement, wanted.uplinks, wanted.internal, wanted.time_scale)
         basis = (self._namespace.epoch, self._namespace.secret, fixed, self._namespace.enis)
         if before is not None and before.is_same(basis, structure):
             return before
-        gates = dict(self._gates(structure))
+        gates = dict(self._prove_each_gate(structure))
         carriers = self._by_profile()
         roots = {key: _roots(gates[ifname].roots for ifname, _ in some) for key, some in carriers.items()}
         return Places(basis, structure.interfaces, gates, carriers, roots)
 
-    def _gates(self, structure: Structure) -> Iterator[tuple[str, ProvenGate]]:
+    def _prove_each_gate(self, structure: Structure) -> Iterator[tuple[str, ProvenGate]]:
         """Yield each interface with its proven fixed part."""
         self._gate = GateCheck(structure, self._namespace, dict(self._before.templates))
         for ifname in self._gate.names():
@@ -325,7 +325,7 @@ class _Work:
             is_same = gate is not None and gate.is_same(self._namespace.basis(ifname), structure)
             yield ifname, gate if gate is not None and is_same else self._gate.check(ifname)
 
-    def _profiles(self, start: _Basis, other: _Basis | None, places: Places) -> dict[object, ProvenProfile]:
+    def _prove_profiles(self, start: _Basis, other: _Basis | None, places: Places) -> dict[object, ProvenProfile]:
         """Prove the profiles of all interfaces, or take them from earlier proofs."""
         found = dict[object, ProvenProfile]()
         for key, carriers in places.carriers.items():
@@ -335,7 +335,7 @@ class _Work:
             same = (one.profile(key, around, spell, roots) for one in bases)
             known = [(one.proven.profiles[key], one.shared) for one in bases if key in one.proven.profiles]
             found[key] = next((p for p in same if p), None) or replace(
-                self._checked(start, spell(), carriers, roots, known), around=around
+                self._prove_profile(start, spell(), carriers, roots, known), around=around
             )
         return found
 
@@ -360,7 +360,7 @@ class _Work:
         ]
         return profile_basis(wanted.state, wanted.options, eni), delegated
 
-    def _checked(
+    def _prove_profile(
         self,
         start: _Basis,
         basis: object,

@@ -111,8 +111,10 @@ def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Cou
     local = next((p.first for p in eni.own_prefixes if p.family is crossing.family), 0) if eni else 0
     place = _Place(crossing.hook, difference.chain, difference.is_adopting)
     clause = None if mismatch.box is None else difference.clauses[mismatch.box]
-    shown = _find_counterexample(table, namespace, place, _crossing(difference, local))
-    found = shown or _hidden(table, place, next(_crossing(difference, local)), clause.says if clause else "")
+    shown = _find_counterexample(table, namespace, place, _find_crossing_packets(difference, local))
+    found = shown or _show_chain_alone(
+        table, place, next(_find_crossing_packets(difference, local)), clause.says if clause else ""
+    )
     return replace(found, problem=mismatch.problem)
 
 
@@ -122,12 +124,14 @@ def of_profile(table: Table, namespace: Namespace, difference: ProfileMismatch) 
     shown: Counterexample | None = None
     for hook in (difference.kind.direction, difference.kind.direction.other):
         shown = shown or _find_counterexample(
-            table, namespace, _Place(hook, hook.value), _judged(difference, site, hook)
+            table, namespace, _Place(hook, hook.value), _find_judged_packets(difference, site, hook)
         )
     if shown is None:
         hook = difference.kind.direction
         says = in_words(claim.decision) if claim else ""
-        shown = _hidden(table, _Place(hook, difference.root), next(_judged(difference, site, hook)), says)
+        shown = _show_chain_alone(
+            table, _Place(hook, difference.root), next(_find_judged_packets(difference, site, hook)), says
+        )
     return replace(shown, problem=difference.mismatch.problem)
 
 
@@ -148,23 +152,23 @@ def _find_counterexample(
     table: Table, namespace: Namespace, place: _Place, tries: Iterator[Mapping[Field, Key]]
 ) -> Counterexample | None:
     """Return the first packet whose fate in the table isn't the specified one; None if none was found."""
-    entered = entered_at(table, *place)
+    entered = enter_at(table, *place)
     for fields in islice(tries, TRIES):
         wanted = namespace.fate(place.hook, fields, place.end, is_adopting=place.is_adopting)
-        found, path = _ran(entered, fields)
+        found, path = _run(entered, fields)
         if isinstance(found, str) or not found.is_same(wanted):
-            described = (_described(wanted), _described(found))
+            described = (_describe(wanted), _describe(found))
             return Counterexample(fields, *place[:2], *described, path, True, place.is_adopting)
     return None
 
 
-def _hidden(table: Table, place: _Place, fields: Mapping[Field, Key], wanted: str) -> Counterexample:
+def _show_chain_alone(table: Table, place: _Place, fields: Mapping[Field, Key], wanted: str) -> Counterexample:
     """Make a counterexample that shows only what a chain does with a packet put into it."""
-    found, path = _ran(entered_at(table, *place), fields)
-    return Counterexample(fields, *place[:2], wanted, _described(found), path, False, place.is_adopting)
+    found, path = _run(enter_at(table, *place), fields)
+    return Counterexample(fields, *place[:2], wanted, _describe(found), path, False, place.is_adopting)
 
 
-def entered_at(table: Table, hook: Direction, chain: str, is_adopting: bool) -> Table:
+def enter_at(table: Table, hook: Direction, chain: str, is_adopting: bool) -> Table:
     """Return the table with one more base chain, START, which puts packets into a chain.
 
     If it `is_adopting`, all interfaces of the table are in the map `adopting`, else none is.
@@ -176,7 +180,7 @@ def entered_at(table: Table, hook: Direction, chain: str, is_adopting: bool) -> 
     return replace(table, chains=(*table.chains, start), maps=maps)
 
 
-def _ran(table: Table, fields: Mapping[Field, Key]) -> tuple[PacketFate | str, tuple[str, ...]]:
+def _run(table: Table, fields: Mapping[Field, Key]) -> tuple[PacketFate | str, tuple[str, ...]]:
     """Run a packet from START on. Return its fate and the chains; or why it can't be run, and no chains."""
     try:
         outcome = run(table, START, fields)
@@ -193,7 +197,7 @@ def _ran(table: Table, fields: Mapping[Field, Key]) -> tuple[PacketFate | str, t
     return fate, tuple(outcome.chains[1:])
 
 
-def _described(fate: PacketFate | str) -> str:
+def _describe(fate: PacketFate | str) -> str:
     """Return a packet's fate in words."""
     if isinstance(fate, str):
         return fate
@@ -203,7 +207,7 @@ def _described(fate: PacketFate | str) -> str:
     return f"{says} ({counted}; session mark {fate.mark:#x}, packet mark {fate.packet_mark:#x}{priority})"
 
 
-def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]]:
+def _find_crossing_packets(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]]:
     """Yield packets of the difference, spread over it.
 
     Marks other than 0 come first, as they show what is written there. `local` is an address of the ENI, used where any
@@ -215,7 +219,7 @@ def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]
     anything = {Field.CT_STATE: CtState.NEW, Field.CT_MARK: 0x10001, own: local}
     choices = [(name, index, list(indices(cell[index]))) for (name, _), index in space.index.items()]
     for number in range(TRIES):
-        fields = {name: value for name, value in crossing.known().items() if value is not None}
+        fields = {name: value for name, value in crossing.get_known_fields().items() if value is not None}
         for (name, index, atoms), stride in zip(choices, STRIDES[: len(choices)], strict=True):
             value = space.axes[index].value(atoms[-1 - number * stride % len(atoms)])
             if index not in space.read:
@@ -242,7 +246,7 @@ def _without_ports(fields: dict[Field, Key]) -> dict[Field, Key]:
     return {name: value for name, value in fields.items() if name not in (Field.TH_SPORT, Field.TH_DPORT)}
 
 
-def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterator[dict[Field, Key]]:
+def _find_judged_packets(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterator[dict[Field, Key]]:
     """Yield packets of the difference at each ENI that has the profile, with its own addresses where possible."""
     cell, axes = difference.mismatch.cell, difference.axes
     for priority, (ifname, eni) in product(difference.priorities, difference.carriers):

@@ -163,4 +163,4 @@ def members_of(kinships: Kinships, group: str) -> set[object]:
     """The addresses and prefixes of a group's members."""
     pages = [page for family in Family for page in kinships.pages[family].values()]
     addresses = {address for page in pages for address, group_set in page.items() if group in group_set}
-    return {*addresses, *(prefix for family in Family for prefix in kinships.delegated(group, family))}
+    return {*addresses, *(prefix for family in Family for prefix in kinships.list_delegated(group, family))}

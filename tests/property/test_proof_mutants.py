@@ -28,7 +28,7 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.prove import ProvenTable, prove
 from sgdataplane.proof.spec.specification import Specification
-from sgdataplane.proof.witness import START, Counterexample, entered_at
+from sgdataplane.proof.witness import START, Counterexample, enter_at
 from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 from tests.support.inputs.edits import EDITS
 from tests.support.inputs.mutants import Mutant, Unfit
@@ -259,7 +259,7 @@ def differs_at(chain: str, case: Case, mutant: Mutant, found: Counterexample) ->
     """Whether the proof's packet meets something else there. The proof may put it into any chain, where no packet of a
     hook comes to it."""
     place = (found.hook, chain, found.is_adopting)
-    right, wrong = (result_of(entered_at(table, *place), START, found.fields) for table in (case.table, mutant.table))
+    right, wrong = (result_of(enter_at(table, *place), START, found.fields) for table in (case.table, mutant.table))
     return right != wrong
 
 

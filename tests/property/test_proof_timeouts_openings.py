@@ -93,11 +93,11 @@ def going(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
 def test_all_ways_to_an_interface_pass_the_same_rules() -> None:
     openings = Openings(right()[1])
     for ifname, count in {"eth1": 2, "eth2": 2, "up": 1, "lo": 1}.items():
-        passed = openings.passed("ingress", Field.OIFNAME, ifname)
+        passed = openings.collect_rules("ingress", Field.OIFNAME, ifname)
         assert passed is not None
         assert len(passed) == count
-    assert openings.passed("ingress", Field.OIFNAME, "unknown") is None
-    assert {openings.passed("egress", Field.IIFNAME, ifname) for ifname in ("eth1", "eth2", "up", "lo")} == {()}
+    assert openings.collect_rules("ingress", Field.OIFNAME, "unknown") is None
+    assert {openings.collect_rules("egress", Field.IIFNAME, ifname) for ifname in ("eth1", "eth2", "up", "lo")} == {()}
 
 
 @pytest.mark.parametrize(

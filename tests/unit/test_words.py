@@ -31,7 +31,7 @@ ONLY_CONSTANTS = {"most"}
 # Participles that don't tell what a function returns.
 SILENT = {"said", "told", "meant", "held"}
 # Packages where a function's first word may be a participle still.
-UNNAMED = {"control", "proof"}
+UNNAMED = {"control"}
 # Participles whose form doesn't show that they are some, as far as no verb in the imperative has the same form.
 IRREGULAR = {
     "beaten", "begun", "bound", "built", "chosen", "done", "drawn", "driven", "fallen", "forgotten", "found", "given",

@@ -23,7 +23,7 @@ from sgdataplane.model.semantics import order_candidates
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.ir import Count, Map, MapCount, MapKey, Rule, VerdictMap, jump, rule
-from sgdataplane.proof.spec.claims import end_chain, expected
+from sgdataplane.proof.spec.claims import derive_outcome, end_chain
 from sgdataplane.proof.spec.outcomes import Outcome
 from sgdataplane.proof.spec.specification import Namespace
 from sgdataplane.proof.walk.ranks import Winners, outcomes
@@ -93,7 +93,7 @@ class AuditCheck:
             if not _holds(maps[name_audited_enis_map(hook)], leads, KeyType.IFNAME):
                 yield f"map {name_audited_enis_map(hook)} doesn't name the interfaces of exactly the ENIs in audit mode"
         yield from self._wrong_leaves()
-        counted = dict(self._counted(audited))
+        counted = dict(self._list_counters(audited))
         if not _holds(maps[AUDITED], counted, KeyType.CLASSID_IFNAME, KeyType.COUNTER):
             yield f"map {AUDITED} doesn't count each refusal of exactly these ENIs by its own counter"
 
@@ -120,7 +120,7 @@ class AuditCheck:
         leads = ((rank, getattr(to, "chain", "")) for rank, to in elements)
         return {rank: name for rank, name in leads if isinstance(rank, int) and name in self.structure.table.chain}
 
-    def _counted(self, audited: Mapping[str, Eni]) -> Iterator[tuple[MapKey, Count]]:
+    def _list_counters(self, audited: Mapping[str, Eni]) -> Iterator[tuple[MapKey, Count]]:
         """Yield the elements that the map of audit counters must hold: (rank, interface) and the counter."""
         for ifname, eni in audited.items():
             for rank, decision in self._refusals_of(eni).items():
@@ -136,7 +136,7 @@ class AuditCheck:
             state, options = self.namespace.wanted.state, self.namespace.wanted.options
             every = (c.decision for side in Direction for c in order_candidates(state, eni, side, options))
             refused = [decision for decision in every if decision.verdict is Verdict.DROP]
-            ranks = ((self.winners.of.get(expected(decision)), decision) for decision in refused)
+            ranks = ((self.winners.of.get(derive_outcome(decision)), decision) for decision in refused)
             self._refusals[key] = {rank: decision for rank, decision in ranks if rank is not None}
         return self._refusals[key]
 

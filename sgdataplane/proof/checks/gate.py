@@ -116,11 +116,11 @@ class GateCheck:
         """
         own, kind = self.namespace.own(ifname), self.namespace.kind(ifname)
         if own is None:
-            return self._walked(ifname)
+            return self._walk_interface(ifname)
         template = self.templates.pop(kind, None)
         found = None if template is None else template.put_in(self.structure, own, self.namespace.basis(ifname))
         if found is None:
-            found = self._walked(ifname)
+            found = self._walk_interface(ifname)
             template = Template.of(self._common(), own, found, self.structure)
         if template is not None:
             self.templates[kind] = template
@@ -130,7 +130,7 @@ class GateCheck:
         namespace = self.namespace
         return Common(namespace.wanted.site, namespace.wanted.options, namespace.epoch, namespace.secret)
 
-    def _walked(self, ifname: str) -> ProvenGate:
+    def _walk_interface(self, ifname: str) -> ProvenGate:
         """Compare table and clauses at one interface by walks at all hooks, in both families."""
         one = _InterfaceCheck(self, ifname)
         for hook, family in product(Direction, Family):
@@ -207,10 +207,10 @@ class _InterfaceCheck:
         """Compare table and clauses from a chain on. Return the stops that packets came to, and what was read."""
         structure = self.gate.structure
         passing = (self.ifname,) if beginning.is_adopting else ()
-        axes = {asked: index for index, asked in enumerate(crossing.asked())}
+        axes = {asked: index for index, asked in enumerate(crossing.list_axes())}
         stops = self.gate.stops(crossing.hook, beginning)
         program = Program(
-            structure.table, FieldReading(crossing.known(), axes, passing=passing), stops, structure.lookups
+            structure.table, FieldReading(crossing.get_known_fields(), axes, passing=passing), stops, structure.lookups
         )
         program.add(beginning.chain)
         space = Space(crossing, _conditions(beginning), program.cuts)

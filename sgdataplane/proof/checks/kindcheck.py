@@ -22,7 +22,7 @@ from sgdataplane.model.state import Eni, GroupRef, Remote
 from sgdataplane.net.values import AH, PORT_PROTOCOLS
 from sgdataplane.nft.ir import Map, Range
 from sgdataplane.proof.checks.groups import GroupOrder, GroupsWalk
-from sgdataplane.proof.checks.leaves import Leaves, ProvenLeaf, Standing, check_heads, leaf_of, unused_leaves
+from sgdataplane.proof.checks.leaves import Leaves, ProvenLeaf, Standing, check_heads, find_unused_leaves, leaf_of
 from sgdataplane.proof.reuse.partial import PartialWalk
 from sgdataplane.proof.reuse.shared import Shared, SideClaims
 from sgdataplane.proof.spec.axes import Atoms, Axis, Span
@@ -191,7 +191,7 @@ class KindCheck:
             and found.claims == self.side.of_addresses
             and found.has_same_ranks(self.shared.winners)
             and all(self.side.blocks.get(remote, ranges) == ranges for remote, ranges in found.blocks.items())
-            and not self._unused_leaves(found.leaves)
+            and not self._find_unused_leaves(found.leaves)
         )
         return found if is_same else None
 
@@ -217,11 +217,11 @@ class KindCheck:
             raise WrongRanksError("several ranks stand for one decision")
         groups = self._groups
         if groups is None or groups.ranks != self.own:
-            groups = self._proven_groups()
-        found = self._reuse_walk(groups) or self._partly_proven(groups)
+            groups = self._prove_groups()
+        found = self._reuse_walk(groups) or self._prove_partly(groups)
         if found is None:
-            addresses = self._proven_addresses(groups.entries)
-            found = addresses, self._compared(groups.others, addresses)
+            addresses = self._prove_addresses(groups.entries)
+            found = addresses, self._compare(groups.others, addresses)
         return groups, *found
 
     def _reuse_walk(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
@@ -234,13 +234,13 @@ class KindCheck:
         if found is None or found.entries != groups.entries:
             return None
         try:
-            return found, self._compared(groups.others, found)
+            return found, self._compare(groups.others, found)
         except WrongRanksError:
             return None
 
-    def _proven_groups(self) -> ProvenGroups:
+    def _prove_groups(self) -> ProvenGroups:
         """Make the first walk, and keep what it has shown."""
-        walk, names = self._groups_walk(), frozenset(self.groups.steps)
+        walk, names = self._walk_groups(), frozenset(self.groups.steps)
         asked = self.groups.maps - {members_name(self.kind.family)}
         maps = {name: self.shared.structure.table.map[name] for name in asked}
         self.chains |= names
@@ -248,9 +248,9 @@ class KindCheck:
         claims, atoms = self.side.of_groups, self.atoms.all
         return ProvenGroups(self.roots, claims, atoms, self.own, names, maps, self._borders, entries, others)
 
-    def _proven_addresses(self, entries: Sequence[str]) -> ProvenAddresses:
+    def _prove_addresses(self, entries: Sequence[str]) -> ProvenAddresses:
         """Make the second walk, and keep what it has shown."""
-        reached = sorted(self._address_walk(entries))
+        reached = sorted(self._walk_addresses(entries))
         leaves = {leaf.name: leaf for name in reached for leaf in leaf_of(self.addresses, name, self.side.places)}
         heads, names = self.addresses.heads, frozenset(self.addresses.steps)
         check_heads(heads, leaves.values())
@@ -269,7 +269,7 @@ class KindCheck:
         side = self.side
         return ProvenAddresses(self._borders, entries, side.of_addresses, side.blocks, names, heads, leaves, ranks)
 
-    def _partly_proven(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
+    def _prove_partly(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
         """Prove the second walk by the earlier one and a walk of what has changed since.
 
         Return None if that doesn't show that everything is right.
@@ -287,7 +287,7 @@ class KindCheck:
         others = walk.new_program()
         for name in again:  # a changed leaf is read again even if no packet comes there any more
             others.add(name)
-        for name in self._unused_leaves(leaves):
+        for name in self._find_unused_leaves(leaves):
             del leaves[name]
         leaves |= {leaf.name: leaf for name in walk.left - again for leaf in leaf_of(walk.program, name, places)}
         leaves |= {leaf.name: leaf for name in again for leaf in leaf_of(others, name, places)}
@@ -297,35 +297,35 @@ class KindCheck:
         found = self._of_addresses(entries, names, heads, leaves, {**old.ranks, **walk.program.asked, **others.asked})
         try:
             check_heads(heads, new)
-            standing = self._compared(groups.others, found)
+            standing = self._compare(groups.others, found)
         except WrongRanksError:
             return None
         self.cells += walk.cells
         self.chains |= walk.names
         return found, standing
 
-    def _unused_leaves(self, leaves: Leaves) -> list[str]:
+    def _find_unused_leaves(self, leaves: Leaves) -> list[str]:
         """Return the names of leaves whose candidate doesn't exist any more."""
         return (
             []
             if self.earlier is None
-            else unused_leaves(leaves, self.earlier[2].order, self.side.order, self.side.places)
+            else find_unused_leaves(leaves, self.earlier[2].order, self.side.order, self.side.places)
         )
 
-    def _compared(self, priorities: AbstractSet[int | None], addresses: ProvenAddresses) -> Standing:
+    def _compare(self, priorities: AbstractSet[int | None], addresses: ProvenAddresses) -> Standing:
         """Compare leaves with all ranks, unless an earlier proof did so and the result can't have changed."""
         standing = Standing(self.own, priorities, self.side.order, self.side.places)
         standing.check(addresses.leaves, None if self.earlier is None else (self.earlier[1].leaves, self.earlier[2]))
         return standing
 
-    def _groups_walk(self) -> GroupsWalk:
+    def _walk_groups(self) -> GroupsWalk:
         """Walk from the roots to the chains for addresses.
 
         Raises:
             ProfileMismatch: A rank there is wrong.
         """
         made = self.side.of_groups
-        axes = self._axes(made, self.groups)
+        axes = self._cut_axes(made, self.groups)
         regions = [(*_region(claim, axes), self.atoms.by_group.get(_group(claim), 0)) for claim in made]
         full = (*(axis.full for axis in axes), self.atoms.full)
         order = GroupOrder(full, regions, [claim.outcome for claim in made])
@@ -352,7 +352,7 @@ class KindCheck:
         self.cells += walk.cells
         return walk
 
-    def _address_walk(self, entries: Sequence[str]) -> AbstractSet[str]:
+    def _walk_addresses(self, entries: Sequence[str]) -> AbstractSet[str]:
         """Walk from the chains for addresses that packets come to. Return the leaves that packets were sent from.
 
         Raises:
@@ -361,7 +361,7 @@ class KindCheck:
         made = self.side.of_addresses
         cuts = [*self.addresses.cuts.get(FAR, ()), *(item for claim in made for item in self.side.far(claim) or ())]
         far = Span(self.side.family.last, Span.cuts_of(cuts))
-        axes = (*self._axes(made, self.addresses), far)
+        axes = (*self._cut_axes(made, self.addresses), far)
         regions = [(*_region(claim, axes[:FAR]), _atoms(far, self.side.far(claim))) for claim in made]
         order = BoxOrder(tuple(axis.full for axis in axes), regions, [claim.outcome for claim in made])
         walk = Walk(self.addresses, axes, order, _with_ports(axes))
@@ -375,7 +375,7 @@ class KindCheck:
         self.classes = len(far.starts)
         return walk.left
 
-    def _axes(self, made: Iterable[Claim], program: Program) -> tuple[Span, ...]:
+    def _cut_axes(self, made: Iterable[Claim], program: Program) -> tuple[Span, ...]:
         """Cut the axes of the header where claims or chains ask for them."""
         cuts: list[set[int]] = [set() for _ in AXES]
         for claim in made:
@@ -425,7 +425,7 @@ class KindCheck:
 
     def _wrong_ranks(self, error: WrongRanksError) -> ProfileMismatch:
         """Make a mismatch of an error about ranks: of packets that both the leaf and the rank are about."""
-        axes, about = self._axes(self.side.claims, self.addresses), list(self._about(error.outcomes))
+        axes, about = self._cut_axes(self.side.claims, self.addresses), list(self._about(error.outcomes))
         cell = tuple(axis.full for axis in axes)
         for claim in about:
             cell = meet(cell, _region(claim, axes)) or cell

@@ -59,21 +59,21 @@ class Standing:
         if UNSET in self.priorities and others:
             raise WrongRanksError("some packets come with a priority that nobody has set")
         order = RankOrder(self.ranks, self.places, others)
-        for leaf in leaves.values() if before is None else self._unchecked(leaves, *before):
+        for leaf in leaves.values() if before is None else self._find_unchecked(leaves, *before):
             if leaf.bound and not is_touched:
                 raise WrongRanksError(f"chain {leaf.name} asks for a priority that nobody has set", leaf.outcome)
             order.check(leaf.name, leaf.outcome, leaf.bound)
 
-    def _unchecked(self, leaves: Leaves, known: Leaves, before: Standing) -> Iterable[ProvenLeaf]:
+    def _find_unchecked(self, leaves: Leaves, known: Leaves, before: Standing) -> Iterable[ProvenLeaf]:
         """Return the leaves for which another result is possible than before."""
-        moved = self._moved(before)
+        moved = self._find_moved(before)
         if moved is None:
             return leaves.values()
         counters = set(map(counter_of, moved))
         some = [e for name, e in leaves.items() if known.get(name) is not e or counter_of(e.outcome) in counters]
         return [e for e in some if known.get(e.name) is not e or e.outcome in moved]
 
-    def _moved(self, before: Standing) -> AbstractSet[Outcome] | None:
+    def _find_moved(self, before: Standing) -> AbstractSet[Outcome] | None:
         """Return the candidates whose place among the ranks may have changed; None if that may be all of them.
 
         If candidates came or went in one place only, and none of them has a rank, then all others have the same ranks
@@ -91,7 +91,7 @@ def leaf_of(program: Program, name: str, known: Container[Outcome]) -> Iterator[
         yield ProvenLeaf(name, outcome, bound.ranges if bound is not None else ())
 
 
-def unused_leaves(
+def find_unused_leaves(
     leaves: Leaves, before: Sequence[Outcome], now: Sequence[Outcome], places: Container[Outcome]
 ) -> list[str]:
     """Return the names of leaves whose candidate doesn't exist any more.

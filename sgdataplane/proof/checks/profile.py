@@ -117,7 +117,7 @@ class ProfileCheck:
             for family in Family:
                 side = SideClaims.of(self.state, self.shared, candidates, family, self._earlier(direction, family))
                 for kind in kinds_of(self.site, direction, family):
-                    self.kinds[kind] = self._reuse_kind(kind, side) or self._checked(kind, side)
+                    self.kinds[kind] = self._reuse_kind(kind, side) or self._prove_kind(kind, side)
 
     def _earlier(self, direction: Direction, family: Family) -> SideClaims | None:
         """Return what an earlier proof compared with in that direction and family."""
@@ -133,7 +133,7 @@ class ProfileCheck:
                 return found
         return None
 
-    def _checked(self, kind: SessionKind, side: SideClaims) -> ProvenKind:
+    def _prove_kind(self, kind: SessionKind, side: SideClaims) -> ProvenKind:
         """Prove a kind by walks, starting from what the same profile's earlier proof has shown."""
         roots = self.roots.get((kind.direction, kind.family), ())
         earlier = next((p.kinds[kind] for p, shared in self.known if shared is self.shared and kind in p.kinds), None)

@@ -98,7 +98,7 @@ class Openings:
     walked: set[str] = field(default_factory=set)
     """The chains that packets were followed through."""
 
-    def passed(self, base: str, asked: Field, ifname: str | None) -> Passed | None:
+    def collect_rules(self, base: str, asked: Field, ifname: str | None) -> Passed | None:
         """Return the rules that set timeouts and that packets at an interface meet before they are accepted.
 
         Return None if none may be accepted. DHCP, which always passes, is left out, as it needs no session.
@@ -184,7 +184,7 @@ class _OpeningWalk:
             elif isinstance(statement, Verdict):
                 return (statement,), is_sure
             elif isinstance(statement, VerdictMap):
-                found, is_known = self._looked_up(statement)
+                found, is_known = self._look_up(statement)
                 return found, is_sure and is_known
         return (), False
 
@@ -200,7 +200,7 @@ class _OpeningWalk:
         masked = value if asked.mask is None else value & asked.mask
         return any(isinstance(key, tuple) and key[0] == masked for key in self.table.elements_of(asked.name))
 
-    def _looked_up(self, vmap: VerdictMap) -> tuple[Collection[Verdict], bool]:
+    def _look_up(self, vmap: VerdictMap) -> tuple[Collection[Verdict], bool]:
         """Return the verdicts that a look-up may find, and whether it certainly finds one.
 
         The rest of the proof reports maps that don't exist.
@@ -316,7 +316,7 @@ class _Setting:
             Field.IIFNAME: came_by,
         }
         wanted = ("tcp" if protocol == TCP else "udp", "ip" if family is Family.IPV4 else "ip6")
-        found = [self._timeout(name) for name in self._walked(self.rules, fields)]
+        found = [self._timeout(name) for name in self._walk(self.rules, fields)]
         for timeout in found:
             if (timeout.protocol, timeout.family) != wanted:
                 raise WrongTimeoutsError(f"timeout {timeout.name} isn't one of {' '.join(wanted)}")
@@ -328,7 +328,7 @@ class _Setting:
                 return timeout
         raise WrongTimeoutsError(f"there is no timeout {name}")
 
-    def _walked(self, rules: Sequence[Rule], fields: Mapping[Field, Key | None]) -> Iterator[str]:
+    def _walk(self, rules: Sequence[Rule], fields: Mapping[Field, Key | None]) -> Iterator[str]:
         """Yield the names of timeouts that rules set at a packet with these fields."""
         for entry in rules:
             for statement in entry.statements:
@@ -340,7 +340,7 @@ class _Setting:
                 if verdict is None:
                     continue
                 if verdict.chain:
-                    yield from self._walked(self.table.chain[verdict.chain].rules, fields)
+                    yield from self._walk(self.table.chain[verdict.chain].rules, fields)
                 if verdict.kind is not VerdictKind.JUMP:
                     return
 
@@ -397,7 +397,7 @@ class _Meetings:
         (arriving,) = (hook for hook in Direction if not self._namespace.wanted.site.is_leaving(hook))
         came_by: dict[str | None, Passed] = {None: ()}
         for ifname in names:
-            rules = self._openings.passed(arriving.value, Field.IIFNAME, ifname)
+            rules = self._openings.collect_rules(arriving.value, Field.IIFNAME, ifname)
             if rules is not None:
                 came_by[ifname] = rules
         ends = {(end.own, end.setting.rules): end for end in self._ends(arriving.other.value, names)}
@@ -420,11 +420,11 @@ class _Meetings:
     def _ends(self, leaving: str, names: Sequence[str]) -> Iterator[_End]:
         """Yield all places where packets leave, and the namespace itself."""
         for ifname in names:
-            rules = self._openings.passed(leaving, Field.OIFNAME, ifname)
+            rules = self._openings.collect_rules(leaving, Field.OIFNAME, ifname)
             if rules is not None:
                 yield _End(ifname, self._own.get(ifname), _Setting(self._table, rules))
         is_delivered = DELIVERED in self._table.chain
-        stays = self._openings.passed(DELIVERED, Field.IIFNAME, None) if is_delivered else None
+        stays = self._openings.collect_rules(DELIVERED, Field.IIFNAME, None) if is_delivered else None
         yield _End(None, None, _Setting(self._table, stays or ()))
 
     def _compare(self, end: _End, came_by: str | None, protocol: int, found: Sequence[States]) -> None:

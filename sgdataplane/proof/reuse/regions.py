@@ -89,14 +89,14 @@ class ClippedSpan(Span):
         inside = (cut for cut in cuts if self._low <= cut <= self._high + 1)
         super().__init__(last, (*inside, self._low, self._high + 1))
 
-    def _selected(self, ranges: Sequence[Range]) -> Atoms:
+    def _select(self, ranges: Sequence[Range]) -> Atoms:
         if len(ranges) == 1:  # most entries of a map are like that, and few of them are in the box
             first, last = int(ranges[0].first), int(ranges[0].last)
             if 0 <= first <= last <= self.last and (last < self._low or first > self._high):
                 return 0
         patterns([ranges], self.last)  # raises MalformedError, as any other span does
         ends = ((max(int(item.first), self._low), min(int(item.last), self._high)) for item in ranges)
-        return super()._selected([Range(first, last) for first, last in ends if first <= last])
+        return super()._select([Range(first, last) for first, last in ends if first <= last])
 
 
 @dataclass
@@ -136,7 +136,7 @@ class ChainPairs:
         if before is None or after is None or one in self.leaves or not self._is_comparable(before, after):
             self._note_box(box)
         else:
-            self._chains(before.rules, after.rules, box)
+            self._compare_chains(before.rules, after.rules, box)
 
     def _is_comparable(self, before: Chain, after: Chain) -> bool:
         """Return whether both have as many rules, and all that the later chain uses exists and is the same."""
@@ -147,10 +147,10 @@ class ChainPairs:
             and facts.maps.isdisjoint(self.structure.touched_maps)
         )
 
-    def _chains(self, before: Sequence[Rule], after: Sequence[Rule], box: RegionBox) -> None:
+    def _compare_chains(self, before: Sequence[Rule], after: Sequence[Rule], box: RegionBox) -> None:
         """Compare the rules of two chains, until one pair of rules lets no packet go on."""
         for index, (mine, theirs) in enumerate(zip(before, after, strict=True)):
-            self._rules(mine, theirs, box, (_rest(before[index + 1 :]), _rest(after[index + 1 :])))
+            self._compare_rules(mine, theirs, box, (_rest(before[index + 1 :]), _rest(after[index + 1 :])))
             if self._takes_all(mine) and self._takes_all(theirs):
                 return
 
@@ -165,7 +165,7 @@ class ChainPairs:
         if len(self.boxes) > MAX_BOXES:
             raise UntoldError
 
-    def _rules(self, mine: Rule, theirs: Rule, box: RegionBox, rests: Rests) -> None:
+    def _compare_rules(self, mine: Rule, theirs: Rule, box: RegionBox, rests: Rests) -> None:
         """Compare two rules.
 
         If they differ only in where they lead, the chains there are compared. If they differ in anything else, their
@@ -174,21 +174,21 @@ class ChainPairs:
         before, one, other = mine.statements[:-1], _last(mine), _last(theirs)
         is_like = before == theirs.statements[:-1] and not any(map(_leads, before))
         if is_like and isinstance(one, Verdict) and isinstance(other, Verdict):
-            self._pair(one, other, self._narrowed(box, before))
+            self._compare_verdicts(one, other, self._narrow(box, before))
         elif is_like and isinstance(one, VerdictMap) and isinstance(other, VerdictMap) and _are_plain(one, other):
-            self._maps(one, other, self._narrowed(box, before), rests)
+            self._compare_maps(one, other, self._narrow(box, before), rests)
         elif not is_like or one != other or isinstance(one, VerdictMap):
             for rule in (mine, theirs):
-                self._note_box(self._narrowed(box, takewhile(_is_match, rule.statements)))
+                self._note_box(self._narrow(box, takewhile(_is_match, rule.statements)))
 
-    def _pair(self, one: Verdict, other: Verdict, box: RegionBox | None) -> None:
+    def _compare_verdicts(self, one: Verdict, other: Verdict, box: RegionBox | None) -> None:
         """Compare where two verdicts lead."""
         if box is not None and one.kind is other.kind and one.chain and other.chain:
             self.compare(one.chain, other.chain, box)
         elif box is not None and one != other:
             self._note_box(box)
 
-    def _maps(self, one: VerdictMap, other: VerdictMap, box: RegionBox | None, rests: Rests) -> None:
+    def _compare_maps(self, one: VerdictMap, other: VerdictMap, box: RegionBox | None, rests: Rests) -> None:
         """Compare two look-ups in elements of their own, for each interval of values in which they may differ."""
         axis = self._axes.get(one.field)
         if box is None or axis is None:
@@ -204,7 +204,7 @@ class ChainPairs:
             found = [_at(some, first) for some in ways]
             part = _within(box, axis, (Range(first, after - 1),))
             if found != [None, None] and part is not None:  # else neither look-up is about these values
-                self._ways(found[0] or rests[0], found[1] or rests[1], part)
+                self._compare_ways(found[0] or rests[0], found[1] or rests[1], part)
 
     def _differing(self, one: Entries, other: Entries) -> tuple[Entries, Entries]:
         """Return the entries of two look-ups that aren't the same, or lead to chains that may differ."""
@@ -216,14 +216,14 @@ class ChainPairs:
         mine, theirs = ([*moved, *(e for e in some if e not in same)] for some in (here, there))
         return mine, theirs
 
-    def _ways(self, one: Verdict | None, other: Verdict | None, box: RegionBox) -> None:
+    def _compare_ways(self, one: Verdict | None, other: Verdict | None, box: RegionBox) -> None:
         """Compare where two look-ups lead; None stands for a verdict that isn't known."""
         if one is None or other is None:
             self._note_box(box)
         else:
-            self._pair(one, other, box)
+            self._compare_verdicts(one, other, box)
 
-    def _narrowed(self, box: RegionBox, statements: Iterable[Statement]) -> RegionBox | None:
+    def _narrow(self, box: RegionBox, statements: Iterable[Statement]) -> RegionBox | None:
         """Return the part of the box for which all matches hold, or more; None if there is none."""
         left: RegionBox | None = box
         for match in (statement for statement in statements if isinstance(statement, Match)):

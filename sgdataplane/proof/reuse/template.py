@@ -48,7 +48,7 @@ from sgdataplane.nft.ir import (
 from sgdataplane.proof.reuse.proven import ProvenGate, Roots, judging
 from sgdataplane.proof.spec.axes import MalformedError, holds, name_patterns, patterns
 from sgdataplane.proof.spec.claims import Ranges
-from sgdataplane.proof.spec.fixed import EVERY_END, LAST, Common, Own, ends_at, renamed
+from sgdataplane.proof.spec.fixed import EVERY_END, LAST, Common, Own, ends_at, find_renamings
 from sgdataplane.proof.walk.step import APART
 from sgdataplane.proof.walk.structure import INTERFACES, Paired, Structure, map_value
 
@@ -156,7 +156,7 @@ class _Reading:
         self._roots: dict[str, str] = {}
         self._maps: set[str] = set()
         self._keys: dict[tuple[str, Key], object] = {}
-        self._effects, self._marks = renamed(template.common, template.own, own)
+        self._effects, self._marks = find_renamings(template.common, template.own, own)
         for (mask, one), other in self._marks.items():
             self._part(mask or 0, int(one.first), int(other.first))
         for asked, sets in template.common.sets(own).items():
@@ -199,7 +199,7 @@ class _Reading:
         begins = [(hook.value, hook.value), *((name, name) for name in ends_at(hook))]
         done, waiting = set(begins), begins
         for one, other in waiting:  # grows on the way
-            for pair in self._chain(hook, one, other):
+            for pair in self._read_chains(hook, one, other):
                 if pair not in done and not self._is_stop(*pair):
                     done.add(pair)
                     waiting.append(pair)
@@ -215,7 +215,7 @@ class _Reading:
             require(self._roots.setdefault(one, other) == other)
         return side is not None
 
-    def _chain(self, hook: Direction, one: str, other: str) -> list[tuple[str, str]]:
+    def _read_chains(self, hook: Direction, one: str, other: str) -> list[tuple[str, str]]:
         """Read two chains. Return the pairs of chains that they lead to."""
         mine, others = self._template.chains.get(one), self._structure.table.chain.get(other)
         if mine is None or others is None:
@@ -225,7 +225,7 @@ class _Reading:
         seen = self._template.seen.get((hook, one)) if is_common else None
         if seen is None:
             seen = self._seen = _Seen()
-            self._rules(hook, mine.rules, others.rules)
+            self._read_rules(hook, mine.rules, others.rules)
             if is_common:
                 self._template.seen[hook, one] = seen
         self._note(seen)
@@ -238,14 +238,14 @@ class _Reading:
         self._all.names |= seen.names
         self._all.values |= seen.values
 
-    def _rules(self, hook: Direction, one: Sequence[Rule], other: Sequence[Rule]) -> None:
+    def _read_rules(self, hook: Direction, one: Sequence[Rule], other: Sequence[Rule]) -> None:
         for number, rule in enumerate(one):
             require(number < len(other))
-            if self._rule(hook, rule, other[number]):
+            if self._read_rule(hook, rule, other[number]):
                 return
         require(len(one) == len(other))
 
-    def _rule(self, hook: Direction, one: Rule, other: Rule) -> bool:
+    def _read_rule(self, hook: Direction, one: Rule, other: Rule) -> bool:
         """Read two rules. Return whether no packet goes on to the next one."""
         require(len(one.statements) == len(other.statements))
         is_certain = True
@@ -256,18 +256,18 @@ class _Reading:
                     return False
                 is_certain = is_certain and result is True
             elif isinstance(mine, InSet) and isinstance(others, InSet):
-                self._in_set(hook, mine, others)
+                self._read_sets(hook, mine, others)
                 is_certain = False
             elif isinstance(mine, VerdictMap) and isinstance(others, VerdictMap):
-                found = self._looked_up(hook, mine, others)
-                return found is not None and self._verdict(*found) and is_certain
+                found = self._look_up(hook, mine, others)
+                return found is not None and self._read_verdicts(*found) and is_certain
             elif isinstance(mine, MapCount) and isinstance(others, MapCount):
-                if not self._counted(hook, mine, others):
+                if not self._read_counts(hook, mine, others):
                     return False
             elif isinstance(mine, Verdict) and isinstance(others, Verdict):
-                return self._verdict(mine, others) and is_certain
+                return self._read_verdicts(mine, others) and is_certain
             else:
-                self._effect(mine, others)
+                self._read_effects(mine, others)
         return False
 
     def _match(self, hook: Direction, one: Match, other: Match) -> bool | None:
@@ -275,7 +275,7 @@ class _Reading:
         asked, ranges = one.field, (one.ranges, other.ranges)
         require(other.field is asked and (one.negate, one.mask) == (other.negate, other.mask))
         if asked in INTERFACES:
-            return self._interface(hook, one, other)
+            return self._read_interfaces(hook, one, other)
         if asked.key_type in LAST:
             require(one.mask is None)
             self._seen.sets.append((asked, *ranges))
@@ -285,7 +285,7 @@ class _Reading:
             require(ranges[0] is ranges[1] or ranges[0] == ranges[1])
         return None
 
-    def _in_set(self, hook: Direction, one: InSet, other: InSet) -> None:
+    def _read_sets(self, hook: Direction, one: InSet, other: InSet) -> None:
         """Read two look-ups in a set, as matches on what it has for the two interfaces."""
         require(one == other and one.interface is self._template.common.site.interface(hook))
         mine, others = self._template.values.get(one.name), self._read_other(one.name)
@@ -293,7 +293,7 @@ class _Reading:
             raise Unlike
         self._match(hook, *(Match(one.field, found.values, one.negate, one.mask) for found in (mine, others)))
 
-    def _interface(self, hook: Direction, one: Match, other: Match) -> bool | None:
+    def _read_interfaces(self, hook: Direction, one: Match, other: Match) -> bool | None:
         """Read two matches on names of interfaces. Return the same as _match().
 
         Where a packet comes in, its outgoing interface isn't known yet.
@@ -308,7 +308,7 @@ class _Reading:
         self._seen.names.add((one.ranges, other.ranges))
         return None
 
-    def _looked_up(self, hook: Direction, one: VerdictMap, other: VerdictMap) -> tuple[Verdict, Verdict] | None:
+    def _look_up(self, hook: Direction, one: VerdictMap, other: VerdictMap) -> tuple[Verdict, Verdict] | None:
         """Return the verdicts that maps of interfaces have for the two; None if they have none, or none that stays.
 
         Where priorities lead was read where they are written.
@@ -324,7 +324,7 @@ class _Reading:
         assert isinstance(others, Verdict)
         return mine, others
 
-    def _counted(self, hook: Direction, one: MapCount, other: MapCount) -> bool:
+    def _read_counts(self, hook: Direction, one: MapCount, other: MapCount) -> bool:
         """Read two counts by interface. Return whether the rule goes on."""
         mine, others, stays = self._read_maps(hook, one, other)
         if mine is None or others is None:
@@ -332,7 +332,7 @@ class _Reading:
         require(isinstance(mine, Count) and isinstance(others, Count) and stays)
         assert isinstance(mine, Count)
         assert isinstance(others, Count)
-        self._effect(mine, others)
+        self._read_effects(mine, others)
         return True
 
     def _read_maps(
@@ -360,7 +360,7 @@ class _Reading:
             self._keys[asked] = found
         return found
 
-    def _verdict(self, one: Verdict, other: Verdict) -> bool:
+    def _read_verdicts(self, one: Verdict, other: Verdict) -> bool:
         """Read two verdicts. Return whether no packet comes back."""
         require(one.kind is other.kind)
         if one.chain:
@@ -370,11 +370,11 @@ class _Reading:
                 self._seen.ways.append((one.chain, other.chain))
         return one.kind is not VerdictKind.JUMP
 
-    def _effect(self, one: Statement, other: Statement) -> None:
+    def _read_effects(self, one: Statement, other: Statement) -> None:
         """Read two effects, which must be the same but for what is an ENI's own."""
         require(type(one) is type(other))
         if isinstance(one, Log) and isinstance(other, Log):
-            self._effect(Count(one.counter), Count(other.counter))
+            self._read_effects(Count(one.counter), Count(other.counter))
         elif isinstance(one, SetPriority) and isinstance(other, SetPriority):
             self._number(one.value, other.value)
         elif isinstance(one, Count | SetMark | SetPacketMark):

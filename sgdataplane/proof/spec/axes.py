@@ -76,10 +76,10 @@ class Span:
             raise MalformedError("a mask on a field that has none")
         key = tuple([(item.first, item.last) for item in ranges])
         if key not in self._known:
-            self._known[key] = self._selected(ranges)
+            self._known[key] = self._select(ranges)
         return self._known[key]
 
-    def _selected(self, ranges: Sequence[Range]) -> Atoms:
+    def _select(self, ranges: Sequence[Range]) -> Atoms:
         """Work out what select() returns, from the index of each cut."""
         index, below = self._index, self._below
         found, before = 0, -1

@@ -193,7 +193,7 @@ class ClaimMemo:
     def _make_claim(state: CloudState, candidate: Candidate, family: Family, *, is_fixed: bool) -> Said:
         """Work out what a candidate says."""
         claim = _claim(state, candidate, family)
-        return Said(expected(candidate.decision), claim, _is_on_group(candidate), is_fixed)
+        return Said(derive_outcome(candidate.decision), claim, _is_on_group(candidate), is_fixed)
 
     @property
     def rules(self) -> KnownRules:
@@ -229,7 +229,7 @@ def _is_on_group(candidate: Candidate) -> bool:
 def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | None:
     """Return a candidate as a claim; None if it can hold for no packet of the family."""
     decision, group, rule = candidate.decision, candidate.group, candidate.rule
-    outcome = expected(decision)
+    outcome = derive_outcome(decision)
     if group is None:
         return Claim(decision, outcome, None, ANYTHING)
     if rule is None:
@@ -248,7 +248,7 @@ def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | N
 
 
 @lru_cache(maxsize=1 << 16)
-def expected(decision: Decision) -> Outcome:
+def derive_outcome(decision: Decision) -> Outcome:
     """Return what the table must do for a decision: count by its name, and go to the chain that carries it out."""
     return (Count(counter_name(decision)),), end_chain(decision.direction, decision.verdict)
 
@@ -281,13 +281,13 @@ def _local(_: CloudState, rule: SecurityGroupRule, family: Family) -> Ranges | N
 
 
 def _source_ports(_: CloudState, rule: SecurityGroupRule, __: Family) -> Ranges | None:
-    return _merged(None if rule.source_port_range is None else [rule.source_port_range])
+    return _merge(None if rule.source_port_range is None else [rule.source_port_range])
 
 
 def _ports(state: CloudState, rule: SecurityGroupRule, _: Family) -> Ranges | None:
     if rule.port_list_id:
-        return _merged(entry.port_range for entry in state.port_list[rule.port_list_id].entries)
-    return _merged(None if rule.port_range is None else [rule.port_range])
+        return _merge(entry.port_range for entry in state.port_list[rule.port_list_id].entries)
+    return _merge(None if rule.port_range is None else [rule.port_range])
 
 
 # The protocol must come first (walk.py: PROTOCOL). The largest numbers are those of the header fields.
@@ -301,10 +301,10 @@ PORT = [axis.name for axis in AXES].index("port")
 ANYTHING: tuple[Ranges | None, ...] = (None,) * len(AXES)
 
 
-def _merged(ranges: Iterable[PortRange] | None) -> Ranges | None:
-    return None if ranges is None else united((item.first, item.last) for item in ranges)
+def _merge(ranges: Iterable[PortRange] | None) -> Ranges | None:
+    return None if ranges is None else unite((item.first, item.last) for item in ranges)
 
 
-def united(intervals: Iterable[tuple[int, int]]) -> Ranges:
+def unite(intervals: Iterable[tuple[int, int]]) -> Ranges:
     """Return the intervals as ranges that are disjoint and sorted, with a gap between any two."""
     return tuple(Range(first, last) for first, last in ranges.unite(intervals))

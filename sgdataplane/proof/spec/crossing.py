@@ -62,12 +62,12 @@ TRACKED = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
 UNTRACKED = (CtState.INVALID, CtState.UNTRACKED)  # such packets have no entry
 
 
-def reached(family: Family, *, is_arriving: bool) -> Field:
+def find_reached_field(family: Family, *, is_arriving: bool) -> Field:
     """Return the field with the address that a session is opened to."""
     return (OPENED if is_arriving else ANSWERED)[family]["destination"]
 
 
-def sent_from(family: Family, way: CtDirection, *, is_arriving: bool) -> Field:
+def find_source_field(family: Family, way: CtDirection, *, is_arriving: bool) -> Field:
     """Return the field with the address that a session's packets in direction `way` come from.
 
     It is the address on the wire at a hook. Where packets leave, it is the one that packets of the other direction were
@@ -131,19 +131,19 @@ class Crossing:
         """Whether packets leave the namespace at this hook; else they come in."""
         return self.site.is_leaving(self.hook)
 
-    def _reached(self, family: Family) -> Field:
-        return reached(family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
+    def _find_reached_field(self, family: Family) -> Field:
+        return find_reached_field(family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
 
-    def _sent_from(self, family: Family) -> tuple[Field, ...]:
+    def _find_source_fields(self, family: Family) -> tuple[Field, ...]:
         """Return the fields that say where packets of each direction of a session come from.
 
         Chains ask for them of ICMP errors at egress, and at uplinks.
         """
         is_egress, is_arriving = self.hook is Direction.EGRESS, not self.is_leaving
         ways = CtDirection if is_egress or is_arriving else ()
-        return tuple(sent_from(family, way, is_arriving=is_arriving) for way in ways)
+        return tuple(find_source_field(family, way, is_arriving=is_arriving) for way in ways)
 
-    def known(self) -> dict[Field, Key | None]:
+    def get_known_fields(self) -> dict[Field, Key | None]:
         """Return the fields whose value is known; LACKING means that packets don't have the field.
 
         A packet that leaves may have come by any interface or by none. A packet that comes in has no outgoing interface
@@ -153,7 +153,7 @@ class Crossing:
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],
             **dict.fromkeys((SOURCE[other], DESTINATION[other], ICMP_TYPE[other]), LACKING),
-            **dict.fromkeys((self._reached(other), *self._sent_from(other)), LACKING),
+            **dict.fromkeys((self._find_reached_field(other), *self._find_source_fields(other)), LACKING),
         }
         if self.is_leaving:
             known[Field.OIFNAME] = self.ifname
@@ -165,10 +165,10 @@ class Crossing:
 
     def of_session(self) -> tuple[Field, ...]:
         """Return the fields, besides the mark, that a packet has if conntrack has an entry for it."""
-        ends = self._reached(self.family), *self._sent_from(self.family)
+        ends = self._find_reached_field(self.family), *self._find_source_fields(self.family)
         return Field.CT_DIRECTION, *dict.fromkeys(ends)
 
-    def asked(self) -> tuple[Asked, ...]:
+    def list_axes(self) -> tuple[Asked, ...]:
         """Return the fields that make up the axes, in order. The protocol comes first."""
         fields = [Field.L4PROTO, SOURCE[self.family], DESTINATION[self.family], Field.TH_SPORT, Field.TH_DPORT]
         fields += [ICMP_TYPE[self.family], Field.CT_STATE, *self.of_session()]
@@ -191,7 +191,7 @@ class Space:
     """
 
     def __init__(self, crossing: Crossing, matches: Iterable[Match], cuts: Mapping[int, Sequence[Range]]) -> None:
-        asked = crossing.asked()
+        asked = crossing.list_axes()
         self.crossing, self.index = crossing, {name: index for index, name in enumerate(asked)}
         ranges: dict[int, list[Range]] = {index: list(found) for index, found in cuts.items()}
         for match in matches:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from sgdataplane.contract.fields import SOURCE, CtDirection, Field
 from sgdataplane.net.values import Direction, Family, Prefix, Verdict
 from sgdataplane.nft.ir import Match
-from sgdataplane.proof.spec.claims import united
-from sgdataplane.proof.spec.crossing import sent_from
-from sgdataplane.proof.spec.fixed import IS_ICMP, IS_RELATED, FixedClause, dropped, one_of
+from sgdataplane.proof.spec.claims import unite
+from sgdataplane.proof.spec.crossing import find_source_field
+from sgdataplane.proof.spec.fixed import IS_ICMP, IS_RELATED, FixedClause, make_drop, one_of
 from sgdataplane.proof.spec.outcomes import Effects
 
 
@@ -24,7 +24,7 @@ def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[FixedClause
     if is_internal:
         yield FixedClause(((), Verdict.ACCEPT.value), (), "accept, as the instance's own business")
     else:
-        yield dropped(hook, "unknown-interface")
+        yield make_drop(hook, "unknown-interface")
 
 
 def uplink_clauses(
@@ -35,10 +35,10 @@ def uplink_clauses(
     These are packets that come in with a source of an ENI on this host, and ICMP errors that come in about packets to
     such an ENI. `passing` are the effects on all other packets.
     """
-    here = united((p.first, p.last) for p in private if p.family is family)
+    here = unite((p.first, p.last) for p in private if p.family is family)
     if not is_leaving:
-        yield dropped(Direction.EGRESS, "spoofed", Match(SOURCE[family], here))
+        yield make_drop(Direction.EGRESS, "spoofed", Match(SOURCE[family], here))
         for way in CtDirection:
-            is_here = one_of(Field.CT_DIRECTION, way), Match(sent_from(family, way, is_arriving=True), here)
-            yield dropped(Direction.EGRESS, "icmp-error-refused", IS_RELATED, IS_ICMP, *is_here)
+            is_here = one_of(Field.CT_DIRECTION, way), Match(find_source_field(family, way, is_arriving=True), here)
+            yield make_drop(Direction.EGRESS, "icmp-error-refused", IS_RELATED, IS_ICMP, *is_here)
     yield FixedClause((passing, Verdict.ACCEPT.value), (), "accept, as on its way from or to elsewhere")

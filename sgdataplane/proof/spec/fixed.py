@@ -24,8 +24,15 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix, Verdict
 from sgdataplane.nft.ir import Count, Match, Range, SetMark, SetPacketMark
-from sgdataplane.proof.spec.claims import Ranges, end_chain, united
-from sgdataplane.proof.spec.crossing import ANSWERED, ICMP_TYPE, OPENED, SYN_FLAGS, reached, sent_from
+from sgdataplane.proof.spec.claims import Ranges, end_chain, unite
+from sgdataplane.proof.spec.crossing import (
+    ANSWERED,
+    ICMP_TYPE,
+    OPENED,
+    SYN_FLAGS,
+    find_reached_field,
+    find_source_field,
+)
 from sgdataplane.proof.spec.outcomes import Effect, Effects, Outcome
 
 Value = TypeVar("Value")
@@ -111,11 +118,11 @@ class EniAtHook:
     @property
     def reached(self) -> Field:
         """The field with the far address of sessions that the ENI opens."""
-        return reached(self.family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
+        return find_reached_field(self.family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
 
-    def sent_from(self, way: CtDirection) -> Field:
+    def find_source_field(self, way: CtDirection) -> Field:
         """Return the field with the address that a session's packets in one direction come from."""
-        return sent_from(self.family, way, is_arriving=not self.site.is_leaving(self.hook))
+        return find_source_field(self.family, way, is_arriving=not self.site.is_leaving(self.hook))
 
     @property
     def is_egress(self) -> bool:
@@ -138,15 +145,15 @@ class EniAtHook:
 
     def drop(self, counter: str, *conditions: Match) -> FixedClause:
         """Make a clause that drops packets and counts them by this cause and for the ENI."""
-        return dropped(self.hook, counter, *conditions, then=(self.dropped(self.hook),))
+        return make_drop(self.hook, counter, *conditions, then=(self.count_drop(self.hook),))
 
-    def dropped(self, side: Direction) -> Count:
+    def count_drop(self, side: Direction) -> Count:
         """Return the counter of all packets that are dropped for the ENI."""
         return Count(eni_counter(side, self.own.ifname))
 
     def among(self, asked: Field, prefixes: Iterable[Prefix]) -> Match:
         """Make a match that holds for addresses in one of the prefixes of the family."""
-        return Match(asked, united((p.first, p.last) for p in prefixes if p.family is self.family))
+        return Match(asked, unite((p.first, p.last) for p in prefixes if p.family is self.family))
 
 
 def approval(site: Site, hook: Direction, secret: int) -> Effects:
@@ -176,11 +183,11 @@ def clauses(link: EniAtHook, *, is_adopting: bool) -> Iterator[FixedClause]:
     yield from _unconditional(link)
     yield from _addresses(link)
     yield from _own_link(link)
-    yield from _unjudged(link)
+    yield from _drop_unjudged(link)
     yield from _errors(link)
     if not (link.is_egress and is_adopting):
         yield from _midstream(link)
-    yield from _judged(link)
+    yield from _judge(link)
 
 
 def _sessions(link: EniAtHook) -> Iterator[FixedClause]:
@@ -191,7 +198,7 @@ def _sessions(link: EniAtHook) -> Iterator[FixedClause]:
     is_no_ah = (none_of(one_of(Field.L4PROTO, AH)),) if link.family is Family.IPV6 else ()
     for way in CtDirection:
         state = one_of(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
-        known = (*is_no_ah, *_accepted(link, way), state)
+        known = (*is_no_ah, *_require_acceptance(link, way), state)
         yield FixedClause((link.passing(), "accept"), known, "accept, as of a known session")
     if not link.is_egress:
         yield from _of_accepted(link)
@@ -201,15 +208,15 @@ def _of_accepted(link: EniAtHook) -> Iterator[FixedClause]:
     """Yield clauses that accept ICMP errors about sessions that this ENI accepts now."""
     is_error = IS_RELATED, one_of(ICMP_TYPE[link.family], *ERRORS[link.family])
     for way in CtDirection:
-        yield link.accept("icmp-error", *_accepted(link, way), *is_error)
+        yield link.accept("icmp-error", *_require_acceptance(link, way), *is_error)
 
 
 def _is_of_another(link: EniAtHook, way: CtDirection) -> Match:
     """Make a match that holds if packets of that direction don't come from the ENI."""
-    return none_of(link.among(link.sent_from(way), link.own.addresses))
+    return none_of(link.among(link.find_source_field(way), link.own.addresses))
 
 
-def _accepted(link: EniAtHook, way: CtDirection) -> tuple[Match, Match, Match]:
+def _require_acceptance(link: EniAtHook, way: CtDirection) -> tuple[Match, Match, Match]:
     """Make the conditions that a session was accepted by this ENI: direction, epoch and slot."""
     side, marks = (link.hook if way is CtDirection.ORIGINAL else link.hook.other), link.site.marks
     epoch, slot = Range.of(marks.epoch(side, link.epoch)), Range.of(marks.slot(side, link.own.slot))
@@ -302,7 +309,7 @@ def _addresses(link: EniAtHook) -> Iterator[FixedClause]:
     yield link.drop("foreign", none_of(link.among(link.local, mine)))
 
 
-def _unjudged(link: EniAtHook) -> Iterator[FixedClause]:
+def _drop_unjudged(link: EniAtHook) -> Iterator[FixedClause]:
     """Yield clauses that drop other discovery, DHCP offers that the ENI sends, and packets without a session."""
     if link.family is Family.IPV6:
         yield link.drop("malformed-discovery", one_of(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES))
@@ -327,11 +334,11 @@ def _errors(link: EniAtHook) -> Iterator[FixedClause]:
             is_way = one_of(Field.CT_DIRECTION, way)
             yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP, is_way, _is_of_another(link, way))
         yield from _of_accepted(link)
-    yield from _judged(link, IS_RELATED, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
+    yield from _judge(link, IS_RELATED, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
     yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP)
 
 
-def _judged(link: EniAtHook, *conditions: Match) -> Iterator[FixedClause]:
+def _judge(link: EniAtHook, *conditions: Match) -> Iterator[FixedClause]:
     """Yield clauses by which the rules of the direction in which the session was opened decide.
 
     For the metadata address no rule is asked.
@@ -364,7 +371,7 @@ def end_clauses(link: EniAtHook, side: Direction, verdict: Verdict) -> Iterator[
     addresses aren't those of their session.
     """
     is_accept = verdict is Verdict.ACCEPT
-    rest = link.passing() if is_accept else (link.dropped(side),)
+    rest = link.passing() if is_accept else (link.count_drop(side),)
     if link.family is Family.IPV6:
         yield FixedClause((rest, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
     yield FixedClause((rest, verdict.value), (IS_RELATED, IS_ICMP), f"{verdict.value}, no mark")
@@ -373,7 +380,7 @@ def end_clauses(link: EniAtHook, side: Direction, verdict: Verdict) -> Iterator[
     yield FixedClause(((mark, *rest), verdict.value), (), f"{verdict.value}, and mark the session so")
 
 
-def dropped(hook: Direction, cause: str, *conditions: Match, then: Effects = ()) -> FixedClause:
+def make_drop(hook: Direction, cause: str, *conditions: Match, then: Effects = ()) -> FixedClause:
     """Make a clause that drops packets, counts them by this cause, and then does what `then` says."""
     effects = (Count(names.identifier(hook.value, cause)), *then)
     return FixedClause((effects, Verdict.DROP.value), conditions, f"drop, as {cause}")
@@ -398,7 +405,7 @@ class Common:
         Each set that clauses ask for is a union of these and of a constant one (`constants`).
         """
         kinds = own.private, own.addresses, own.link_local, self.at(Direction.EGRESS, Family.IPV6, own).neighbours
-        found = {f: tuple(united((p.first, p.last) for p in kind if p.family is f) for kind in kinds) for f in Family}
+        found = {f: tuple(unite((p.first, p.last) for p in kind if p.family is f) for kind in kinds) for f in Family}
         return {asked: found[family] for family, fields in ADDRESSES.items() for asked in fields}
 
     @cached_property
@@ -414,7 +421,9 @@ class Common:
         return frozenset(found)
 
 
-def renamed(common: Common, one: Own, other: Own) -> tuple[dict[Effect, Effect], dict[tuple[int | None, Range], Range]]:
+def find_renamings(
+    common: Common, one: Own, other: Own
+) -> tuple[dict[Effect, Effect], dict[tuple[int | None, Range], Range]]:
     """Return what changes between two ENIs: effects, and values of the mark under a mask, as one's -> other's."""
     marks, epoch, pair = common.site.marks, common.epoch, (one, other)
     effects: list[tuple[Effect, Effect]] = []

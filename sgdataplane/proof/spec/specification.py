@@ -24,7 +24,7 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.interp import add_session_fields
 from sgdataplane.nft.ir import Count, SetMark, SetPacketMark, Table
 from sgdataplane.proof.spec.axes import holds, is_name
-from sgdataplane.proof.spec.claims import end_chain, expected
+from sgdataplane.proof.spec.claims import derive_outcome, end_chain
 from sgdataplane.proof.spec.crossing import Fields, family_of, opening_of
 from sgdataplane.proof.spec.entry import other_clauses, uplink_clauses
 from sgdataplane.proof.spec.fixed import (
@@ -215,7 +215,7 @@ class Namespace:
     def _outcome(self, link: EniAtHook, decision: Decision) -> Outcome:
         """Return the effects on a packet with that decision, and the end that it comes to."""
         if decision.would is None:
-            return expected(decision)
+            return derive_outcome(decision)
         counters = name_audited_at(link.own.ifname, decision.would), name_audited_counter(decision.would)
         return tuple(map(Count, counters)), end_chain(decision.direction, decision.verdict)
 

@@ -22,18 +22,18 @@ END = "step: "  # names of these leaves begin so, and no chain's name does
 
 
 def ends_of(
-    steps: Sequence[RuleStep], decided: Callable[[Effects], Outcome | None]
+    steps: Sequence[RuleStep], find_outcome: Callable[[Effects], Outcome | None]
 ) -> Iterator[tuple[str, Outcome, Bound | None]]:
     """Turn the steps of a chain that decide by themselves into ways to leaves.
 
-    Yields each leaf's name, its outcome, and the priorities that it leaves alone (None: none). `decided` returns what
-    effects decide, or None. A step gets a problem if packets that it leaves alone may be decided behind it.
+    Yields each leaf's name, its outcome, and the priorities that it leaves alone (None: none). `find_outcome` returns
+    what effects decide, or None. A step gets a problem if packets that it leaves alone may be decided behind it.
     """
     behind: Bound | None = NOTHING  # what all rules behind leave alone; None if one of them doesn't decide by itself
     for place in range(len(steps) - 1, -1, -1):
         step = steps[place]
-        bound = _bound_of(step)
-        outcome = None if bound is None else decided(step.effects)
+        bound = _read_bound(step)
+        outcome = None if bound is None else find_outcome(step.effects)
         if bound is None or outcome is None:
             behind = None
             continue
@@ -46,7 +46,7 @@ def ends_of(
         behind = None if step.problem else bound
 
 
-def _bound_of(step: RuleStep) -> Bound | None:
+def _read_bound(step: RuleStep) -> Bound | None:
     """Return the priorities that such a rule leaves alone; None if it isn't such a rule."""
     if step.verdict != RETURN or not step.effects or step.problem or step.then is not None:
         return None

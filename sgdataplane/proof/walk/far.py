@@ -19,7 +19,7 @@ from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, Re
 from sgdataplane.net.values import Address, Family, Prefix
 from sgdataplane.nft.ir import Datum, MapKey, Range
 from sgdataplane.proof.spec.axes import Atoms
-from sgdataplane.proof.spec.claims import Ranges, united
+from sgdataplane.proof.spec.claims import Ranges, unite
 from sgdataplane.proof.walk.lookups import Lookup, LookupPage, page_of
 from sgdataplane.proof.walk.priority import GroupSet, GroupSetAtom, atoms_of
 
@@ -70,7 +70,7 @@ class Kinships:
         """Return the group set of an address."""
         return self.pages[address.family].get(page_of(address.value), {}).get(address.value, NOBODY)
 
-    def delegated(self, group_id: str, family: Family) -> list[Prefix]:
+    def list_delegated(self, group_id: str, family: Family) -> list[Prefix]:
         """Return the prefixes that are delegated to a group's members."""
         found = (p for eni in self.carriers if group_id in eni.security_group_ids for p in eni.delegated_prefixes)
         return [prefix for prefix in found if prefix.family is family]
@@ -114,7 +114,7 @@ class _Change:
         page = self._page(address)
         if len(owners) > 1:
             self.shared[address] = tuple(owners)
-            page[address.value] = _sorted(tuple(group for group_set in owners for group in group_set))
+            page[address.value] = _sort_ids(tuple(group for group_set in owners for group in group_set))
         elif owners:
             page[address.value] = owners[0]
         else:
@@ -129,11 +129,11 @@ class _Change:
 
 
 def _group_set(eni: Eni) -> GroupSet:
-    return _sorted(eni.security_group_ids)
+    return _sort_ids(eni.security_group_ids)
 
 
 @lru_cache(maxsize=1 << 16)
-def _sorted(group_ids: tuple[str, ...]) -> GroupSet:
+def _sort_ids(group_ids: tuple[str, ...]) -> GroupSet:
     """Return the ids sorted, each once; always the same object for the same ids."""
     return tuple(sorted(set(group_ids)))
 
@@ -175,7 +175,7 @@ def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family:
     if isinstance(remote, Prefix):
         return (Range(remote.first, remote.last),) if remote.family is family else ()
     prefixes = _prefixes(state, kinships, remote, family)
-    return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
+    return unite((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
 
 
 def _prefixes(
@@ -186,7 +186,7 @@ def _prefixes(
         case PrefixListRef(prefix_list_id):
             return (entry.cidr for entry in state.prefix_list[prefix_list_id].entries)
         case GroupRef(group_id):
-            return kinships.delegated(group_id, family)
+            return kinships.list_delegated(group_id, family)
 
 
 NO_MEMBER: GroupSetAtom = (NOBODY, None)

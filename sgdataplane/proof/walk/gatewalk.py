@@ -71,7 +71,7 @@ class GateWalk(Walk):
             steps = steps[1:]
         if self.behind is None or not steps or not _asks_for_rank(steps[0]):
             raise Mismatch(cell, None, None, "packets that return from rules aren't asked for their rank")
-        self._once(self.behind, state)
+        self._walk_once(self.behind, state)
 
     def begin(self, chain: str, cells: Iterable[Cell], code: int | None) -> None:
         """Walk from a chain on, with packets that come with this priority (None: any).

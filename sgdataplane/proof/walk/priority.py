@@ -62,7 +62,7 @@ class Priorities:
             return tuple(map(self.map_of(effect.name).get, view, view))  # type: ignore[arg-type]
         return tuple(now if number is None else number for now, (_, number) in zip(view, self.atoms, strict=True))
 
-    def asked(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
+    def select(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
         """Return the axis of group sets, the atoms without a priority, and those for which all matches hold."""
         key = (matches, effects)
         if key not in self._asked:
@@ -86,8 +86,8 @@ class OnePriority:
         written = [effect for effect in effects if isinstance(effect, SetPriority | MapPriority)]
         return written[-1].value if written and isinstance(written[-1], SetPriority) else UNSET
 
-    def asked(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
-        """Return the same as Priorities.asked(), with the first axis in place of that of group sets."""
+    def select(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
+        """Return the same as Priorities.select(), with the first axis in place of that of group sets."""
         value = self.value(effects)
         if value is UNSET:
             return 0, self.full, 0

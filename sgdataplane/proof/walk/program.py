@@ -41,9 +41,9 @@ from sgdataplane.proof.walk.step import (
     RuleStep,
     Test,
     Unprovable,
-    bound_of,
-    grouped,
+    group_by_verdict,
     near,
+    read_bound,
     way_out,
 )
 
@@ -136,7 +136,7 @@ class Program:
 
     def behead(self, name: str) -> None:
         """Keep the priorities that an added chain returns at once apart from its steps."""
-        bound = bound_of(self.steps.get(name, ()))
+        bound = read_bound(self.steps.get(name, ()))
         if bound is not None and name not in self.bounds and name not in self.heads:
             self.heads[name] = bound
             del self.steps[name][0]
@@ -151,9 +151,9 @@ class Program:
         """Read one chain. Return the chains that it leads to."""
         self._targets = set()
         steps = self.steps[name] = list(self._steps(name))
-        for end, decided, beaten_by in ends_of(steps, self._decided) if self.codes else ():
+        for end, decided, beaten_by in ends_of(steps, self._find_outcome) if self.codes else ():
             self._note_leaf(end, decided, beaten_by)
-        bound = bound_of(steps)
+        bound = read_bound(steps)
         leaf, stop = self._leaf(steps if bound is None else steps[1:]), way_out(steps)
         if leaf is not None:
             self._note_leaf(name, leaf, bound)
@@ -173,9 +173,9 @@ class Program:
         Return None if they don't do that.
         """
         is_one = len(steps) == 1 and steps[0].is_plain and steps[0].verdict in (None, RETURN)
-        return self._decided(steps[0].effects) if is_one else None
+        return self._find_outcome(steps[0].effects) if is_one else None
 
-    def _decided(self, effects: Effects) -> Outcome | None:
+    def _find_outcome(self, effects: Effects) -> Outcome | None:
         """Return all effects on a packet after these effects, its rank's leaf included, and what its code stands for.
 
         Return None if the packet has neither rank nor code.
@@ -196,7 +196,7 @@ class Program:
         """
         done: Effects = ()
         for rule in self.table.chain[name].rules:
-            step = self._parsed(self._needed(rule.statements))
+            step = self._read_step(self._drop_redundant_test(rule.statements))
             if step is None:
                 continue
             if step.is_plain:
@@ -213,7 +213,7 @@ class Program:
         if done:
             yield RuleStep(effects=done)
 
-    def _needed(self, statements: Sequence[Statement]) -> Sequence[Statement]:
+    def _drop_redundant_test(self, statements: Sequence[Statement]) -> Sequence[Statement]:
         """Return a rule's statements without a test of the priority that changes nothing.
 
         It stands in front of a look-up by the priority, and holds for all keys of the map: where it fails, the look-up
@@ -226,7 +226,7 @@ class Program:
                 return (look_up,) if is_redundant else statements
         return statements
 
-    def _parsed(self, statements: Sequence[Statement]) -> RuleStep | None:
+    def _read_step(self, statements: Sequence[Statement]) -> RuleStep | None:
         """Return a rule as a step; one with a problem if nftables would refuse the rule."""
         try:
             return self._rule(statements)
@@ -319,7 +319,7 @@ class Program:
         """
         if isinstance(effect, MapPriority) and self.reading.known.get(effect.field, effect.field) is LACKING:
             return None
-        step.problem, step.effects = self._refused(effect, rest), (effect,)
+        step.problem, step.effects = self._find_fault(effect, rest), (effect,)
         is_last = isinstance(effect, MapPriority) or (rest and isinstance(rest[0], Log))
         then = None if step.problem or is_last else self._rule(rest)
         if then is not None and then.is_plain:
@@ -329,12 +329,12 @@ class Program:
             step.then = then
         return step
 
-    def _refused(self, effect: Effect, rest: Sequence[Statement]) -> str:
+    def _find_fault(self, effect: Effect, rest: Sequence[Statement]) -> str:
         """Return what is wrong with an effect in front of the rest of its rule; "" if nothing is."""
         log = rest[0] if rest and isinstance(rest[0], Log) else None
         if isinstance(effect, MapPriority):
             self.maps.add(effect.name)
-            return f"a rule goes on after map {effect.name}" if rest else self._refused_map(effect)
+            return f"a rule goes on after map {effect.name}" if rest else self._find_map_fault(effect)
         if isinstance(effect, Count) and effect.counter not in self.table.counter:
             return f"there is no counter {effect.counter}"
         if log is not None and not isinstance(effect, Count):
@@ -343,7 +343,7 @@ class Program:
             return f"a log names {log.counter} after {effect.counter}, or isn't the end of its rule"
         return ""
 
-    def _refused_map(self, effect: MapPriority) -> str:
+    def _find_map_fault(self, effect: MapPriority) -> str:
         """Return what is wrong with a map that gives packets a priority; "" if nothing is."""
         entry = self.table.map.get(effect.name)
         if entry is None or entry.holds is not KeyType.CLASSID or entry.lifetime:
@@ -381,7 +381,7 @@ class Program:
         elif (axis := self._axis.get(id(vmap.field))) is None:
             step.problem = f"it looks up {vmap.field.name.lower()}, about which the proof knows nothing"
         else:
-            step.groups, step.axis = grouped(near(self._entries(vmap), self.within.get(axis))), axis
+            step.groups, step.axis = group_by_verdict(near(self._entries(vmap), self.within.get(axis))), axis
             step.reads_port |= vmap.field in OF_PORTS
             self._targets.update(verdict.chain for verdict, _ in step.groups if verdict.chain)
             self.cuts.setdefault(axis, []).extend(item for _, ranges in step.groups for item in ranges)
@@ -404,7 +404,7 @@ class Program:
         value = self._lookup(name).get(key)
         return None if value is None else verdict_of(value, name)
 
-    def numbered(self, name: str, value: int) -> Verdict | None:
+    def look_up_number(self, name: str, value: int) -> Verdict | None:
         """Return the verdict of a priority in a named map."""
         self.keys.add((name, value))
         found = self._lookup(name).get(value)

@@ -158,7 +158,7 @@ def _near(entries: Sequence[tuple[Range, Verdict]], low: Key, high: Key) -> Entr
     return [entry for entry in entries if entry[0].first <= high and entry[0].last >= low]  # type: ignore[operator]
 
 
-def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
+def group_by_verdict(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
     """Return the ranges of each verdict.
 
     Raises:
@@ -189,7 +189,7 @@ class Bound:
         return all(any(o.first <= r.first and r.last <= o.last for o in other.ranges) for r in self.ranges)  # type: ignore[operator]
 
 
-def bound_of(steps: Sequence[RuleStep]) -> Bound | None:
+def read_bound(steps: Sequence[RuleStep]) -> Bound | None:
     """Return the priorities that the chain returns at once; None if it begins with anything else."""
     first = steps[0] if steps else None
     if first is None or len(first.asked) != 1 or first.tests or first.effects or first.verdict is None:

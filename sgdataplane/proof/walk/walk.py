@@ -100,9 +100,9 @@ class Walk:
             self._end((state.effects + effects, self.program.stops.get(stop, stop)), state)
             return
         cell, holes, boxes, effects, returns = state
-        self._once((chain, 0), State(cell, holes, self.order.relevant(cell, boxes), effects, returns))
+        self._walk_once((chain, 0), State(cell, holes, self.order.relevant(cell, boxes), effects, returns))
 
-    def _once(self, place: Place, state: State) -> None:
+    def _walk_once(self, place: Place, state: State) -> None:
         """Walk from this step on, unless that was done before."""
         key = (place, state)
         done = self._done.get(key)
@@ -117,14 +117,14 @@ class Walk:
         """Walk the steps of a chain from a place on, each with the packets that the steps before have left."""
         chain, index = place
         left: State | None = state
-        for following, step in enumerate(self.bound(chain)[index:], index + 1):
-            left = self._less(state, self._take((chain, following), step, state))
+        for following, step in enumerate(self.bind_steps(chain)[index:], index + 1):
+            left = self._subtract(state, self._take((chain, following), step, state))
             if left is None:
                 return
             state = left
-        self._back(state)
+        self._go_back(state)
 
-    def _less(self, state: State, taken: Cell | None) -> State | None:
+    def _subtract(self, state: State, taken: Cell | None) -> State | None:
         """Return the state without the packets that a rule has taken; None if it took all."""
         if taken is None:
             return state
@@ -150,7 +150,7 @@ class Walk:
         if step.guard is not None:
             first = self._limit_by_priority(following[0], step, step.asked_first, state) if step.asked_first else ()
             self._check_ports(following[0], (*step.guard, *first), state)
-        cell = _narrowed(state.cell, (*limits, *asked) if asked else limits)
+        cell = _narrow(state.cell, (*limits, *asked) if asked else limits)
         if cell is None:
             return None
         inside = State(cell, state.holes, state.boxes, state.effects + step.effects, state.returns)
@@ -158,11 +158,11 @@ class Walk:
         if step.problem:
             self._fail(inside, f"chain {following[0]}: {step.problem}")
         elif step.parts:
-            return self._looked_up(following, step, inside)
+            return self._look_up(following, step, inside)
         elif step.numbers:
-            return self._led(following, step, inside)
+            return self._look_up_priority(following, step, inside)
         elif verdict is None:
-            self._rest_of_rule(following, step.then, inside)
+            self._walk_rest(following, step.then, inside)
         self._go(following, verdict, inside)
         return cell
 
@@ -173,17 +173,17 @@ class Walk:
             Mismatch: The priority of some packets isn't known.
         """
         if self.priorities is None:
-            cell = _narrowed(state.cell, step.limits)
+            cell = _narrow(state.cell, step.limits)
             if cell is not None:
                 self._fail(state._replace(cell=cell), f"chain {chain}: it asks for the priority")
             return ()
-        axis, unset, chosen = self.priorities.asked(matches, state.effects)
-        cell = _narrowed(state.cell, (*step.limits, (axis, unset))) if unset else None
+        axis, unset, chosen = self.priorities.select(matches, state.effects)
+        cell = _narrow(state.cell, (*step.limits, (axis, unset))) if unset else None
         if cell is not None:
             self._fail(state._replace(cell=cell), f"chain {chain}: it asks for a priority that nobody has set")
         return ((axis, chosen),)
 
-    def _looked_up(self, following: Place, step: RuleStep, state: State) -> Cell | None:
+    def _look_up(self, following: Place, step: RuleStep, state: State) -> Cell | None:
         """Go on by a look-up on an axis. Return the packets for which it finds an element."""
         cell, holes, boxes, effects, returns = state
         axis = step.axis
@@ -197,13 +197,13 @@ class Walk:
                 self._go(following, verdict, State(piece, holes, boxes, effects, returns))
         return (*cell[:axis], hit, *cell[axis + 1 :])
 
-    def _led(self, following: Place, step: RuleStep, state: State) -> Cell | None:
+    def _look_up_priority(self, following: Place, step: RuleStep, state: State) -> Cell | None:
         """Go on by a look-up of the priority. Return the packets for which it finds an element."""
         value = self.priorities.value(state.effects) if isinstance(self.priorities, OnePriority) else None
         if value is None:
             self._fail(state, f"chain {following[0]}: it looks up a priority that isn't known")
             return state.cell
-        verdict = self.program.numbered(step.numbers, value)
+        verdict = self.program.look_up_number(step.numbers, value)
         if verdict is None:
             return None
         if verdict.chain and verdict.chain not in self.program.steps and verdict.chain not in self.program.outs:
@@ -212,11 +212,11 @@ class Walk:
             self._go(following, verdict, state)
         return state.cell
 
-    def _rest_of_rule(self, following: Place, then: RuleStep | None, state: State) -> None:
+    def _walk_rest(self, following: Place, then: RuleStep | None, state: State) -> None:
         """Walk the rest of the rule after effects, and then the next rules, with these effects."""
-        left = self._less(state, None if then is None else self._take(following, then, state))
+        left = self._subtract(state, None if then is None else self._take(following, then, state))
         if left is not None:
-            self._once(following, left)
+            self._walk_once(following, left)
 
     def _check_ports(self, chain: str, guard: Limits, state: State) -> None:
         """Check that no rule reads the port of a packet without ports: the kernel would read other bytes.
@@ -225,7 +225,7 @@ class Walk:
             Mismatch: One does.
         """
         portless = state.cell[PROTOCOL] & ~self.with_ports
-        cell = _narrowed((portless, *state.cell[1:]), guard) if portless else None
+        cell = _narrow((portless, *state.cell[1:]), guard) if portless else None
         if cell is not None:
             self._fail(State(cell, state.holes, 0, (), ()), f"chain {chain}: it reads a port of a packet without ports")
 
@@ -237,7 +237,7 @@ class Walk:
         if kind is VerdictKind.GOTO:
             self._enter(verdict.chain, state)
         elif kind is VerdictKind.RETURN:
-            self._back(state)
+            self._go_back(state)
         elif kind is not VerdictKind.JUMP:
             self._end((state.effects, kind.value), state)
         elif len(state.returns) < MAX_JUMPS:
@@ -245,10 +245,10 @@ class Walk:
         else:
             self._fail(state, f"jumps nest deeper than {MAX_JUMPS} at {verdict.chain}")
 
-    def _back(self, state: State) -> None:
+    def _go_back(self, state: State) -> None:
         """Return to the latest jump, or end at the end of the base chain."""
         if state.returns:
-            self._once(state.returns[-1], state._replace(returns=state.returns[:-1]))
+            self._walk_once(state.returns[-1], state._replace(returns=state.returns[:-1]))
         else:
             self._end((state.effects, "end"), state)
 
@@ -274,7 +274,7 @@ class Walk:
         if left:
             raise Mismatch(left[0], None, None, problem)
 
-    def bound(self, chain: str) -> list[RuleStep]:
+    def bind_steps(self, chain: str) -> list[RuleStep]:
         """Return a chain's steps, with their ranges as atoms."""
         steps = self.program.steps[chain]
         if chain not in self._bound:
@@ -284,7 +284,7 @@ class Walk:
         return steps
 
 
-def _narrowed(cell: Cell, limits: Limits) -> Cell | None:
+def _narrow(cell: Cell, limits: Limits) -> Cell | None:
     """Return the part of the cell that is within the limits; None if there is none."""
     if not limits:
         return cell
