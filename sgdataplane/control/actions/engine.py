@@ -142,7 +142,7 @@ class Engine:
                 if token and answered:
                     return _again(answered, token, self.version.epoch)
                 try:
-                    return self._decide(action, call, token)
+                    return self._run_and_commit(action, call, token)
                 except ConflictError:
                     self._catch_up()
                 except ApiError:
@@ -154,7 +154,7 @@ class Engine:
                     is_behind = False
         raise ApiError("OperationConflict", "Others change the same objects all the time; try again.", 409)
 
-    def _decide(self, action: Action, call: Call, token: Token | None) -> Answer:
+    def _run_and_commit(self, action: Action, call: Call, token: Token | None) -> Answer:
         workspace = Workspace(self.documents)
         body = action.run(Scope(workspace, call, self._new_id, self._habits))
         if self.rights.denies(call, targets_of_change(workspace)):
