@@ -182,7 +182,7 @@ def prove(
     """
     work = _Work(specification, table, before, like)
     with no_collection():
-        return work.proof()
+        return work.prove()
 
 
 def require_proof(
@@ -200,14 +200,14 @@ def require_proof(
 
 
 @dataclass(frozen=True, slots=True)
-class _Basis:
+class _EarlierProof:
     """An earlier proof, and what its table's successor has for all profiles to share."""
 
     proven: ProvenTable
     shared: Shared
 
     @classmethod
-    def of(cls, proven: ProvenTable, table: Table, wanted: Specification) -> _Basis:
+    def of(cls, proven: ProvenTable, table: Table, wanted: Specification) -> _EarlierProof:
         """Read the present table as the successor of a proven one."""
         structure = Structure.read(table, wanted.site, proven.structure)
         kinships = Kinships.read(wanted.state, proven.kinships)
@@ -256,11 +256,11 @@ class _Work:
         self._audits = ProvenAudits()
         self._started = time.monotonic()
 
-    def proof(self) -> Proof:
+    def prove(self) -> Proof:
         """Check timeouts, origin, limits and audits first, then the fixed part and all profiles."""
         wanted = self._namespace.wanted
         try:
-            start = _Basis.of(self._before, self._table, wanted)
+            start = _EarlierProof.of(self._before, self._table, wanted)
         except StructureError as error:
             return self._account(None, str(error))
         wrong = (
@@ -279,10 +279,10 @@ class _Work:
         except ProfileMismatch as difference:
             return self._account(self._make_counterexample(difference))
 
-    def _prove_parts(self, start: _Basis) -> ProvenTable:
+    def _prove_parts(self, start: _EarlierProof) -> ProvenTable:
         """Prove the fixed part and all profiles. Return all that the next proof can start from."""
         places = self._prove_gates(start.shared.structure)
-        other = None if self._like is None else _Basis.of(self._like, self._table, self._namespace.wanted)
+        other = None if self._like is None else _EarlierProof.of(self._like, self._table, self._namespace.wanted)
         profiles = self._prove_profiles(start, other, places)
         templates = self._before.templates if self._gate is None else self._gate.templates
         latest = dict(list(templates.items())[-MAX_TEMPLATES:])
@@ -325,21 +325,21 @@ class _Work:
             is_same = gate is not None and gate.is_same(self._namespace.basis(ifname), structure)
             yield ifname, gate if gate is not None and is_same else self._gate.check(ifname)
 
-    def _prove_profiles(self, start: _Basis, other: _Basis | None, places: Places) -> dict[object, ProvenProfile]:
+    def _prove_profiles(self, start: _EarlierProof, other: _EarlierProof | None, places: Places) -> dict[object, ProvenProfile]:
         """Prove the profiles of all interfaces, or take them from earlier proofs."""
         found = dict[object, ProvenProfile]()
         for key, carriers in places.carriers.items():
             roots = places.roots[key]
             around, spell = self._around(start, carriers[0][1]), cache(partial(self._basis, start, carriers[0][1]))
-            bases = [start] if other is None else [other, start]
-            same = (one.profile(key, around, spell, roots) for one in bases)
-            known = [(one.proven.profiles[key], one.shared) for one in bases if key in one.proven.profiles]
+            earlier = [start] if other is None else [other, start]
+            same = (one.profile(key, around, spell, roots) for one in earlier)
+            known = [(one.proven.profiles[key], one.shared) for one in earlier if key in one.proven.profiles]
             found[key] = next((p for p in same if p), None) or replace(
                 self._prove_profile(start, spell(), carriers, roots, known), around=around
             )
         return found
 
-    def _around(self, start: _Basis, eni: Eni) -> object:
+    def _around(self, start: _EarlierProof, eni: Eni) -> object:
         """Return objects that the claims of an ENI's profile follow from, and maybe more.
 
         Where these are the same, so is what _basis() makes of them, which costs more.
@@ -349,7 +349,7 @@ class _Work:
         lists = state.vpcs, state.prefix_lists, state.port_lists
         return groups, self._vpc_of, lists, start.shared.kinships.carriers, wanted.options, eni.nic_type, eni.vpc_id
 
-    def _basis(self, start: _Basis, eni: Eni) -> object:
+    def _basis(self, start: _EarlierProof, eni: Eni) -> object:
         """Return all that the claims of an ENI's profile follow from."""
         wanted = self._namespace.wanted
         spoken = spoken_of(wanted.state, eni)
@@ -362,7 +362,7 @@ class _Work:
 
     def _prove_profile(
         self,
-        start: _Basis,
+        start: _EarlierProof,
         basis: object,
         carriers: Carriers,
         roots: Roots,
