@@ -325,7 +325,9 @@ class _Work:
             is_same = gate is not None and gate.is_same(self._namespace.basis(ifname), structure)
             yield ifname, gate if gate is not None and is_same else self._gate.check(ifname)
 
-    def _prove_profiles(self, start: _EarlierProof, other: _EarlierProof | None, places: Places) -> dict[object, ProvenProfile]:
+    def _prove_profiles(
+        self, start: _EarlierProof, other: _EarlierProof | None, places: Places
+    ) -> dict[object, ProvenProfile]:
         """Prove the profiles of all interfaces, or take them from earlier proofs."""
         found = dict[object, ProvenProfile]()
         for key, carriers in places.carriers.items():

@@ -17,7 +17,7 @@ from sgdataplane.relay.changes import HostChanges, HostOf
 from sgdataplane.relay.digests import KnownDigests
 from sgdataplane.relay.topics import EniFacts, Topics
 from sgdataplane.relay.wire import canonical, digest_in
-from sgdataplane.store.closure import Closure, GroupFacts, Shape
+from sgdataplane.store.closure import Closure, GroupFacts, ClosureIds
 from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, path_of
 from sgdataplane.store.hosts import host_of
 from sgdataplane.store.interface import Body, Path, Revision
@@ -102,18 +102,18 @@ class Closures:
 
         That is the key of a known digest. It is None where no other host gets the object in this form.
         """
-        shape = closure.shape
-        for kind, names in ((ResourceKind.ENI, shape.enis), (ResourceKind.INSTANCE, closure.instances())):
+        ids = closure.ids
+        for kind, names in ((ResourceKind.ENI, ids.enis), (ResourceKind.INSTANCE, closure.instances())):
             yield from ((path_of(kind, name), None) for name in names)
-        yield from ((path, ()) for path in (*shape.vpcs, *shape.lists))
-        for is_whole, groups in ((True, shape.own), (False, shape.named)):
+        yield from ((path, ()) for path in (*ids.vpcs, *ids.lists))
+        for is_whole, groups in ((True, ids.own), (False, ids.named)):
             yield from ((path_of(ResourceKind.GROUP, name), is_whole) for name in groups)
         through: dict[str, list[str]] = {}
-        for group in sorted(shape.near):
+        for group in sorted(ids.peer_groups):
             for eni in self._topics.members(group):
                 through.setdefault(eni, []).append(group)
         yield from (
-            (path_of(ResourceKind.ENI, eni), tuple(groups)) for eni, groups in through.items() if eni not in shape.enis
+            (path_of(ResourceKind.ENI, eni), tuple(groups)) for eni, groups in through.items() if eni not in ids.enis
         )
 
     def some(self, host: str, paths: Iterable[Path]) -> dict[Path, Fields | None]:
@@ -132,23 +132,23 @@ class Closures:
         the revision that led to these documents.
         """
         changes = HostChanges.of(self._documents, documents, change, self._topics, self._host_of)
-        before = {host: self._shape(host) for host in self._find_reshaped(changes)}
+        before = {host: self._closure_ids(host) for host in self._find_reshaped(changes)}
         news = _News()
         self._note_audience(news, changes)
         for path in (*change.puts, *change.deletes):
             self._known.forget(path)
         self._go_on(documents, changes)
         self._note_audience(news, changes)
-        for host, shape in before.items():
-            news.note([host], self._differences(shape, self._shape(host)))
+        for host, ids in before.items():
+            news.note([host], self._differences(ids, self._closure_ids(host)))
         return news.paths
 
-    def _shape(self, host: str) -> Shape:
+    def _closure_ids(self, host: str) -> ClosureIds:
         topics = self._topics
-        return Shape.of(topics.enis_of_host(host), topics.own_groups(host), topics.groups.get)
+        return ClosureIds.of(topics.enis_of_host(host), topics.own_groups(host), topics.groups.get)
 
     def _closure(self, host: str) -> Closure:
-        return Closure(self._shape(host), _HostLinks(self._documents, self._topics))
+        return Closure(self._closure_ids(host), _HostLinks(self._documents, self._topics))
 
     # what a revision changes
 
@@ -174,8 +174,8 @@ class Closures:
         for eni in changes.enis:
             path = path_of(ResourceKind.ENI, eni.name)
             for one in eni.instances:  # whether a host gets an instance depends on its ENIs
-                near = [path_of(ResourceKind.ENI, other) for other in topics.enis_of_instance(one)]
-                news.note(eni.hosts, [path_of(ResourceKind.INSTANCE, one), *near])
+                same = [path_of(ResourceKind.ENI, other) for other in topics.enis_of_instance(one)]
+                news.note(eni.hosts, [path_of(ResourceKind.INSTANCE, one), *same])
             news.note(eni.hosts, [path])
             for name in eni.groups if eni.is_far_changed else ():
                 news.note(topics.listeners(name), [path])
@@ -203,13 +203,13 @@ class Closures:
         for eni in changes.enis:
             self._topics.put_eni(eni.name, eni.before, eni.after)
 
-    def _differences(self, before: Shape, after: Shape) -> Iterator[Path]:
-        """Yield the paths that a host gets or loses because its shape has changed.
+    def _differences(self, before: ClosureIds, after: ClosureIds) -> Iterator[Path]:
+        """Yield the paths that a host gets or loses because its closure has changed.
 
         Objects that were changed themselves are noted elsewhere.
         """
         yield from (before.vpcs ^ after.vpcs) | (before.lists ^ after.lists)
         groups = (before.own ^ after.own) | (before.named ^ after.named)
         yield from (path_of(ResourceKind.GROUP, name) for name in groups)
-        for name in before.near ^ after.near:
+        for name in before.peer_groups ^ after.peer_groups:
             yield from (path_of(ResourceKind.ENI, eni) for eni in self._topics.members(name))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sys import intern
 
 from sgdataplane.relay.table import Lines, add_name, list_names, pack_names, without
-from sgdataplane.store.closure import GroupFacts, near_of
+from sgdataplane.store.closure import GroupFacts, peer_groups_of
 from sgdataplane.store.documents import (
     ResourceKind,
     kind_of,
@@ -83,12 +83,12 @@ class Topics:
         """Return the ENIs of an instance."""
         return list_names(self._of_instance.get(instance) or b"")
 
-    def near_of(self, group: str) -> Iterator[str]:
+    def peer_groups_of(self, group: str) -> Iterator[str]:
         """Return the groups whose members a group's policy depends on.
 
         These are the group itself, and those of its VPC that its rules name.
         """
-        return near_of(group, self.groups.get)
+        return peer_groups_of(group, self.groups.get)
 
     def hosts_in(self, group: str) -> Collection[str]:
         """Return the hosts that have ENIs in a group."""
@@ -105,7 +105,7 @@ class Topics:
         """Return the hosts that get the members of a group."""
         found = set(self.hosts_in(group))
         for other in self._namers.get(path_of(ResourceKind.GROUP, group), ()):
-            if group in self.near_of(other):
+            if group in self.peer_groups_of(other):
                 found.update(self.hosts_in(other))
         return found
 

@@ -52,7 +52,7 @@ class GroupFacts:
 FactsOf = Callable[[str], GroupFacts | None]
 
 
-def near_of(group: str, facts_of: FactsOf, *, anywhere: bool = False) -> Iterator[str]:
+def peer_groups_of(group: str, facts_of: FactsOf, *, anywhere: bool = False) -> Iterator[str]:
     """Yield the groups whose members a group's policy depends on.
 
     These are the group itself, and those of its VPC that its rules name; with `anywhere`, those of other VPCs, too.
@@ -69,31 +69,31 @@ def near_of(group: str, facts_of: FactsOf, *, anywhere: bool = False) -> Iterato
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ClosureIds:
     """What a closure has, by ids and paths, without the objects themselves."""
 
     enis: frozenset[str] = frozenset()  # its own
     own: frozenset[str] = frozenset()  # the groups of its ENIs, which it has whole
     named: frozenset[str] = frozenset()  # groups that it has without their rules
-    near: frozenset[str] = frozenset()  # the groups whose members it has
+    peer_groups: frozenset[str] = frozenset()  # the groups whose members it has
     lists: frozenset[Path] = frozenset()  # the paths of prefix lists and port lists
     vpcs: frozenset[Path] = frozenset()  # the paths of VPCs
     is_told: bool = False  # whether people are told of it, so that it also has ENIs that are counted and no members
 
     @staticmethod
-    def of(enis: Iterable[str], own: frozenset[str], facts_of: FactsOf, *, is_told: bool = False) -> Shape:
-        """Return the shape for some ENIs, which are in these groups.
+    def of(enis: Iterable[str], own: frozenset[str], facts_of: FactsOf, *, is_told: bool = False) -> ClosureIds:
+        """Return what the closure of some ENIs has, which are in these groups.
 
         With `is_told` it has what no verdict follows from but words do: who is in groups of other VPCs.
         """
         paths = {path for group in own if (facts := facts_of(group)) for path in facts.names}
         groups = {name_of(path) for path in paths if kind_of(path) is ResourceKind.GROUP}
         vpcs = {facts.vpc_id for group in own | groups if (facts := facts_of(group))}
-        return Shape(
+        return ClosureIds(
             frozenset(enis),
             own,
             frozenset(groups - own),
-            frozenset(near for group in own for near in near_of(group, facts_of, anywhere=is_told)),
+            frozenset(peer for group in own for peer in peer_groups_of(group, facts_of, anywhere=is_told)),
             frozenset(path for path in paths if kind_of(path) is not ResourceKind.GROUP),
             frozenset(path_of(ResourceKind.VPC, vpc) for vpc in vpcs),
             is_told,
@@ -117,40 +117,40 @@ class ClosureLinks(Protocol):
 class Closure:
     """The objects of a closure."""
 
-    shape: Shape
+    ids: ClosureIds
     links: ClosureLinks
 
     def objects(self) -> dict[Path, Fields]:
         """Return all native objects by path, in order. Callers must not change them."""
-        shape = self.shape
-        paths = [*shape.vpcs, *shape.lists, *(path_of(ResourceKind.INSTANCE, name) for name in self.instances())]
-        paths += [path_of(ResourceKind.GROUP, name) for name in shape.own | shape.named]
-        far = (self.links.members(group) for group in shape.near)
-        paths += [path_of(ResourceKind.ENI, name) for name in shape.enis.union(*far)]
+        ids = self.ids
+        paths = [*ids.vpcs, *ids.lists, *(path_of(ResourceKind.INSTANCE, name) for name in self.instances())]
+        paths += [path_of(ResourceKind.GROUP, name) for name in ids.own | ids.named]
+        far = (self.links.members(group) for group in ids.peer_groups)
+        paths += [path_of(ResourceKind.ENI, name) for name in ids.enis.union(*far)]
         found = {path: self.object_at(path) for path in sorted(paths)}
         return {path: fields for path, fields in found.items() if fields is not None}
 
     def instances(self) -> set[str]:
         """Return the instances of its own ENIs."""
-        return {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in self.shape.enis} - {""}
+        return {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in self.ids.enis} - {""}
 
     def object_at(self, path: Path) -> Fields | None:
         """Return as much of a document as belongs to the closure; None if nothing does."""
-        kind, name, shape = kind_of(path), name_of(path), self.shape
+        kind, name, ids = kind_of(path), name_of(path), self.ids
         body = self.links.body(kind, name)
         if body is None:
             return None
         match kind:
             case ResourceKind.VPC | ResourceKind.PREFIX_LIST | ResourceKind.PORT_LIST:
-                return state_in(body) if path in shape.vpcs or path in shape.lists else None
+                return state_in(body) if path in ids.vpcs or path in ids.lists else None
             case ResourceKind.GROUP:
-                return state_in(body) if name in shape.own else stub(body) if name in shape.named else None
+                return state_in(body) if name in ids.own else stub(body) if name in ids.named else None
             case ResourceKind.INSTANCE:
                 return state_in(body) if self._has_instance(name) else None
-            case ResourceKind.ENI if name in shape.enis:
+            case ResourceKind.ENI if name in ids.enis:
                 return self._own_eni(state_in(body))
             case ResourceKind.ENI:
-                return far_end(body, shape.near, is_told=shape.is_told)
+                return far_end(body, ids.peer_groups, is_told=ids.is_told)
         return None
 
     def _state(self, kind: ResourceKind, name: str) -> Fields:
@@ -168,7 +168,7 @@ class Closure:
 
         An instance without one would be no valid state, except on the classic network.
         """
-        own = self.shape.enis.intersection(self.links.enis_of_instance(instance))
+        own = self.ids.enis.intersection(self.links.enis_of_instance(instance))
         return any(self._is_enough(self._state(ResourceKind.ENI, eni)) for eni in own)
 
     def _is_enough(self, state: Fields) -> bool:

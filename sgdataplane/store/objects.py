@@ -22,13 +22,13 @@ def stub(body: Body) -> Fields:
     return {name: state[name] for name in STUB if name in state}
 
 
-def far_end(body: Body, near: Container[str] | None = None, *, is_told: bool = False) -> Fields | None:
-    """Return an ENI as a member of the groups `near`, or of all its groups; None if it is a member of none.
+def far_end(body: Body, among: Container[str] | None = None, *, is_told: bool = False) -> Fields | None:
+    """Return an ENI as a member of the groups `among`, or of all its groups; None if it is a member of none.
 
     With `is_told`, also one that is in these groups and whose addresses are no members.
     """
     state = state_in(body)
-    groups: list[Json] = [group for group in texts(state, "security_group_ids") if near is None or group in near]
+    groups: list[Json] = [group for group in texts(state, "security_group_ids") if among is None or group in among]
     if not groups or not (is_told or is_member(state)):
         return None
     names = FAR_END if is_member(state) else (*FAR_END, "nic_type")

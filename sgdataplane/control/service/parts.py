@@ -21,7 +21,7 @@ from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.net.values import Address, Direction, Prefix
 from sgdataplane.store.call import Call
-from sgdataplane.store.closure import Closure, GroupFacts, Shape
+from sgdataplane.store.closure import Closure, GroupFacts, ClosureIds
 from sgdataplane.store.documents import (
     Documents,
     ResourceKind,
@@ -74,12 +74,12 @@ def _part(workspace: Workspace, enis: Collection[str], more: Mapping[str, frozen
     """Return the closure of ENIs and of further groups; of these it is said what else they will name."""
     links = _Links(workspace, more or {})
     own = {group for eni in enis for group in texts(workspace.state(ResourceKind.ENI, eni), "security_group_ids")}
-    shape = Shape.of(enis, frozenset(own.union(links.more)), links.facts, is_told=True)
+    ids = ClosureIds.of(enis, frozenset(own.union(links.more)), links.facts, is_told=True)
     puts: dict[Path, Body] = {}
-    for path, fields in Closure(shape, links).objects().items():
+    for path, fields in Closure(ids, links).objects().items():
         kind, name = kind_of(path), name_of(path)
-        is_far = kind is ResourceKind.ENI and name not in shape.enis
-        whole = workspace.get(kind, name) if name in shape.own else None
+        is_far = kind is ResourceKind.ENI and name not in ids.enis
+        whole = workspace.get(kind, name) if name in ids.own else None
         puts[path] = {"state": {**fields, **MEMBER_ONLY} if is_far else fields, "about": about(whole) if whole else {}}
     return Documents().after(Revision(workspace.documents.revision, puts, frozenset(), frozenset()))
 
