@@ -70,8 +70,17 @@ class ApplyPlan:
         return self.chosen.epoch
 
 
-def next_epoch(inventory: Inventory, request: ApplyRequest, slots: Slots, clear: Clear) -> NextEpoch:
+def foresee_next_epoch(inventory: Inventory, request: ApplyRequest, slots: Slots) -> NextEpoch:
+    """Return the epoch that comes if no session keeps an epoch that is used again. Change nothing."""
+    return _choose_epoch(inventory, request, slots, lambda *_: True)
+
+
+def take_next_epoch(inventory: Inventory, request: ApplyRequest, slots: Slots, clear: Clear) -> NextEpoch:
     """Return the epoch that comes. `clear` makes sure that no session carries the epochs that it is given."""
+    return _choose_epoch(inventory, request, slots, clear)
+
+
+def _choose_epoch(inventory: Inventory, request: ApplyRequest, slots: Slots, clear: Clear) -> NextEpoch:
     epochs = Epochs(request.proven.desired.site.marks.last_epoch)
     on_change = "revoke" if slots.all is None else request.settings.on_change
     return epochs.next(inventory, request.proven.summary.digest, on_change, clear, slots)

@@ -14,7 +14,14 @@ from sgdataplane.collection import no_collection
 from sgdataplane.compiler.fragments import fragment_bytes
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, Stamp, next_generation
 from sgdataplane.contract.tables import ARP, NETDEV, TABLE, TRIALS
-from sgdataplane.enforce.apply_plan import ApplyPlan, ApplyRequest, next_epoch, plan_apply, slots_of
+from sgdataplane.enforce.apply_plan import (
+    ApplyPlan,
+    ApplyRequest,
+    foresee_next_epoch,
+    plan_apply,
+    slots_of,
+    take_next_epoch,
+)
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import UNKNOWN, Ageing, Clearance, Epochs
 from sgdataplane.enforce.fence import Fence, build_wanted_fence
@@ -126,14 +133,14 @@ def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> Ap
     inventory = _look(kernel, request)
     fence = build_wanted_fence(kernel, inventory, desired, settings, _last_enforced(request, inventory))
     slots = slots_of(inventory, request)
-    # As if all epochs could be cleared, so that a change that takes too long is refused before anything is touched.
-    hoped = next_epoch(inventory, request, slots, lambda *_: True)
-    apply_plan = plan_apply(kernel, inventory, request, fence.secret, hoped)
+    # A change that takes too long is refused before any mark is cleared.
+    foreseen = foresee_next_epoch(inventory, request, slots)
+    apply_plan = plan_apply(kernel, inventory, request, fence.secret, foreseen)
     slow = weigh(kernel, apply_plan, request, fence)
-    chosen = next_epoch(inventory, request, slots, sessions.forget_epochs)
+    chosen = take_next_epoch(inventory, request, slots, sessions.forget_epochs)
     if chosen.is_held_up:
         raise MarksError(sessions.count(), inventory.stamp)
-    if chosen != hoped:
+    if chosen != foreseen:
         apply_plan = plan_apply(kernel, inventory, request, fence.secret, chosen)
     # Before the first rules, which make conntrack track: it takes whoever sends the first packet that it sees for the
     # one who has opened the session.
@@ -275,8 +282,8 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
             return
         inventory = _look(kernel, request)
         fence = build_wanted_fence(kernel, inventory, proven.desired, settings, request.before)
-        hoped = next_epoch(inventory, request, slots_of(inventory, request), lambda *_: True)
-        weigh(kernel, plan_apply(kernel, inventory, request, fence.secret, hoped), request, fence)
+        foreseen = foresee_next_epoch(inventory, request, slots_of(inventory, request))
+        weigh(kernel, plan_apply(kernel, inventory, request, fence.secret, foreseen), request, fence)
 
 
 def is_in_force(namespace: str, proven: Proven) -> bool:
