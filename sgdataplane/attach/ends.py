@@ -265,7 +265,7 @@ class _Router:
         if numbers is not None and link.alias != numbers.alias:
             self._do(f"the alias of {end.ifname} was changed to {link.alias!r}", link.index, enis, alias=numbers.alias)
         if not link.is_up and eni_id in self._look.up:
-            self._tell(f"{end.ifname} {DOWN}", enis)  # by router.fill(), with its routes
+            self._tell(f"{end.ifname} {DOWN}", enis)  # by router.configure_ends(), with its routes
 
     def _do(self, what: str, index: int, enis: tuple[str, ...] = (), **change: object) -> None:
         """Make these changes to a link, and report them."""

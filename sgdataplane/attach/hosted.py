@@ -28,7 +28,7 @@ from sgdataplane.attach.compare import (
 from sgdataplane.attach.ends import Look, Tampering, look_after, number_end
 from sgdataplane.attach.registry import Binding, HostEnd, Registry, current, in_order
 from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, contain_error, get_ageing
-from sgdataplane.attach.router import Ends, Hosted, Present, Where, make_hosted, move_in, where_is
+from sgdataplane.attach.router import Ends, Hosted, Present, Where, find_other_end, make_hosted, move_in
 from sgdataplane.attach.stacked import remove_stacked
 from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
@@ -194,7 +194,7 @@ def _place(state: CloudState, binding: Binding, there: Present, agenda: Agenda) 
     try:
         if agenda.is_known_gone(binding):
             return _report_ended(binding, agenda)
-        if agenda.is_quiet(binding) and (where := where_is(binding, None, there)) is not None:
+        if agenda.is_quiet(binding) and (where := find_other_end(binding, None, there)) is not None:
             return _make_hosted(state, binding, where)
         with find_namespace(binding.identity, binding.path) as place:
             return _find_hosted(state, binding, place, there, agenda)
@@ -220,7 +220,7 @@ def _find_hosted(
     if place is None:
         let_go(binding)
         return _report_ended(binding, agenda)
-    where = where_is(binding, place, there)
+    where = find_other_end(binding, place, there)
     if where is not None:
         if binding.host_end is not None:
             _note_move(binding, binding.host_end, where, there, agenda)
@@ -336,7 +336,7 @@ def _enforce(group: _Group, waiting: set[str], state: CloudState, manner: Manner
         enis = {ifname: eni for ifname, eni_id in known.items() if (eni := find_known_eni(state, eni_id)) is not None}
         pinned = group.pinned
         there = {ifname: eni for ifname, eni in enis.items() if ifname in pinned}
-        _note_changes(group, router.fill(name, there, group.before, pinned), agenda)
+        _note_changes(group, router.configure_ends(name, there, group.before, pinned), agenda)
         unbound = _names_up(group) - {"lo", *known, *manner.uplinks}
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         refused = tuple(EniReport(entry.binding, EniOutcome.REFUSED) for entry in group.entries)
@@ -348,7 +348,7 @@ def _enforce(group: _Group, waiting: set[str], state: CloudState, manner: Manner
 
 
 def _note_changes(group: _Group, changed: Iterable[tuple[str, str]], agenda: Agenda) -> None:
-    """Note what others did since we looked after the router, and `fill` has set right.
+    """Note what others did since we looked after the router, and `configure_ends` has set right.
 
     An end that was up is down, or is part of another interface.
     """

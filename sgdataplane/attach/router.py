@@ -63,7 +63,7 @@ def make(router: str) -> None:
 Ends = Mapping[str, Eni]  # the name of a host end -> its ENI
 
 
-def fill(
+def configure_ends(
     router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[str, int] | None = None
 ) -> list[tuple[str, str]]:
     """Configure these host ends, set them up, and forward. Call it once the policy is in force.
@@ -219,7 +219,7 @@ class Hosted:
 Present = Mapping[str, Collection[str]]  # a router -> the names of the host ends that are there
 
 
-def where_is(binding: Binding, place: str | None, there: Present | None = None) -> Where | None:
+def find_other_end(binding: Binding, place: str | None, there: Present | None = None) -> Where | None:
     """Return where the link's other end is, outside the workload.
 
     It is None if there is no such end, or it can't be found. `place` is a path to the workload; with None it isn't
@@ -287,7 +287,7 @@ def move_home(binding: Binding, place: str | None) -> str:
     there, it stays in the router, and its name and that router are returned.
     """
     end = binding.host_end
-    where = where_is(binding, place if end is None or end.numbers is None else None)
+    where = find_other_end(binding, place if end is None or end.numbers is None else None)
     if end is None or where is None or not where[0].startswith(PREFIX):
         return ""
     at, ifname = where

@@ -50,7 +50,7 @@ class Fields:
             tail = place if index is None else f"{place}/{index}"
         return Where(self.file, 0, f"{self.pointer}/{tail}")
 
-    def where_is(self, name: str, value: str) -> Where:
+    def find_element(self, name: str, value: str) -> Where:
         """Return the place of the list element that is written `value`; that of the list if there is none."""
         found = self.values.get(name)
         if isinstance(found, (list, tuple)) and value in found:

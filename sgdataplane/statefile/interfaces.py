@@ -40,7 +40,7 @@ def check_references(draft: EniDraft, index: Index) -> None:
         where, code = fields.where("instance_id"), "InvalidInstanceId.NotFound"
         index.check_known(where, code, "the ENI's instance", "instances", eni.instance_id)
     for group_id in eni.security_group_ids:
-        where, code = fields.where_is("security_group_ids", group_id), "InvalidSecurityGroupId.NotFound"
+        where, code = fields.find_element("security_group_ids", group_id), "InvalidSecurityGroupId.NotFound"
         index.check_known(where, code, "the security group", "security_groups", group_id)
 
 
@@ -51,7 +51,7 @@ def check_groups(draft: EniDraft, index: Index) -> None:
     for group in groups:
         if group.vpc_id != eni.vpc_id:
             value, expected = group.security_group_id, "groups of the ENI's own VPC"
-            where = fields.where_is("security_group_ids", value)
+            where = fields.find_element("security_group_ids", value)
             message = f"the group is in {group.vpc_id}, but the ENI is in {eni.vpc_id}"
             index.refuse(where, "InvalidOperation.VpcMismatch", message, value, expected)
     if len({group.security_group_type for group in groups}) > 1:
@@ -80,7 +80,7 @@ def check_within_vpc(draft: EniDraft, index: Index) -> None:
     for name, prefix, text in own_prefixes(eni):
         blocks = [block for block in vpc.cidr_blocks if block.family is prefix.family]
         if blocks and not any(block.first <= prefix.first and prefix.last <= block.last for block in blocks):
-            where, message = draft.fields.where_is(name, text), f"{text} is outside the blocks of {vpc.vpc_id}"
+            where, message = draft.fields.find_element(name, text), f"{text} is outside the blocks of {vpc.vpc_id}"
             index.refuse(where, "InvalidIp.OutOfVpc", message, text, "within " + " ".join(map(str, blocks)))
 
 
@@ -216,5 +216,5 @@ def refuse_overlap(one: OwnedRange, other: OwnedRange, index: Index) -> None:
     if is_same_eni and one.prefix != other.prefix:
         return
     owner = "the ENI itself" if is_same_eni else other.draft.record.network_interface_id
-    where, message = one.draft.fields.where_is(one.name, one.text), f"{one.text} is taken by {owner} ({other.text})"
+    where, message = one.draft.fields.find_element(one.name, one.text), f"{one.text} is taken by {owner} ({other.text})"
     index.refuse(where, "InvalidIp.IpAssigned", message, one.text, "an address of its own in the VPC")

@@ -286,7 +286,7 @@ def test_a_connection_that_runs_goes_on_when_its_link_moves(bench: Bench, home: 
     with netns.inside(home):
         for role in ENIS:
             sysctl.write(f"ipv4/conf/v-{role}/proxy_arp", "1")
-    router.fill(home, {f"v-{role}": state.eni[eni] for role, eni in ENIS.items()})  # as a machine that routes
+    router.configure_ends(home, {f"v-{role}": state.eni[eni] for role, eni in ENIS.items()})  # as a machine that routes
     with ExitStack() as stack:
         with netns.inside(bench.place):
             listener = stack.enter_context(socket.create_server(("0.0.0.0", 80)))

@@ -84,7 +84,7 @@ def test_a_router_sends_what_is_for_an_eni_that_has_come_to_it(namespace: str) -
         links.add_address(InterfaceAddress("uplink", Address.parse("169.254.2.1"), 24))
         for address, far in zip(eni.addresses, ("169.254.2.3", "fe80::3"), strict=True):
             theirs.add_route(Route("uplink", Prefix.of(address), Address.parse(far)))
-    router.fill(namespace, {"one": eni})
+    router.configure_ends(namespace, {"one": eni})
     assert {way_to(namespace, str(address)) for address in eni.addresses} == {"one"}
 
 
