@@ -222,7 +222,7 @@ class NamespaceReport:
         if self.is_gone:
             return True
         is_done = all(eni.outcome is not EniOutcome.REFUSED and not eni.outcome.is_ended for eni in self.enis)
-        return self.applied is not None and not self.applied.undone and is_done
+        return self.applied is not None and not self.applied.left_to_do and is_done
 
     def warnings_of(self, eni: EniReport) -> tuple[str, ...]:
         """Return the warnings about one of the namespace's ENIs, and about all of them together."""

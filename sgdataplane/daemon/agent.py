@@ -40,7 +40,7 @@ from sgdataplane.daemon.control import ControlServer, StatusServer
 from sgdataplane.daemon.counts import Counts
 from sgdataplane.daemon.cycle import ASKED, LOOKING, Beside, CycleReport, Reconciler
 from sgdataplane.daemon.historian import Historian, RecorderCommits
-from sgdataplane.daemon.hold import Undo
+from sgdataplane.daemon.hold import PolicyKeeper
 from sgdataplane.daemon.journal import Journal
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.loglimit import LogLimit
@@ -90,8 +90,10 @@ class Agent:
         self._meanwhile = stack.enter_context(closing(Meanwhile(lambda: self._handle(self._serve))))
         self._clearer = stack.enter_context(closing(Clearer()))
         beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper, self._clearer)
-        self._undo = Undo(config.state_directory, str(config.state))
-        self._reconciler = Reconciler(self._registry, last_good, ProvenFile(config.state_directory), beside, self._undo)
+        self._keeper = PolicyKeeper(config.state_directory, str(config.state))
+        self._reconciler = Reconciler(
+            self._registry, last_good, ProvenFile(config.state_directory), beside, self._keeper
+        )
         self._reconciler.keep_ends_in(AuditEndFile(config.state_directory))
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
@@ -110,7 +112,7 @@ class Agent:
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._asking = stack.enter_context(selectors.EpollSelector())  # clients, who are served in a cycle, too
         answers = Answers(
-            self._status, self._counts, self._trials, self._undo, lambda: self._reconciler.state, self._start_cycle
+            self._status, self._counts, self._trials, self._keeper, lambda: self._reconciler.state, self._start_cycle
         )
         self._control = ControlServer(config.socket, self._asking, answers.answer, time.monotonic)
         self._namespaces, self._names, self._containers = NamespaceWatch(), NamesWatch(), ContainerWatch()
@@ -176,7 +178,7 @@ class Agent:
         return (
             (Cause.TURN, self._turns.wait_s),
             (Cause.MODE, self._reconciler.mode_wait_s),
-            (Cause.UNDO, self._undo.wait_s),
+            (Cause.UNDO, self._keeper.wait_s),
         )
 
     def _start_cycle(self, cause: Cause) -> int:
@@ -231,7 +233,7 @@ class Agent:
         self._schedule.add(Cause.LINK)
 
     def _hear_cleared(self) -> None:
-        if self._clearer.read() & self._reconciler.undone:
+        if self._clearer.read() & self._reconciler.unfinished:
             self._schedule.add(Cause.TURN)
 
     def _hear_rules(self) -> None:
@@ -301,7 +303,7 @@ class Agent:
         self._listen(report)
         self._take_turns(report, report.host or HostReport(()))
         self._status.crowded = self._capacity.follow(report.host, config.conntrack_max)
-        self._status.unkept = self._undo.errors
+        self._status.unkept = self._keeper.errors
         self._journal.tell(report, lambda: self._serve_at(config))
         self._is_in_cycle = False  # what is asked for from here on comes in the next one
         self._reconciler.remember()
@@ -325,7 +327,7 @@ class Agent:
         self._turns.forget_calm()
         self._journal.forget_ours()
         self._turns.suspect(self._journal.drifted)
-        keys = self._turns.order(self._namespaces.heard | self._reconciler.undone)
+        keys = self._turns.order(self._namespaces.heard | self._reconciler.unfinished)
         quiet, numbers = self._namespaces.take_quiet(), self._namespaces.take_quiet_numbers()
         waiting, disturbed = self._turns.list_waiting(keys), self._turns.disturbed
         links, stacked = self._namespaces.take_links(), self._namespaces.take_stacked()
@@ -374,7 +376,7 @@ class Agent:
         self._status.config_error = ""
         self._status.needs_restart = find_start_only_changes(self._started_with, new)
         self._config, self._source.path, self._schedule.resync_s = new, new.state, new.resync
-        self._status.state, self._status.choices, self._undo.source = new.state, new.choices, str(new.state)
+        self._status.state, self._status.choices, self._keeper.source = new.state, new.choices, str(new.state)
         logs.set_level(new.log_level)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from sgdataplane.daemon.control import ControlRequest, Request, spell_answer, spell_refusal
 from sgdataplane.daemon.counts import AnswerTooLargeError, Counts
-from sgdataplane.daemon.hold import Undo
+from sgdataplane.daemon.hold import PolicyKeeper
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.status import Status
 from sgdataplane.daemon.trials import Trials
@@ -28,7 +28,7 @@ class Answers:
     status: Status
     counts: Counts
     trials: Trials
-    undo: Undo
+    keeper: PolicyKeeper
     state: Callable[[], CloudState]  # returns the state in force
     start_cycle: Callable[[Cause], int]  # asks for a cycle, and returns the number of the one that will have done it
 
@@ -56,12 +56,12 @@ class Answers:
             case Request.TRIAL | Request.TRIAL_START | Request.TRIAL_STOP:
                 return self._trial(asked)
             case Request.POLICIES:
-                return {"policies": [asdict(entry) for entry in self.undo.past.entries]}
+                return {"policies": [asdict(entry) for entry in self.keeper.past.entries]}
             case Request.ROLLBACK:
-                hold = self.undo.begin(asked.policy, asked.for_s)
+                hold = self.keeper.begin(asked.policy, asked.for_s)
                 return {"until": hold.until or None, "cycle": self.start_cycle(Cause.UNDO)}
             case Request.RESUME:
-                return {"held": self.undo.resume(), "cycle": self.start_cycle(Cause.UNDO)}
+                return {"held": self.keeper.resume(), "cycle": self.start_cycle(Cause.UNDO)}
         return {"cycle": self.start_cycle(CAUSES[asked.request])}
 
     def _trial(self, asked: ControlRequest) -> dict[str, object]:

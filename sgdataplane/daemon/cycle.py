@@ -21,7 +21,7 @@ from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refus
 from sgdataplane.collection import no_collection
 from sgdataplane.daemon.auditfile import AuditEndFile
 from sgdataplane.daemon.clearing import Clearer, duties
-from sgdataplane.daemon.hold import Undo
+from sgdataplane.daemon.hold import PolicyKeeper
 from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause
@@ -91,7 +91,7 @@ class CycleReport:
         The kernel refused to remove something, or marks have to be cleared.
         """
         reports = () if self.host is None else self.host.namespaces
-        left = ((entry.named, entry.applied.undone) for entry in reports if entry.applied is not None)
+        left = ((entry.named, entry.applied.left_to_do) for entry in reports if entry.applied is not None)
         return "; ".join(f"{named}: {leftover}" for named, leftover in left if leftover)
 
     @property
@@ -137,9 +137,9 @@ class Reconciler:
         last_good: LastGood,
         proven_file: ProvenFile | None = None,
         beside: Beside = Beside(),
-        undo: Undo | None = None,
+        keeper: PolicyKeeper | None = None,
     ) -> None:
-        self._registry, self._last_good, self._proven_file, self._undo = registry, last_good, proven_file, undo
+        self._registry, self._last_good, self._proven_file, self._keeper = registry, last_good, proven_file, keeper
         self._policy: Policy | None = None
         self._on_disk: Policy | None = None  # what would be in force if nothing else is held
         self._previous, self._manner = HostReport(()), Manner()
@@ -187,7 +187,7 @@ class Reconciler:
         return None if self._modes.until is None else max(0.0, self._modes.until - time.time())
 
     @property
-    def undone(self) -> frozenset[Key]:
+    def unfinished(self) -> frozenset[Key]:
         """The namespaces where the previous cycle could not do everything."""
         return frozenset(entry.key for entry in self._previous.namespaces if not entry.is_settled)
 
@@ -215,7 +215,7 @@ class Reconciler:
     def _read(self, source: Readable, profile: str) -> None:
         with no_collection():  # each collection would also stop the thread that serves clients
             self._on_disk = self._policy_on_disk(source, profile)
-            self._policy = self._on_disk if self._undo is None else self._undo.choose(self._on_disk)
+            self._policy = self._on_disk if self._keeper is None else self._keeper.choose(self._on_disk)
 
     def _policy_on_disk(self, source: Readable, profile: str) -> Policy:
         """Read the state on disk as a policy. A state that is refused changes nothing."""
@@ -281,7 +281,7 @@ class Reconciler:
         return host, ""
 
     def _keep(self, policy: Policy, host: HostReport | None) -> None:
-        """Store which audits have ended, the last good policy for a start without a state, and the policy for `undo`.
+        """Store which audits have ended, the last good policy for a start without a state, and the policy for undoing.
 
         The policy is kept even if one ENI was refused, since the others obey it. A policy that is held isn't kept as
         the last good one: the next start finds it by the hold.
@@ -292,13 +292,13 @@ class Reconciler:
             return
         if policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state):
             self._beside.aside(partial(self._store, policy.state))
-        if self._undo is not None:
-            self._beside.aside(partial(self._undo.note, policy, self._last_good.find_written(policy.state)))
+        if self._keeper is not None:
+            self._beside.aside(partial(self._keeper.note, policy, self._last_good.find_written(policy.state)))
 
     def _store(self, state: CloudState) -> None:
         """Store a state as the last good one. If the disk is full, drop past policies to make room."""
         self._last_good.store(state)
-        if self._last_good.error and self._undo is not None and self._undo.past.make_room():
+        if self._last_good.error and self._keeper is not None and self._keeper.past.make_room():
             self._last_good.store(state)
 
     def remember(self) -> None:

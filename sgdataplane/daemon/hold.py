@@ -47,7 +47,7 @@ class Hold:
         return f"policy {self.number} is held in its place{until} (`sgdp resume` ends that)"
 
 
-class Undo:
+class PolicyKeeper:
     """Keeps policies, and holds one of them if somebody has asked for it.
 
     A cycle and clients may use it at once.

@@ -31,28 +31,28 @@ def agent_state(config: Config) -> CloudState | None:
     It is the one on disk, or what the agent holds in its place, or the last one that it kept if the one on disk is
     refused.
     """
-    from sgdataplane.daemon.hold import Undo  # noqa: PLC0415  (what is attached may be asked for without a state)
+    from sgdataplane.daemon.hold import PolicyKeeper  # noqa: PLC0415  (attachments may be asked for without a state)
     from sgdataplane.statefile import load  # noqa: PLC0415
 
     try:
         on_disk = load(config.state, profile="unlimited").state  # the agent judges its quotas
     except StateFileError:
         on_disk = None
-    return Undo(config.state_directory).in_force(on_disk)
+    return PolicyKeeper(config.state_directory).in_force(on_disk)
 
 
 def get_enforced_file(config: Config) -> Path:
     """Return the file of the state that the agent enforces: the one on disk, or what it holds in its place."""
-    from sgdataplane.daemon.hold import Undo  # noqa: PLC0415
+    from sgdataplane.daemon.hold import PolicyKeeper  # noqa: PLC0415
     from sgdataplane.statefile import load  # noqa: PLC0415
 
-    undo = Undo(config.state_directory)
-    if undo.hold is None:
+    keeper = PolicyKeeper(config.state_directory)
+    if keeper.hold is None:
         return config.state
     on_disk = None
     with suppress(StateFileError):
         on_disk = load(config.state, profile="unlimited").state
-    return undo.past.path_of(undo.hold.digest) if undo.holds(on_disk) else config.state
+    return keeper.past.path_of(keeper.hold.digest) if keeper.holds(on_disk) else config.state
 
 
 def resolve_eni_id(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[str, tuple[str, ...]]:

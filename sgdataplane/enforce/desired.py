@@ -98,7 +98,7 @@ class ApplyReport:
         return self.ageing is not None and self.ageing.stamp.is_unsettled
 
     @property
-    def undone(self) -> str:
+    def left_to_do(self) -> str:
         """What is left to do, or ""."""
         return self.leftover or (UNSETTLED if self.is_unsettled else "")
 
