@@ -406,7 +406,7 @@ class _GroupChains:
         """Make that chain where they ask for source ports or narrow themselves: step by step, the strongest first."""
         self._side.names_group_sets = True
         rules = tuple(step for index in bits(subset) for step in self._steps_of(self._of[index]))
-        return self._keep_chain("kins", (*rules, rule(RETURN)))
+        return self._keep_chain("group-sets", (*rules, rule(RETURN)))
 
     def _steps_of(self, entry: GroupBox) -> Iterator[Rule]:
         group_sets = set(self._side.group_sets.of_group[entry.group_id]).difference(

@@ -84,7 +84,7 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("eni-",), "ENI", {}),
     (("audit-",), "audit", {}),
     (("profile-",), "profile", {}),
-    (("groups-", "group-protocol-", "group-port-", "kins-", "rank-"), "groups", {}),
+    (("groups-", "group-protocol-", "group-port-", "group-sets-", "rank-"), "groups", {}),
     (("address-", "protocol-", "port-", "source-port-", "local-", "remote-", "steps-", "rank."), "rules", {}),
 )
 

@@ -7,9 +7,10 @@ from ipaddress import ip_address
 
 import pytest
 
+from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.contract.sites import HOST, INSTANCE, SITES
 from sgdataplane.model.decision import RULE
-from sgdataplane.model.options import Placement
+from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft import text
 from sgdataplane.nft.tracing import Event, MarkingTable, encode_marking
@@ -17,6 +18,7 @@ from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import decisions
 from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, counter_in, make_marking_tables
 from sgdataplane.observe.tracepath import Gate, Scene, gates, headers_of
+from sgdataplane.policy.resolve import resolve
 from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 
 OWN = "sgdataplane-trace-1"
@@ -113,6 +115,19 @@ def test_the_reason_is_that_of_who_decided(
     (gate,) = gates_of(counters, *(event(*words) for words in events))
     assert (gate.reason, gate.verdict, gate.direction) == (expected, events[-1][1], Direction.INGRESS)
     assert gate.eni_id == "eni-a"
+
+
+def test_each_chain_about_the_far_groups_is_at_their_station() -> None:
+    narrow = make_rule("ingress tcp 90/90 from sg-b", source_port_range="1000/2000")
+    state = make_state(
+        [make_group("sg-a", ["ingress tcp 80/80 from sg-b", narrow]), make_group("sg-b")],
+        [make_eni("eni-a", "10.0.0.1", "sg-a"), make_eni("eni-b", "10.0.0.2", "sg-b")],
+    )
+    table = compile_policy(resolve(state, {"eni-a": "eth0"}, DEFAULTS), DEFAULTS)
+    about = [chain.name for chain in table.chains if chain.name.startswith(("group", "rank-"))]
+    assert [name for name in about if name.startswith("group-sets-")], "steps on group sets"
+    (gate,) = gates_of({}, event("ingress", "goto", about[0]), *(event(name, "return") for name in about))
+    assert [step.station for step in gate.steps[1:]] == ["groups"] * len(about)
 
 
 @pytest.mark.parametrize(
