@@ -90,11 +90,11 @@ class AuditCheck:
             if chains.get(name) is None or chains[name].rules != _rules(site, hook):
                 yield f"chain {name} doesn't count by ENI and lead each rank on, or does more"
             leads: dict[MapKey, object] = {ifname: jump(name) for ifname in audited}
-            if not _holds(maps[name_audited_enis_map(hook)], leads, KeyType.IFNAME):
+            if not _has_elements(maps[name_audited_enis_map(hook)], leads, KeyType.IFNAME):
                 yield f"map {name_audited_enis_map(hook)} doesn't name the interfaces of exactly the ENIs in audit mode"
         yield from self._wrong_leaves()
         counted = dict(self._list_counters(audited))
-        if not _holds(maps[AUDITED], counted, KeyType.CLASSID_IFNAME, KeyType.COUNTER):
+        if not _has_elements(maps[AUDITED], counted, KeyType.CLASSID_IFNAME, KeyType.COUNTER):
             yield f"map {AUDITED} doesn't count each refusal of exactly these ENIs by its own counter"
 
     def _wrong_leaves(self) -> Iterator[str]:
@@ -106,7 +106,9 @@ class AuditCheck:
         refused = {rank: outcome for rank, outcome in accepting if outcome is not None}
         leads = self.structure.table.map[AUDITS]
         names = self._leaves()
-        if names.keys() != refused.keys() or not _holds(leads, {r: jump(n) for r, n in names.items()}, KeyType.CLASSID):
+        if names.keys() != refused.keys() or not _has_elements(
+            leads, {r: jump(n) for r, n in names.items()}, KeyType.CLASSID
+        ):
             yield f"map {AUDITS} doesn't lead on exactly the ranks of refusals"
             return
         said = dict(outcomes(self.structure.table, list(dict.fromkeys(names.values()))))
@@ -160,7 +162,7 @@ def _rules(site: Site, hook: Direction) -> tuple[Rule, ...]:
     return by_eni, rule(VerdictMap(Field.PACKET_PRIORITY, name=AUDITS))
 
 
-def _holds(entry: Map, wanted: Mapping[MapKey, object], key_type: KeyType, holds: KeyType | None = None) -> bool:
+def _has_elements(entry: Map, wanted: Mapping[MapKey, object], key_type: KeyType, holds: KeyType | None = None) -> bool:
     """Return whether a map has exactly these elements, of these types, and elements don't expire."""
     is_plain = (entry.key_type, entry.holds, entry.lifetime, entry.room) == (key_type, holds, 0, 0)
     return is_plain and dict(entry.elements) == dict(wanted)
