@@ -1,7 +1,7 @@
 """The part of the store that a host has got from its relay, and how a change alters it.
 
-Owns how parts of a change become one step, the order of versions, and the bounds. Its input is messages. Must not know
-sockets or folders.
+Owns how messages of a change become one step, the order of versions, and the bounds. Its input is messages. Must not
+know sockets or folders.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class HostPart:
         return sections
 
     def after(self, changes: Iterable[HostChange]) -> HostPart:
-        """Return the part after all these parts of one change.
+        """Return the part after all these messages of one change.
 
         Raises:
             BadMessageError: The host would get too much.
@@ -119,7 +119,7 @@ class Receiving:
 
         Raises:
             OlderError: The change is older than what the host has.
-            BadMessageError: The parts of one change don't fit together, or are too large.
+            BadMessageError: The messages of one change don't fit together, or are too large.
         """
         self._require_newer(change.version)
         if self._waiting and self._waiting[0].version != change.version:

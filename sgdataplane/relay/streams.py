@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import CHANGE, CLOSED, REFUSED, RESUMED, SNAPSHOT, RelayCounts
 from sgdataplane.relay.tls import Peer
-from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_in, parts, spell
+from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_in, spell, split_change
 from sgdataplane.store.documents import Documents, Fields, ResourceKind
 from sgdataplane.store.history import Version
 from sgdataplane.store.hosts import host_of
@@ -148,7 +148,9 @@ class Stream:
         self.pending.clear()
         unspelt = closures.some(self.host, [path for path in puts if path not in texts])
         texts = {**texts, **{path: canonical(fields) for path, fields in unspelt.items() if fields is not None}}
-        return FirstChange(parts(((path, texts[path]) for path in puts), version, deletes), bool(puts or deletes))
+        return FirstChange(
+            split_change(((path, texts[path]) for path in puts), version, deletes), bool(puts or deletes)
+        )
 
     def differences(self, found: Mapping[Path, Fields | None], version: Version) -> Iterator[str]:
         """Return the messages that tell the host of these objects; none if it has all of them as they are.
@@ -170,7 +172,7 @@ class Stream:
         if not (texts or deletes or self.must_hear):
             return iter(())
         self.version, self.must_hear, self.sent = version, False, Sent.of(sent)
-        return parts(iter(texts.items()), version, tuple(sorted(deletes)))
+        return split_change(iter(texts.items()), version, tuple(sorted(deletes)))
 
     async def send(self, messages: Iterable[str], kind: str = CHANGE) -> None:
         """Send messages, each within `SEND_S`.

@@ -37,10 +37,10 @@ from sgdataplane.visible import json_text, visible
 PROTOCOL = 1
 REVOKED, BAD_MESSAGE, OTHER_PROTOCOL, NEWER_STREAM = 4001, 4002, 4003, 4004  # codes with which a relay ends a stream
 
-# What one message, and all that a host gets, may have. A relay's part is at most a little more than PART, unless one
-# object alone is larger; what is larger than these is no message of ours.
+# What one message, and all that a host gets, may have. A relay's message is at most a little more than ONE_MESSAGE,
+# unless one object alone is larger; what is larger than these is no message of ours.
 LARGEST_FROM_HOST, LARGEST_FROM_RELAY, LARGEST_REPORT = 4 << 20, 16 << 20, 1 << 20  # bytes
-PART = 1 << 18  # characters
+ONE_MESSAGE = 1 << 18  # characters
 MAX_OBJECTS, MAX_CHARACTERS = 100_000, 128 << 20  # of all objects that a host gets
 MAX_ENIS, MAX_FAILED, LONGEST_TEXT = 5_000, 100, 500  # of a report: attached, failed; and characters of a reason
 LARGEST_NUMBER = 2**62
@@ -84,7 +84,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class HostChange:
-    """A part of a change. A host that has applied all parts has what is right at `version`."""
+    """One message of a change. A host that has applied all of them has what is right at `version`."""
 
     version: Version
     puts: Objects = field(default_factory=dict)
@@ -142,17 +142,17 @@ def spell_change(
     return f'{{"kind":"change",{place},"deletes":{json.dumps(deletes)},"puts":{{{puts}}}{more}}}'
 
 
-def parts(texts: Iterator[tuple[Path, str]], version: Version, deletes: tuple[Path, ...]) -> Iterator[str]:
+def split_change(texts: Iterator[tuple[Path, str]], version: Version, deletes: tuple[Path, ...]) -> Iterator[str]:
     """Yield the messages of one change: as many as its size needs. `texts` are of the objects that are put."""
-    part: dict[Path, str] = {}
+    puts: dict[Path, str] = {}
     size = sum(map(len, deletes))
     for path, text in texts:
-        if part and size + len(text) > PART:
-            yield spell_change(version, part, deletes, has_more=True)
-            part, deletes, size = {}, (), 0
-        part[path] = text
+        if puts and size + len(text) > ONE_MESSAGE:
+            yield spell_change(version, puts, deletes, has_more=True)
+            puts, deletes, size = {}, (), 0
+        puts[path] = text
         size += len(text)
-    yield spell_change(version, part, deletes)
+    yield spell_change(version, puts, deletes)
 
 
 def _report(report: Reported) -> dict[str, object]:

@@ -22,10 +22,10 @@ from sgdataplane.relay.wire import (
     Reported,
     canonical,
     digest_of,
-    parts,
     read_from_host,
     read_from_relay,
     spell,
+    split_change,
 )
 from sgdataplane.store.documents import Fields
 from sgdataplane.store.history import Version
@@ -173,19 +173,19 @@ def test_a_large_change_comes_in_parts_that_make_the_same() -> None:
     puts: dict[str, Fields] = {
         f"security_group/{name}": {"security_group_id": name, "x": "x" * 10_000} for name in names
     }
-    texts = list(parts(((path, canonical(fields)) for path, fields in puts.items()), VERSION, ("vpc/vpc-1",)))
+    texts = list(split_change(((path, canonical(fields)) for path, fields in puts.items()), VERSION, ("vpc/vpc-1",)))
     found = [one for one in map(read_from_relay, texts) if isinstance(one, HostChange)]
     assert len(found) == len(texts) > 1
     assert [one.has_more for one in found] == [True] * (len(found) - 1) + [False]
     assert {path: fields for one in found for path, fields in one.puts.items()} == puts
     assert [path for one in found for path in one.deletes] == ["vpc/vpc-1"]
-    assert all(len(text) < 2 * wire.PART for text in texts)
+    assert all(len(text) < 2 * wire.ONE_MESSAGE for text in texts)
 
 
 def test_an_object_that_is_larger_than_a_part_comes_alone() -> None:
     sizes = {"vpc-1": 1, "vpc-2": 1 << 20, "vpc-3": 1}
     puts = ((f"vpc/{name}", canonical({"vpc_id": name, "x": "x" * size})) for name, size in sizes.items())
-    found = [read_from_relay(text) for text in parts(puts, VERSION, ())]
+    found = [read_from_relay(text) for text in split_change(puts, VERSION, ())]
     assert [len(one.puts) for one in found if isinstance(one, HostChange)] == [1, 1, 1]
 
 
