@@ -17,7 +17,7 @@ from sgdataplane.relay.changes import HostChanges, HostOf
 from sgdataplane.relay.digests import KnownDigests
 from sgdataplane.relay.topics import EniFacts, Topics
 from sgdataplane.relay.wire import canonical, digest_in
-from sgdataplane.store.closure import Closure, GroupFacts, ClosureIds
+from sgdataplane.store.closure import Closure, ClosureIds, GroupFacts
 from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, path_of
 from sgdataplane.store.hosts import host_of
 from sgdataplane.store.interface import Body, Path, Revision

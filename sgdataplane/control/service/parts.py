@@ -21,7 +21,7 @@ from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.net.values import Address, Direction, Prefix
 from sgdataplane.store.call import Call
-from sgdataplane.store.closure import Closure, GroupFacts, ClosureIds
+from sgdataplane.store.closure import Closure, ClosureIds, GroupFacts
 from sgdataplane.store.documents import (
     Documents,
     ResourceKind,
