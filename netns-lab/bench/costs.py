@@ -96,6 +96,7 @@ def commands() -> Iterator[Command]:
     yield from (Command(f"agent-{enis}", ("agentscale", "--json", "--enis", str(enis)), 90) for enis in AGENTS)
     yield Command("agent", ("agentscale", "--json"), 240)
     yield Command("gaps", ("gaps", "--json"), 120)
+    yield Command("churn", ("churn", "--json"), 240)
     yield Command("history", ("historycost", "--json"), 150)
     yield Command("api", ("apicost", "--json"), 300)
     for hosts in (3, 16):

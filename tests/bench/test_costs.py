@@ -32,6 +32,7 @@ SMALL = {
     "historycost": ("--rounds", "1"),
     "hostcost": ("-n", "50"),
     "endtoend": ("--hosts", "2", "--times", "2"),
+    "churn": ("--enis", "10", "--changes", "2"),
     "gaps": ("-n", "3", "--rounds", "1"),
     "agentscale": ("--enis", "4", "--per-group", "2", "--changes", "1"),
 }
@@ -124,7 +125,7 @@ def _names() -> set[str]:
 
 OF_THE_AGENT = [
     pytest.param(name, marks=[pytest.mark.daemon, pytest.mark.slow])
-    for name in ("plug-instance", "plug-host", "agent", "history", "api", "everywhere-3")
+    for name in ("plug-instance", "plug-host", "agent", "history", "api", "everywhere-3", "churn")
 ]
 
 
