@@ -98,10 +98,19 @@ class Site:
         return found
 
     def settle(self) -> None:
-        """The last revision is in force. Until the relay has told of the host, it is unknown: that would end a wait."""
-        wait_until(lambda: self.host()["status"] != "unknown")
-        said = self.run(f"sgdp wait --timeout 60 --store {STORE}", check=False)
-        assert "is in force at 1 host" in said, (said, self.run(f"journalctl -u {RELAY} -u {SYNC} | tail -n 30"))
+        """The last revision is in force. Until a relay that has just started has told of the host, nobody knows, and a
+        wait ends at once: then it is asked again."""
+        said: list[str] = []
+
+        def is_in_force() -> bool:
+            said.append(self.run(f"sgdp wait --timeout 60 --store {STORE}", check=False))
+            return "is in force at 1 host" in said[-1]
+
+        wait_until(is_in_force, must=False)
+        assert "is in force at 1 host" in said[-1], (
+            said[-1],
+            self.run(f"journalctl -u {RELAY} -u {SYNC} | tail -n 30"),
+        )
 
     def pid(self, unit: str) -> int:
         return int(self.machine.property(unit, "MainPID"))

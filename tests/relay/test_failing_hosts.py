@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,7 @@ def test_a_host_that_does_not_read_is_ended_and_holds_up_no_other(
     door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with RawHost(plant, url, "host-2") as beside, silent_host(plant, door):
         beside.greet()
-        assert streams_of(relay) == 2
+        wait_until(lambda: streams_of(relay) == 2)
         begun = time.monotonic()
         rebind(store, "eni-b", "host-2")
         assert "network_interface/eni-b" in beside.hear_change().puts
@@ -72,7 +72,10 @@ def streams_of(relay: Running) -> int:
     """The connections that its process has."""
     table = Path(f"/proc/{relay.process.pid}/net/tcp").read_text("utf-8").splitlines()[1:]
     inodes = {line.split()[9] for line in table if line.split()[3] == ESTABLISHED}
-    links = (str(entry.readlink()) for entry in Path(f"/proc/{relay.process.pid}/fd").iterdir())
+    links = []
+    for entry in Path(f"/proc/{relay.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            links.append(str(entry.readlink()))
     return sum(link.removeprefix("socket:[").removesuffix("]") in inodes for link in links)
 
 
