@@ -86,7 +86,7 @@ def _register_changes(actions: Verbs) -> None:
     up = _add(actions, "up", run_up)
     up.add_state(nargs="?")
     up.add_choices(CHOICES, IN_LAB)
-    hosts = "spread the instances of each VPC over N hosts (default: 1)"
+    hosts = "spread the instances of each VPC over N hosts (default: 1, at most 32: each two share a link)"
     up.add_argument("--hosts", type=_hosts, default=1, metavar="N", help=hosts)
     external = "hosts outside every VPC; IP,IP is one host with two addresses (default: 198.51.100.7,2001:db8:ffff::7)"
     up.add_argument("--external", nargs="+", action="extend", metavar="IP", help=external)

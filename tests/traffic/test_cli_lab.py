@@ -324,7 +324,7 @@ def test_verbs_of_an_unknown_lab_are_refused(lab_name: str, state: Path) -> None
         (("--external", "192.0.2.1", "192.0.2.1"), 5, "two things of this lab would get this name"),
         (("--time-scale", "0"), 2, "is not a number above 0"),
         (("--placement", "moon"), 2, "invalid choice"),
-        (("--hosts", "0"), 2, "is not a number from 1 to 16"),
+        (("--hosts", "0"), 2, "is not a number from 1 to 32"),
     ],
 )
 def test_lab_that_cannot_be_is_refused_before_anything_is_made(
