@@ -35,7 +35,7 @@ class Answers:
     def answer(self, asked: ControlRequest) -> bytes:
         """Answer root. What can't be done is refused with the reason."""
         try:
-            return spell_answer(**self._find_policy(asked))
+            return spell_answer(**self._do_what_is_asked(asked))
         except (SgDataplaneError, AnswerTooLargeError) as error:
             return spell_refusal(str(error))
 
@@ -43,7 +43,7 @@ class Answers:
         """Answer the owner of the state."""
         return spell_answer(status=self.status.for_owner())
 
-    def _find_policy(self, asked: ControlRequest) -> dict[str, object]:
+    def _do_what_is_asked(self, asked: ControlRequest) -> dict[str, object]:
         match asked.request:
             case Request.STATUS:
                 return {"status": self.status.as_json(asked.eni, self.counts.read_audited())}
