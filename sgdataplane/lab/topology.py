@@ -270,7 +270,7 @@ def _node_rules(index: int, interface: Interface, is_marked: bool) -> Iterator[R
 
 GATEWAYS = {Family.IPV4: GATEWAY_IPV4, Family.IPV6: GATEWAY_IPV6}
 LENGTHS = {Family.IPV4: 32, Family.IPV6: 64}
-# Each two routers of a VPC share a link, so 32 hosts have 496 of them in each VPC; and a host with an agent and a sync of
+# Each two routers of a VPC share a link, so 32 hosts have 496 of them in each VPC. A host with an agent and a sync of
 # its own (`--api`) takes some 120 MB.
 MAX_HOSTS = 32
 
