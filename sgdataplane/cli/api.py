@@ -291,11 +291,11 @@ def _text_of(file: Path) -> str:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the keys, without their secrets."""
-    from sgdataplane.control.access.keys import stored_keys
+    from sgdataplane.control.access.keys import list_keys
     from sgdataplane.store.opening import open_store
 
     with closing(open_store(config_of(arguments).store, create=False)) as store:
-        keys = stored_keys(store.snapshot().documents)
+        keys = list_keys(store.snapshot().documents)
     if arguments.json:
         print_json({"access_keys": list(map(_describe_key, keys))})
     elif keys:

@@ -67,7 +67,7 @@ class Development:
 
     def _key(self) -> tuple[str, str]:
         """Return the id and secret of the last time's key, if the store still has it; else make a new one."""
-        from sgdataplane.control.access.keys import create_key, stored_keys
+        from sgdataplane.control.access.keys import create_key, list_keys
         from sgdataplane.control.access.secrets import SecretBox, make_key_file
         from sgdataplane.control.http.development import read_endpoint
         from sgdataplane.store.audit import local_call
@@ -81,7 +81,7 @@ class Development:
         except ValueError:
             known = None
         with closing(open_store(self.store)) as store:
-            alive = {key.id for key in stored_keys(store.snapshot().documents) if not key.revoked}
+            alive = {key.id for key in list_keys(store.snapshot().documents) if not key.revoked}
             if known is not None and known.access_key_id in alive:
                 return known.access_key_id, known.access_key_secret
             box = SecretBox(key_file)

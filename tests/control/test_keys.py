@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from sgdataplane.control.access.keys import GUARD, Keyring, StoredKey, create_key, policy_of, revoke_key, stored_keys
+from sgdataplane.control.access.keys import GUARD, Keyring, StoredKey, create_key, list_keys, policy_of, revoke_key
 from sgdataplane.control.access.permissions import PolicyError
 from sgdataplane.control.access.secrets import SecretBox, make_key_file
 from sgdataplane.control.access.signature import Verifier, digest_of
@@ -62,7 +62,7 @@ def test_a_key_is_made_and_found(store: Store, box: SecretBox) -> None:
     found = Keyring(store, lambda: box).find(key_id)
     assert found is not None
     assert (found.id, found.secret, found.is_revoked) == (key_id, secret, False)
-    (stored,) = stored_keys(store.snapshot().documents)
+    (stored,) = list_keys(store.snapshot().documents)
     assert (stored.id, stored.name, stored.policy, stored.revoked) == (key_id, "ci", "read-only", None)
 
 
@@ -101,7 +101,7 @@ def test_a_revoked_temporary_key_stays_temporary(store: Store, box: SecretBox) -
     made = create_key(store, lambda _: box, call(), name="", policy="full", lasts_s=60)
     revoked = revoke_key(store, call(), made.id)
     assert (revoked.ends, revoked.revoked is not None) == (made.ends, True)
-    assert stored_keys(store.snapshot().documents) == [revoked]
+    assert list_keys(store.snapshot().documents) == [revoked]
 
 
 def test_no_two_keys_are_alike(store: Store, box: SecretBox) -> None:
@@ -136,9 +136,9 @@ def test_a_revoked_key_is_refused_from_the_next_look_on(store: Store, box: Secre
 
 def test_a_revoked_key_leaves_no_sealed_secret(store: Store, box: SecretBox) -> None:
     key_id, _ = create(store, box)
-    assert stored_keys(store.snapshot().documents)[0].sealed  # control
+    assert list_keys(store.snapshot().documents)[0].sealed  # control
     revoke_key(store, call(), key_id)
-    assert not stored_keys(store.snapshot().documents)[0].sealed
+    assert not list_keys(store.snapshot().documents)[0].sealed
 
 
 def test_a_key_is_revoked_once(store: Store, box: SecretBox) -> None:
@@ -203,7 +203,7 @@ def test_a_ring_whose_store_is_away_says_so(store: Store, box: SecretBox) -> Non
 def test_keys_that_are_made_at_once_are_all_there(store: Store, box: SecretBox) -> None:
     with ThreadPoolExecutor(4) as pool:
         made = {key_id for key_id, _ in pool.map(lambda _: create(store, box), range(12))}
-    assert {key.id for key in stored_keys(store.snapshot().documents)} == made
+    assert {key.id for key in list_keys(store.snapshot().documents)} == made
     assert store.snapshot().guards == {GUARD: 12}
 
 
@@ -217,7 +217,7 @@ def test_the_box_is_told_whether_another_secret_is_sealed(store: Store, box: Sec
 
     create_key(store, make, call(), name="", policy="full")
     create_key(store, make, call(), name="", policy="full")
-    for key in stored_keys(store.snapshot().documents):
+    for key in list_keys(store.snapshot().documents):
         revoke_key(store, call(), key.id)
     create_key(store, make, call(), name="", policy="full")
     assert told == [True, False, True]

@@ -10,7 +10,7 @@ import pytest
 
 from sgdataplane.control.actions import ACTIONS
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.control.calls.parameters import Table, tables, typed
+from sgdataplane.control.calls.parameters import Table, nest_and_type, tables
 from sgdataplane.store.interface import Json
 from sgdataplane.visible import json_text
 from tests.support.inputs.controlling import Client
@@ -79,7 +79,7 @@ class World:
     def ask(self, action: str, pairs: Mapping[str, str]) -> bool:
         """Whether it was taken. Any error but the API's own ends the test; so does an answer that can't be written."""
         try:
-            answer = self.client(action, **typed(action, pairs).named)
+            answer = self.client(action, **nest_and_type(action, pairs).named)
         except ApiError:
             return False
         json_text(answer)

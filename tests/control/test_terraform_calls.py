@@ -16,7 +16,7 @@ import pytest
 
 from sgdataplane.control.actions import ACTIONS
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.control.calls.parameters import typed
+from sgdataplane.control.calls.parameters import nest_and_type
 from sgdataplane.store.documents import ResourceKind
 from tests.support.inputs.controlling import Client
 
@@ -214,7 +214,7 @@ class Replay:
     def ask(self, action: str, text: str) -> Mapping[str, Any]:
         """ApiError if it is refused."""
         pairs = json.loads(SYMBOL.sub(self._bound, text)) | {"RegionId": "cn-hangzhou"}
-        return self.client(action, **typed(action, pairs).named)
+        return self.client(action, **nest_and_type(action, pairs).named)
 
     def _bound(self, found: re.Match[str]) -> str:
         if found[0] not in self.ids:

@@ -9,10 +9,10 @@ from sgdataplane.control.calls.parameters import (
     MAX_PARAMETERS,
     MAX_VALUE,
     ParameterField,
+    nest_and_type,
     read_pairs,
     tables,
     together,
-    typed,
 )
 from sgdataplane.store.interface import Json
 
@@ -24,7 +24,7 @@ def kind(described: ParameterField) -> str:
 
 
 def named(action: str, text: str) -> object:
-    return typed(action, read_pairs(text.encode())).named
+    return nest_and_type(action, read_pairs(text.encode())).named
 
 
 AUTHORIZE = "SecurityGroupId=sg-1&"
@@ -58,7 +58,7 @@ def test_parameters_are_nested_and_typed(action: str, text: str, expected: dict[
 
 
 def test_parameters_of_ours_are_kept_apart_as_text() -> None:
-    found = typed("CreateSecurityGroup", {"SgdpConsole": "true", "VpcId": "v"})
+    found = nest_and_type("CreateSecurityGroup", {"SgdpConsole": "true", "VpcId": "v"})
     assert (found.named, found.extensions) == ({"VpcId": "v"}, {"SgdpConsole": "true"})
 
 
@@ -124,13 +124,13 @@ def test_a_parameter_in_query_and_form_is_refused() -> None:
 )
 def test_what_is_missing_is_named(action: str, code: str) -> None:
     with pytest.raises(ApiError) as caught:
-        typed(action, {})
+        nest_and_type(action, {})
     assert caught.value.code == code
 
 
 @pytest.mark.parametrize("action", ["DescribeSecurityGroups", "DescribeInstances", "DescribeRegions", "RunInstances"])
 def test_a_region_is_never_asked_for(action: str) -> None:
-    assert typed(action, {}).named == {}
+    assert nest_and_type(action, {}).named == {}
 
 
 def test_the_tables_have_every_action_that_is_promised() -> None:

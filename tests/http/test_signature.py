@@ -14,7 +14,7 @@ from sgdataplane.control.access.signature import (
     Signer,
     Verifier,
     acs3_canonical,
-    encoded,
+    encode_query,
     sign_v1,
     v1_to_sign,
 )
@@ -92,7 +92,7 @@ def test_the_documented_example_of_version_1_is_signed_as_documented() -> None:
 
 
 def test_dots_sort_before_digits() -> None:
-    assert encoded({"Tag.10.Key": "b", "Tag.1.Key": "a", "Tag": "c"}) == "Tag=c&Tag.1.Key=a&Tag.10.Key=b"
+    assert encode_query({"Tag.10.Key": "b", "Tag.1.Key": "a", "Tag": "c"}) == "Tag=c&Tag.1.Key=a&Tag.10.Key=b"
 
 
 def parts_of(request: Signed) -> SignedParts:

@@ -37,11 +37,11 @@ def hide_unseen(answer: Body, documents: Documents, call: Call, rights: Rights) 
     """Return the answer with `HIDDEN` in place of each id that the call's key may not see."""
 
     @cache
-    def hidden(word: str) -> bool:
+    def is_hidden(word: str) -> bool:
         kinds = [kind for kind in SEEN_BY if documents.get(path_of(kind, word)) is not None]
         return any(not rights.permits(_look(call, kind, word)) for kind in kinds)
 
-    return cast(Body, _hide(dict(answer), hidden))
+    return cast(Body, _hide(dict(answer), is_hidden))
 
 
 def may_see_group(group_id: str, call: Call, rights: Rights) -> bool:
@@ -54,11 +54,11 @@ def _look(call: Call, kind: ResourceKind, name: str) -> Call:
     return replace(call, action=action, parameters={parameter: name}, extensions={})
 
 
-def _hide(value: Json, hidden: Callable[[str], bool]) -> Json:
+def _hide(value: Json, is_hidden: Callable[[str], bool]) -> Json:
     if isinstance(value, dict):
-        return {key: _hide(inner, hidden) for key, inner in value.items()}
+        return {key: _hide(inner, is_hidden) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_hide(inner, hidden) for inner in value]
+        return [_hide(inner, is_hidden) for inner in value]
     if isinstance(value, str):
-        return WORD.sub(lambda found: HIDDEN if hidden(found[0]) else found[0], value)
+        return WORD.sub(lambda found: HIDDEN if is_hidden(found[0]) else found[0], value)
     return value

@@ -137,7 +137,7 @@ class NewKey:
     ends: float | None = None  # when a temporary key ends, in seconds since 1970; None for others
 
 
-def stored_keys(documents: Mapping[Path, Body]) -> list[StoredKey]:
+def list_keys(documents: Mapping[Path, Body]) -> list[StoredKey]:
     """Return all keys, the oldest first."""
     found = [StoredKey.of(path, body) for path, body in documents.items() if path.startswith(f"{KIND}/")]
     return sorted(found, key=lambda key: (key.created, key.id))
@@ -169,7 +169,7 @@ def create_key(  # noqa: PLR0913  # what a key is, and who makes it
     ends = None if lasts_s is None else call.now + lasts_s
 
     def decide(seen: Snapshot) -> StoredKey:
-        is_first = not any(key.sealed for key in stored_keys(seen.documents))
+        is_first = not any(key.sealed for key in list_keys(seen.documents))
         sealed = box(is_first).seal(secret, key_id)
         return StoredKey(key_id, name, policy, sealed, call.now, None, ends, digest_of(token) if token else "")
 
@@ -187,7 +187,7 @@ def revoke_key(store: Store, call: Call, key_id: str) -> StoredKey:
     """
 
     def decide(seen: Snapshot) -> StoredKey:
-        key = next((one for one in stored_keys(seen.documents) if one.id == key_id), None)
+        key = next((one for one in list_keys(seen.documents) if one.id == key_id), None)
         if key is None:
             message, expected = "there is no such access key", "an id that `sgdp api keys list` shows"
             raise StateFileError((Problem(Where(), "InvalidAccessKeyId.NotFound", message, key_id, expected),))
@@ -277,7 +277,7 @@ class Keyring:
             self._revision = seen.revision
 
     def _put(self, documents: Mapping[Path, Body]) -> None:
-        for key in stored_keys(documents):
+        for key in list_keys(documents):
             try:
                 self._keys[key.path] = key, policy_of(key.policy)
             except PolicyError:  # another version took it: this one must not guess, and the other keys go on

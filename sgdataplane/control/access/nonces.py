@@ -99,8 +99,8 @@ class Nonces:
             make_private_folder(folder)
             self._lock = open_lock(folder / LOCK)
             for number in (int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()):
-                self._steps[number] = self._opened(number)
-            with self._locked():
+                self._steps[number] = self._open_step(number)
+            with self._hold_lock():
                 self._forget(time.time())
 
     def use(self, key: str, nonce: str, signed_at: float, now: float) -> None:
@@ -112,7 +112,7 @@ class Nonces:
         of_key = blake2b(key.encode(), digest_size=OF_KEY).digest()
         of_nonce = blake2b(nonce.encode(), digest_size=OF_NONCE).digest()
         try:
-            with self._locked():
+            with self._hold_lock():
                 self._forget(now)
                 for number in range(int((now - SKEW_S) // SKEW_S), int((now + SKEW_S) // SKEW_S) + 1):
                     self._step(number).take_over()
@@ -142,10 +142,10 @@ class Nonces:
 
     def _step(self, number: int) -> _Step:
         if number not in self._steps:
-            self._steps[number] = self._opened(number)
+            self._steps[number] = self._open_step(number)
         return self._steps[number]
 
-    def _opened(self, number: int) -> _Step:
+    def _open_step(self, number: int) -> _Step:
         if self._lock is None:
             return _Step(None, self._monotonic())
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -166,7 +166,7 @@ class Nonces:
                 (self._folder / str(number)).unlink(missing_ok=True)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_lock(self) -> Iterator[None]:
         """Lock the nonces against other threads and other processes while the block runs."""
         with self._threads:
             if self._lock is None:

@@ -144,7 +144,7 @@ def read_policy(text: str, file: str = "") -> AccessPolicy:
     Raises:
         PolicyError: Everything that is wrong with the text.
     """
-    document = _parsed(text, file)
+    document = _parse(text, file)
     problems: list[Problem] = []
     policy = _Reader(file, problems).policy(document)
     if problems:
@@ -152,7 +152,7 @@ def read_policy(text: str, file: str = "") -> AccessPolicy:
     return policy
 
 
-def _parsed(text: str, file: str) -> Json:
+def _parse(text: str, file: str) -> Json:
     where = Where(file)
     if len(text) > LARGEST:
         raise PolicyError(

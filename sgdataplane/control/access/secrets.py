@@ -57,7 +57,9 @@ class SecretBox:
             return self._cipher.decrypt(octets[:NONCE_BYTES], octets[NONCE_BYTES:], name.encode()).decode()
         except InvalidTag:
             expected = "the key file that was there when the access key was made"
-            raise _refused(self._file, "Wrong", "it doesn't open the secret of an access key", name, expected) from None
+            raise _make_refusal(
+                self._file, "Wrong", "it doesn't open the secret of an access key", name, expected
+            ) from None
 
 
 def make_key_file(file: Path) -> None:
@@ -83,25 +85,27 @@ def _read(file: Path) -> bytes:
         expected = (
             "the key file that the secrets were sealed with; if it is lost, revoke all access keys and create new ones"
         )
-        raise _refused(file, "NotReadable", (error.strerror or str(error)).lower(), expected=expected) from error
+        raise _make_refusal(file, "NotReadable", (error.strerror or str(error)).lower(), expected=expected) from error
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise _refused(file, "Format", "not a key file", expected=f"{KEY_BYTES} bytes in base64")
+        raise _make_refusal(file, "Format", "not a key file", expected=f"{KEY_BYTES} bytes in base64")
     return key
 
 
 def _require_private(file: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise _refused(file, "Format", "not a file")
+        raise _make_refusal(file, "Format", "not a file")
     if os.geteuid() not in (0, found.st_uid):
-        raise _refused(file, "Owner", "it is another user's", str(found.st_uid), "a file of the user who runs this")
+        raise _make_refusal(
+            file, "Owner", "it is another user's", str(found.st_uid), "a file of the user who runs this"
+        )
     if found.st_mode & 0o077:
         expected = f"a file that only its owner may read: chmod 600 {file}"
-        raise _refused(file, "Readable", "others may read it", f"{found.st_mode & 0o777:04o}", expected)
+        raise _make_refusal(file, "Readable", "others may read it", f"{found.st_mode & 0o777:04o}", expected)
 
 
-def _refused(file: Path, code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
+def _make_refusal(file: Path, code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
     return StateFileError((Problem(Where(str(file)), f"InvalidKeyFile.{code}", message, value, expected),))
 
 

@@ -127,7 +127,7 @@ class Verifier:
         """
         signed_at = _time(claim.date)
         if abs(now - signed_at) > SKEW_S:
-            raise ApiError("InvalidTimeStamp.Expired", _expired(claim.date, now))
+            raise ApiError("InvalidTimeStamp.Expired", _describe_expiry(claim.date, now))
         key = self._find(claim.key)
         if not _are_equal(claim.sign(key.secret, claim.to_sign), claim.signature):
             raise ApiError("SignatureDoesNotMatch", _mismatch(claim))
@@ -204,7 +204,7 @@ def acs3_canonical(parts: SignedParts, signed: list[str]) -> str:
     """Return the canonical request of ACS3-HMAC-SHA256, whose hash is signed. `signed` names its headers."""
     headers = "".join(f"{name}:{parts.headers[name].strip()}\n" for name in signed)
     digest = parts.headers["x-acs-content-sha256"]
-    return "\n".join((parts.method, "/", encoded(parts.query), headers, ";".join(signed), digest))
+    return "\n".join((parts.method, "/", encode_query(parts.query), headers, ";".join(signed), digest))
 
 
 def sign_acs3(secret: str, to_sign: str) -> str:
@@ -243,7 +243,7 @@ def _check_method(pairs: Pairs) -> None:
 def v1_to_sign(method: str, pairs: Pairs) -> str:
     """Return the text that version 1 signs: the method and all pairs but the signature."""
     unsigned = {name: value for name, value in pairs.items() if name != "Signature"}
-    return f"{method}&{_quoted('/')}&{_quoted(encoded(unsigned))}"
+    return f"{method}&{_quote('/')}&{_quote(encode_query(unsigned))}"
 
 
 def sign_v1(secret: str, to_sign: str) -> str:
@@ -254,16 +254,16 @@ def sign_v1(secret: str, to_sign: str) -> str:
 # both
 
 
-def encoded(pairs: Pairs) -> str:
+def encode_query(pairs: Pairs) -> str:
     """Return pairs as a query in the order of their names, encoded by RFC 3986.
 
     Names have letters, digits, underscores and dots only. So sorting them before or after encoding gives the same
     order.
     """
-    return "&".join(f"{_quoted(name)}={_quoted(pairs[name])}" for name in sorted(pairs))
+    return "&".join(f"{_quote(name)}={_quote(pairs[name])}" for name in sorted(pairs))
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return quote(text, safe="-_.~")
 
 
@@ -307,7 +307,7 @@ def _time(text: str) -> float:
         raise ApiError("InvalidTimeStamp.Format", words) from None
 
 
-def _expired(date: str, now: float) -> str:
+def _describe_expiry(date: str, now: float) -> str:
     here = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return f"Specified time stamp or date value is expired. It says {date}, and it is {here} here."
 

@@ -101,7 +101,7 @@ def resources_of(call: Call) -> tuple[CallTarget, ...]:
     """
     service, action, subject = service_of(call.action), plain(call.action), _subject(call.action)
     said = {**call.parameters, **{name: call.extensions[name] for name in (BY_EXTENSION,) if name in call.extensions}}
-    found = _named(said, subject)
+    found = _find_named(said, subject)
     named = {_resource(kind, name, service) for kind, name in found if kind == subject or not action.startswith(READS)}
     if subject and (action.startswith(MAKES) or all(one.kind != subject for one in named)):
         named.add(_resource(subject, "*", service))
@@ -148,7 +148,7 @@ def _resource(kind: str, name: str, service: str = "*") -> CallTarget:
     return CallTarget(SERVICES.get(kind, service), kind, name)
 
 
-def _named(parameters: Mapping[str, Json], subject: str) -> Iterator[tuple[str, str]]:
+def _find_named(parameters: Mapping[str, Json], subject: str) -> Iterator[tuple[str, str]]:
     """Yield kind and name of each resource that parameters name."""
     for key, value in parameters.items():
         kind = NAMING.get(key) or _kind_named(key, parameters, subject)
@@ -156,7 +156,7 @@ def _named(parameters: Mapping[str, Json], subject: str) -> Iterator[tuple[str, 
             yield from ((kind, name) for name in _texts(value))
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, dict):
-                yield from _named(inner, subject)
+                yield from _find_named(inner, subject)
 
 
 def _kind_named(key: str, parameters: Mapping[str, Json], subject: str) -> str:

@@ -58,7 +58,7 @@ class Chooser:
             ApiError: There aren't so many free ones.
         """
         block, length = self._ipv6_block() if name == "ipv6_prefixes" else self._ipv4_block(), LENGTHS[name]
-        reserved = [one for one in self._reserved() if block is not None and one.family is block.family]
+        reserved = [one for one in self._list_reserved() if block is not None and one.family is block.family]
         outer = [one for one in reserved or (() if block is None else (block,)) if one.length <= length]
         if block is None or not outer:
             raise ApiError("InvalidParameter.PrefixCount", f"the VSwitch has no block for {name}", FORBIDDEN)
@@ -66,7 +66,7 @@ class Chooser:
         return self._so_many(map(str, found), count)
 
     def _addresses(self, block: Prefix, count: int, besides: Iterable[str] = ()) -> list[str]:
-        used, bits = [*self._reserved(), *self._own_new(), *_parsed(besides)], block.family_bits
+        used, bits = [*self._list_reserved(), *self._own_new(), *_parse_all(besides)], block.family_bits
         numbers = islice(self._free_numbers(block, _free(block, block, used)), count)
         return self._so_many((str(Address(bits, number)) for number in numbers), count)
 
@@ -80,19 +80,19 @@ class Chooser:
         for first, last in free:
             number = first
             while number <= last:
-                taken = next(self._taken(Prefix(bits, number, bits)), None)
+                taken = next(self._find_taken(Prefix(bits, number, bits)), None)
                 if taken is None:
                     yield number
                 number, passed = (number + 1, passed) if taken is None else (taken.last + 1, passed + 1)
                 if passed > MAX_LOOKED_UP:
-                    left = minus(free, unite([(0, number - 1), *_intervals(self._taken(block), block)]))
+                    left = minus(free, unite([(0, number - 1), *_intervals(self._find_taken(block), block)]))
                     yield from (one for start, end in left for one in range(start, end + 1))
                     return
 
     def _free_prefixes(self, block: Prefix, outer: Prefix, length: int) -> Iterator[Prefix]:
         """Yield the free blocks of a length within another one, the last first."""
         size = 1 << (block.family_bits - length)
-        for first, last in reversed(_free(block, outer, [*self._taken(outer), *self._own_new()])):
+        for first, last in reversed(_free(block, outer, [*self._find_taken(outer), *self._own_new()])):
             for number in range((last + 1) // size * size - size, first - 1, -size):
                 yield Prefix(block.family_bits, number, length)
 
@@ -110,12 +110,12 @@ class Chooser:
         blocks = self._scope.vpcs.state(self._vpc_id).get("cidr_blocks", [])
         return next((Prefix.parse(text) for text in (own, *blocks) if ":" in text), None)
 
-    def _reserved(self) -> list[Prefix]:
+    def _list_reserved(self) -> list[Prefix]:
         """Return the blocks of the VSwitch that are reserved for delegated prefixes."""
         blocks = self._scope.vswitches.find(self._switch_id).about.get("reservations", {})
         return [Prefix.parse(one["block"]) for one in blocks.values()]
 
-    def _taken(self, prefix: Prefix) -> Iterator[Prefix]:
+    def _find_taken(self, prefix: Prefix) -> Iterator[Prefix]:
         return self._scope.workspace.documents.taken.find_overlapping(self._vpc_id, prefix)
 
     def _own_new(self) -> Iterator[Prefix]:
@@ -123,10 +123,10 @@ class Chooser:
         for path, body in self._scope.workspace.puts.items():
             if path.startswith(f"{ResourceKind.ENI}/"):
                 for name in ADDRESSES:
-                    yield from _parsed(texts(ENIS.state_in(body), name))
+                    yield from _parse_all(texts(ENIS.state_in(body), name))
 
 
-def _parsed(written: Iterable[str]) -> Iterator[Prefix]:
+def _parse_all(written: Iterable[str]) -> Iterator[Prefix]:
     """Yield the texts that are addresses or prefixes. All others are refused when the call is checked."""
     for text in written:
         with suppress(ValueError):

@@ -22,7 +22,7 @@ def _grants(eni: EniDocument) -> dict[str, EniGrant]:
 
 def create(scope: Scope) -> Body:
     """Answer CreateNetworkInterfacePermission."""
-    eni_id, permission = scope.required("NetworkInterfaceId"), scope.required("Permission")
+    eni_id, permission = scope.require("NetworkInterfaceId"), scope.require("Permission")
     if permission != PERMISSION:
         raise ApiError("InvalidParameter.Permission", f"Permission is {PERMISSION}")
     known = _grants(scope.enis.find(eni_id))
@@ -36,7 +36,7 @@ def create(scope: Scope) -> Body:
 
 def delete(scope: Scope) -> Body:
     """Answer DeleteNetworkInterfacePermission."""
-    grant_id = scope.required("NetworkInterfacePermissionId")
+    grant_id = scope.require("NetworkInterfacePermissionId")
     for eni in scope.enis.all():
         known = _grants(eni)
         if grant_id in known:

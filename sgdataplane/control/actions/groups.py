@@ -122,7 +122,7 @@ def _open_rules(scope: Scope, said: Sequence[tuple[str, str]], priority: int = 1
 
 def delete(scope: Scope) -> Body:
     """Answer DeleteSecurityGroup. No ENI may be in the group, and no rule may name it."""
-    group_id = scope.required("SecurityGroupId")
+    group_id = scope.require("SecurityGroupId")
     scope.find_writable(group_id)
     users = scope.workspace.users(ResourceKind.GROUP, group_id)
     if any(kind_of(path) is ResourceKind.GROUP for path in users):
@@ -135,7 +135,7 @@ def delete(scope: Scope) -> Body:
 
 def modify(scope: Scope) -> Body:
     """Answer ModifySecurityGroupAttribute, which changes name and description."""
-    group_id = scope.required("SecurityGroupId")
+    group_id = scope.require("SecurityGroupId")
     scope.find_writable(group_id)
     given: NativeGroup = {}
     if scope.gives("SecurityGroupName"):
@@ -148,7 +148,7 @@ def modify(scope: Scope) -> Body:
 
 def modify_policy(scope: Scope) -> Body:
     """Answer ModifySecurityGroupPolicy, which sets whether members reach each other."""
-    group_id, policy = scope.required("SecurityGroupId"), scope.required("InnerAccessPolicy")
+    group_id, policy = scope.require("SecurityGroupId"), scope.require("InnerAccessPolicy")
     scope.find_writable(group_id)
     scope.groups.change(group_id, {"inner_access_policy": policy.capitalize()})
     return DONE
@@ -156,7 +156,7 @@ def modify_policy(scope: Scope) -> Body:
 
 def clone(scope: Scope) -> Body:
     """Answer SgdpCloneSecurityGroup: make a group with the rules of another one, in its VPC or in that of VpcId."""
-    original = scope.groups.find(scope.required("SecurityGroupId"))
+    original = scope.groups.find(scope.require("SecurityGroupId"))
     group_id = scope.new_id("sg")
     vpc_id = scope.text("VpcId") or original.state["vpc_id"]
     scope.vpcs.find(vpc_id)
@@ -239,7 +239,7 @@ def group_item(scope: Scope, group: GroupDocument) -> Json:
 
 def describe(scope: Scope) -> Body:
     """Answer DescribeSecurityGroupAttribute with a group and its rules, newest first as the cloud has them."""
-    group = scope.groups.find(scope.required("SecurityGroupId"))
+    group = scope.groups.find(scope.require("SecurityGroupId"))
     direction = scope.text("Direction", "all").lower()
     if direction not in ("all", *(one.value for one in Direction)):
         raise ApiError("InvalidDirection.ValueNotSupported", "Direction is ingress, egress or all.")
@@ -283,7 +283,7 @@ def describe_references(scope: Scope) -> Body:
 
 def join(scope: Scope) -> Body:
     """Answer JoinSecurityGroup for an ENI, or for an instance's primary one."""
-    group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
+    group_id, eni_id = scope.require("SecurityGroupId"), _eni(scope)
     scope.find_writable(group_id)
     groups = scope.enis.find(eni_id).state.get("security_group_ids", [])
     if group_id in groups:
@@ -294,7 +294,7 @@ def join(scope: Scope) -> Body:
 
 def leave(scope: Scope) -> Body:
     """Answer LeaveSecurityGroup. An ENI is always in one group at least."""
-    group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
+    group_id, eni_id = scope.require("SecurityGroupId"), _eni(scope)
     scope.find_writable(group_id)
     groups = scope.enis.find(eni_id).state.get("security_group_ids", [])
     if group_id not in groups:

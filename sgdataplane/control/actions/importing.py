@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sgdataplane.control.actions.scope import written_at
+from sgdataplane.control.actions.scope import write_time
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.state import CloudState, NetworkType, SecurityGroup
 from sgdataplane.statefile.dump_native import rule_with_id, sections
@@ -51,15 +51,17 @@ def _check_classic(state: CloudState) -> None:
     for vpc in state.vpcs:
         if (vpc.network_type is NetworkType.CLASSIC) != (vpc.vpc_id == CLASSIC_VPC):
             expected = f"the id {CLASSIC_VPC} for the classic network, and for no other"
-            raise _refused("InvalidVpcId.Classic", "the API can't tell this network's type", vpc.vpc_id, expected)
+            raise _make_refusal("InvalidVpcId.Classic", "the API can't tell this network's type", vpc.vpc_id, expected)
 
 
 def _put(workspace: Workspace, state: CloudState, call: Call) -> None:
-    created = written_at(call.now)
+    created = write_time(call.now)
     for kind, name, fields in _objects(state):
         if workspace.get(kind, name) is not None:
             message = f"the store has this {kind.replace('_', ' ')} already"
-            raise _refused("InvalidStore.Exists", message, name, "a store without the state's ids, such as a new one")
+            raise _make_refusal(
+                "InvalidStore.Exists", message, name, "a store without the state's ids, such as a new one"
+            )
         workspace.put(kind, name, fields, {"created": created})
 
 
@@ -74,5 +76,5 @@ def _objects(state: CloudState) -> Iterator[tuple[ResourceKind, str, Mapping[str
             yield kind, str(fields[IDS[kind]]), fields
 
 
-def _refused(code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
+def _make_refusal(code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
     return StateFileError((Problem(Where(), code, message, value, expected),))

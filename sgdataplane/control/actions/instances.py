@@ -163,7 +163,7 @@ def _set_status(scope: Scope, status: str) -> Body:
 
 def modify(scope: Scope) -> Body:
     """Answer ModifyInstanceAttribute: its name, what else was asked for, and the groups of its primary ENI."""
-    instance_id = scope.required("InstanceId")
+    instance_id = scope.require("InstanceId")
     instance = scope.instances.find(instance_id)
     state: NativeInstance = {"instance_name": scope.text("InstanceName")} if scope.has("InstanceName") else {}
     more: InstanceAbout = {}

@@ -76,9 +76,9 @@ def make(scope: Scope, asked: Mapping[str, Json], groups: list[str], instance_id
         "vpc_id": vpc_id,
         "mac_address": free_mac(eni_id, set()),
         "private_ip_addresses": addresses,
-        "ipv6_addresses": _listed(asked, "Ipv6Address") or chooser.choose_ipv6(_count(asked, "Ipv6AddressCount")),
-        "ipv4_prefixes": _listed(asked, "Ipv4Prefix") or _choose_ipv4_prefixes(chooser, asked),
-        "ipv6_prefixes": _listed(asked, "Ipv6Prefix") or _choose_ipv6_prefixes(chooser, asked),
+        "ipv6_addresses": _read_list(asked, "Ipv6Address") or chooser.choose_ipv6(_count(asked, "Ipv6AddressCount")),
+        "ipv4_prefixes": _read_list(asked, "Ipv4Prefix") or _choose_ipv4_prefixes(chooser, asked),
+        "ipv6_prefixes": _read_list(asked, "Ipv6Prefix") or _choose_ipv6_prefixes(chooser, asked),
         "security_group_ids": [*groups],
         "connection_tracking": tracking(asked),
         **mode_of(scope.tags()),
@@ -112,7 +112,7 @@ def _addresses(asked: Mapping[str, Json], chooser: Chooser) -> list[str]:
     return addresses + chooser.choose(_count(asked, "SecondaryPrivateIpAddressCount"), besides=addresses)
 
 
-def _listed(asked: Mapping[str, Json], name: str) -> list[str]:
+def _read_list(asked: Mapping[str, Json], name: str) -> list[str]:
     """Return a parameter that is a list of texts."""
     value = asked.get(name)
     return [str(one) for one in value] if isinstance(value, list) else [str(value)] if value else []
@@ -182,7 +182,7 @@ def attach(scope: Scope) -> Body:
     If SgdpHost or the instance's tag names one, no earlier claim counts: the host that an ENI leaves claims it as soon
     as it is detached.
     """
-    eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
+    eni_id, instance_id = scope.require("NetworkInterfaceId"), scope.require("InstanceId")
     state = scope.enis.find(eni_id).state
     instance = scope.instances.find(instance_id)
     if state.get("instance_id"):
@@ -199,7 +199,7 @@ def attach(scope: Scope) -> Body:
 
 def detach(scope: Scope) -> Body:
     """Answer DetachNetworkInterface for an ENI that isn't primary. It is bound to no host any more."""
-    eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
+    eni_id, instance_id = scope.require("NetworkInterfaceId"), scope.require("InstanceId")
     eni = scope.enis.find(eni_id)
     state = eni.state
     scope.instances.find(instance_id)
@@ -219,7 +219,7 @@ def move(scope: Scope) -> Body:
 
     Its other addresses stay. As they are of its VSwitch, it can't leave that with them.
     """
-    instance_id, switch_id = scope.required("InstanceId"), scope.required("VSwitchId")
+    instance_id, switch_id = scope.require("InstanceId"), scope.require("VSwitchId")
     scope.instances.find(instance_id)
     switch = scope.vswitches.find(switch_id)
     eni_id = next(iter(scope.workspace.enis_of(instance_id)), "")
@@ -244,7 +244,7 @@ def move(scope: Scope) -> Body:
 
 def delete(scope: Scope) -> Body:
     """Answer DeleteNetworkInterface for an ENI that isn't attached. One that isn't there is no error."""
-    eni_id = scope.required("NetworkInterfaceId")
+    eni_id = scope.require("NetworkInterfaceId")
     eni = scope.enis.get(eni_id)
     if eni is None:
         return DONE  # the cloud takes it as done
@@ -259,7 +259,7 @@ def modify(scope: Scope) -> Body:
 
     SgdpHost moves the ENI to a host.
     """
-    eni_id, asked = scope.required("NetworkInterfaceId"), scope.call.parameters
+    eni_id, asked = scope.require("NetworkInterfaceId"), scope.call.parameters
     eni = scope.enis.find(eni_id)
     given: NativeEni = {}
     if groups := scope.texts("SecurityGroupId"):
@@ -284,7 +284,7 @@ def modify(scope: Scope) -> Body:
 
 def assign(scope: Scope) -> Body:
     """Answer AssignPrivateIpAddresses and AssignIpv6Addresses with given addresses, or with so many free ones."""
-    eni_id, asked = scope.required("NetworkInterfaceId"), scope.call.parameters
+    eni_id, asked = scope.require("NetworkInterfaceId"), scope.call.parameters
     eni = scope.enis.find(eni_id)
     chooser = Chooser(scope, eni.state["vpc_id"], eni.about.get("vswitch_id", ""))
     added: NativeEni = {
@@ -330,7 +330,7 @@ def _with_addresses(state: NativeEni, added: NativeEni) -> NativeEni:
 
 def unassign(scope: Scope) -> Body:
     """Answer UnassignPrivateIpAddresses and UnassignIpv6Addresses. The primary address stays."""
-    eni_id = scope.required("NetworkInterfaceId")
+    eni_id = scope.require("NetworkInterfaceId")
     state = scope.enis.find(eni_id).state
     gone = {
         *scope.texts("PrivateIpAddress"),
@@ -388,7 +388,7 @@ def _is_wanted(scope: Scope, eni: EniDocument, addresses: set[str]) -> bool:
 
 def describe(scope: Scope) -> Body:
     """Answer DescribeNetworkInterfaceAttribute."""
-    return eni_item(scope.enis.find(scope.required("NetworkInterfaceId")))
+    return eni_item(scope.enis.find(scope.require("NetworkInterfaceId")))
 
 
 def _kind(eni: EniDocument) -> str:

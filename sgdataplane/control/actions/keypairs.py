@@ -32,11 +32,11 @@ def create(scope: Scope) -> Body:
 
 def import_key(scope: Scope) -> Body:
     """Answer ImportKeyPair: keep a public key."""
-    return _keep(scope, _free_name(scope), scope.required("PublicKeyBody"))
+    return _keep(scope, _free_name(scope), scope.require("PublicKeyBody"))
 
 
 def _free_name(scope: Scope) -> str:
-    name = scope.required("KeyPairName")
+    name = scope.require("KeyPairName")
     if len(name) > MAX_NAME or not NAME.fullmatch(name):
         words = f"KeyPairName has at most {MAX_NAME} letters, digits and :_.-, a letter first"
         raise ApiError("InvalidKeyPairName.Malformed", words)

@@ -61,11 +61,11 @@ class ListKind(Generic[L, E]):
 def _make_prefix_list(scope: Scope, list_id: str) -> NativePrefixList:
     return {
         "prefix_list_id": list_id,
-        "prefix_list_name": scope.required("PrefixListName"),
+        "prefix_list_name": scope.require("PrefixListName"),
         "description": scope.text("Description"),
         "max_entries": scope.number("MaxEntries", 0),
         "entries": [_make_prefix_entry(one) for one in scope.objects("Entry")],
-        "address_family": scope.required("AddressFamily"),
+        "address_family": scope.require("AddressFamily"),
     }
 
 
@@ -95,7 +95,7 @@ def _read_prefix_change(scope: Scope, entries: list[NativePrefixEntry]) -> Nativ
 def _make_port_list(scope: Scope, list_id: str) -> NativePortList:
     return {
         "port_list_id": list_id,
-        "port_list_name": scope.required("PortRangeListName"),
+        "port_list_name": scope.require("PortRangeListName"),
         "description": scope.text("Description"),
         "max_entries": scope.number("MaxEntries", 0),
         "entries": [_make_port_entry(one) for one in scope.objects("Entry")],
@@ -171,7 +171,7 @@ def create(of: ListKind[L, E], scope: Scope) -> Body:
 
 def modify(of: ListKind[L, E], scope: Scope) -> Body:
     """Answer ModifyPrefixList or ModifyPortRangeList: remove and add entries, change the name and the description."""
-    list_id, documents = scope.required(of.id_key), of.documents(scope)
+    list_id, documents = scope.require(of.id_key), of.documents(scope)
     entries = {str(entry[of.entry]): entry for entry in of.entries_of(documents.find(list_id).state)}
     for asked in scope.objects("RemoveEntry"):
         if entries.pop(str(asked.get(of.entry_key)), None) is None:
@@ -185,7 +185,7 @@ def modify(of: ListKind[L, E], scope: Scope) -> Body:
 
 def delete(of: ListKind[L, E], scope: Scope) -> Body:
     """Answer DeletePrefixList or DeletePortRangeList for a list that no rule uses."""
-    list_id, documents = scope.required(of.id_key), of.documents(scope)
+    list_id, documents = scope.require(of.id_key), of.documents(scope)
     documents.find(list_id)
     scope.refuse_used(of.kind, list_id, f"DependencyViolation.{of.inner or 'PortRangeList'}")
     documents.delete(list_id)
@@ -229,7 +229,7 @@ def _describe_list(of: ListKind[L, E], one: TypedDocument[L, About]) -> Fields:
 
 def describe(of: ListKind[L, E], scope: Scope) -> Body:
     """Answer DescribePrefixListAttributes or DescribePortRangeListEntries."""
-    one = of.documents(scope).find(scope.required(of.id_key))
+    one = of.documents(scope).find(scope.require(of.id_key))
     entries = ecs_lists.list_entries(one.state, of.entry_names)
     if of.kind is ResourceKind.PORT_LIST:
         return {"Entries": entries}
@@ -238,7 +238,7 @@ def describe(of: ListKind[L, E], scope: Scope) -> Body:
 
 def describe_uses(of: ListKind[L, E], scope: Scope) -> Body:
     """Answer Describe*Associations of either kind: the groups with rules that use the list."""
-    list_id = scope.required(of.id_key)
+    list_id = scope.require(of.id_key)
     of.documents(scope).find(list_id)
     users = scope.workspace.users(of.kind, list_id)
     outer = f"{of.inner or 'PortRangeList'}Associations"

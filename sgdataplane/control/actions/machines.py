@@ -130,12 +130,12 @@ def modify(scope: Scope) -> Body:
     name = next(key for key in ("InstanceIds", "InstanceId") if scope.has(key) or key == "InstanceId")
     kind: InstanceAbout = {"instance_type": scope.text("InstanceType")} if scope.has("InstanceType") else {}
     for instance_id in scope.texts(name, ","):
-        asked = {**_asked(scope.instances.find(instance_id)), **read_described(scope)}
+        asked = {**_get_asked(scope.instances.find(instance_id)), **read_described(scope)}
         scope.instances.change(instance_id, about={"asked": asked, **kind})
     return DONE
 
 
-def _asked(instance: InstanceDocument) -> Fields:
+def _get_asked(instance: InstanceDocument) -> Fields:
     return instance.about.get("asked", {})
 
 
@@ -152,7 +152,7 @@ def _image(instance: InstanceDocument) -> Image:
 
 def instance_item(scope: Scope, instance: InstanceDocument) -> Json:
     """Return an instance as DescribeInstances has it."""
-    asked, more, hardware = _asked(instance), instance.about, _hardware(instance)
+    asked, more, hardware = _get_asked(instance), instance.about, _hardware(instance)
     enis = map(scope.enis.find, scope.workspace.enis_of(instance.id))
     return {
         **_common(scope, instance),
@@ -176,7 +176,7 @@ def instance_item(scope: Scope, instance: InstanceDocument) -> Json:
 
 def _common(scope: Scope, instance: InstanceDocument) -> Fields:
     """Return what both of the cloud's descriptions of an instance have."""
-    instance_id, more, asked, hardware = instance.id, instance.about, _asked(instance), _hardware(instance)
+    instance_id, more, asked, hardware = instance.id, instance.about, _get_asked(instance), _hardware(instance)
     enis = scope.workspace.enis_of(instance_id)
     first = scope.enis.find(enis[0]) if enis else NO_ENI
     primary = first.state
@@ -231,7 +231,7 @@ def public_addresses(scope: Scope, instance: InstanceDocument) -> list[str]:
     an address, and gets one for documentation, which leads nowhere.
     """
     found = classic_addresses(scope, instance.id, NicType.INTERNET)
-    if int(str(_asked(instance).get("InternetMaxBandwidthOut", 0))) <= 0:
+    if int(str(_get_asked(instance).get("InternetMaxBandwidthOut", 0))) <= 0:
         return found
     return [*found, f"203.0.113.{1 + hashlib.sha256(instance.id.encode()).digest()[0] % 254}"]
 
@@ -249,8 +249,8 @@ def classic_addresses(scope: Scope, instance_id: str, kind: NicType) -> list[str
 
 def describe_attribute(scope: Scope) -> Body:
     """Answer DescribeInstanceAttribute."""
-    instance = scope.instances.find(scope.required("InstanceId"))
-    asked = _asked(instance)
+    instance = scope.instances.find(scope.require("InstanceId"))
+    asked = _get_asked(instance)
     names = ("InstanceChargeType", "InternetChargeType", "InternetMaxBandwidthIn", "InternetMaxBandwidthOut")
     return {
         **_common(scope, instance),
@@ -263,15 +263,15 @@ def describe_attribute(scope: Scope) -> Body:
 
 def describe_user_data(scope: Scope) -> Body:
     """Answer DescribeUserData."""
-    instance_id = scope.required("InstanceId")
-    asked = _asked(scope.instances.find(instance_id))
+    instance_id = scope.require("InstanceId")
+    asked = _get_asked(scope.instances.find(instance_id))
     return {"InstanceId": instance_id, "RegionId": scope.region, "UserData": asked.get("UserData", "")}
 
 
 def describe_roles(scope: Scope) -> Body:
     """Answer DescribeInstanceRamRole with the role that an instance was made with. Nothing here can assume it."""
     found = [
-        (instance_id, str(_asked(scope.instances.find(instance_id)).get("RamRoleName", "")))
+        (instance_id, str(_get_asked(scope.instances.find(instance_id)).get("RamRoleName", "")))
         for instance_id in scope.texts("InstanceIds")
     ]
     wanted = [one for one in found if one[1] and scope.text("RamRoleName") in ("", one[1])]
@@ -294,7 +294,7 @@ def _each(outer: str, inner: str, shape: Callable[[InstanceDocument], Json]) -> 
 
 
 def _maintenance(instance: InstanceDocument) -> Json:
-    asked = _asked(instance)
+    asked = _get_asked(instance)
     action = {"DefaultValue": "AutoRecover", "Value": asked.get("ActionOnMaintenance", "AutoRecover")}
     return {
         "InstanceId": instance.id,
@@ -305,7 +305,7 @@ def _maintenance(instance: InstanceDocument) -> Json:
 
 
 def _renewal(instance: InstanceDocument) -> Json:
-    asked = _asked(instance)
+    asked = _get_asked(instance)
     is_renewed = asked.get("RenewalStatus", "AutoRenewal" if asked.get("AutoRenew") else "Normal") == "AutoRenewal"
     return {
         "InstanceId": instance.id,

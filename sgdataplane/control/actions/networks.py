@@ -106,10 +106,10 @@ def _blocks(vpc: VpcDocument) -> list[str]:
 
 
 def _block(scope: Scope, name: str, default: str) -> str:
-    return str(parsed_block(name, scope.text(name, default)))
+    return str(parse_block(name, scope.text(name, default)))
 
 
-def parsed_block(name: str, text: str) -> Prefix:
+def parse_block(name: str, text: str) -> Prefix:
     """Return the block that a parameter gives.
 
     Raises:
@@ -139,7 +139,7 @@ def _free_ipv6_block(scope: Scope, vpc_id: str) -> str:
 
 def modify_vpc(scope: Scope) -> Body:
     """Answer ModifyVpcAttribute. The first block may be replaced by one that all VSwitches are in."""
-    vpc_id = scope.required("VpcId")
+    vpc_id = scope.require("VpcId")
     blocks = _blocks(scope.vpcs.find(vpc_id))
     if scope.has("CidrBlock"):
         first = _block(scope, "CidrBlock", "")
@@ -163,7 +163,7 @@ def _with_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
     if any(":" in block for block in blocks):
         return blocks
     given = scope.text("Ipv6CidrBlock") if "VpcAttribute" in scope.call.action else ""
-    return [*blocks, str(parsed_block("Ipv6CidrBlock", given)) if given else _free_ipv6_block(scope, vpc_id)]
+    return [*blocks, str(parse_block("Ipv6CidrBlock", given)) if given else _free_ipv6_block(scope, vpc_id)]
 
 
 def _without_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
@@ -251,14 +251,14 @@ def unassociate_block(scope: Scope) -> Body:
 
 
 def _other_block(scope: Scope) -> tuple[str, str]:
-    vpc_id = scope.required("VpcId")
+    vpc_id = scope.require("VpcId")
     name = "IPv6CidrBlock" if scope.has("IPv6CidrBlock") else "SecondaryCidrBlock"
-    return vpc_id, str(parsed_block(name, scope.required(name)))
+    return vpc_id, str(parse_block(name, scope.require(name)))
 
 
 def delete_vpc(scope: Scope) -> Body:
     """Answer DeleteVpc for a VPC that nothing is in."""
-    vpc_id = scope.required("VpcId")
+    vpc_id = scope.require("VpcId")
     scope.vpcs.find(vpc_id)
     scope.refuse_used(ResourceKind.VPC, vpc_id, "DependencyViolation")
     scope.vpcs.delete(vpc_id)
@@ -282,7 +282,7 @@ def describe_vpcs(scope: Scope) -> Body:
 
 def describe_vpc(scope: Scope) -> Body:
     """Answer DescribeVpcAttribute."""
-    return vpc_item(scope, scope.vpcs.find(scope.required("VpcId")))
+    return vpc_item(scope, scope.vpcs.find(scope.require("VpcId")))
 
 
 def vpc_item(scope: Scope, vpc: VpcDocument) -> Body:
@@ -360,7 +360,7 @@ def table_item(scope: Scope, vpc: VpcDocument) -> Json:
 
 def modify_table(scope: Scope) -> Body:
     """Answer ModifyRouteTableAttributes, which changes name and description."""
-    table_id = scope.required("RouteTableId")
+    table_id = scope.require("RouteTableId")
     vpcs = (vpc.id for vpc in scope.vpcs.all() if table_of(vpc.id) == table_id)
     vpc_id = next(vpcs, None)
     if vpc_id is None:

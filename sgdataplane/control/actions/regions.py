@@ -94,7 +94,7 @@ def zone_item(zone: str) -> Json:
 
 def describe_available(scope: Scope) -> Body:
     """Answer DescribeAvailableResource: everything is available in every zone."""
-    wanted, kind = scope.text("ZoneId"), scope.required("DestinationResource")
+    wanted, kind = scope.text("ZoneId"), scope.require("DestinationResource")
     found: list[Json] = [
         {
             "ZoneId": zone,
@@ -102,7 +102,7 @@ def describe_available(scope: Scope) -> Body:
             **AVAILABLE,
             "AvailableResources": {
                 "AvailableResource": [
-                    {"Type": kind, "SupportedResources": {"SupportedResource": _supported(scope, zone)}}
+                    {"Type": kind, "SupportedResources": {"SupportedResource": _list_supported(scope, zone)}}
                 ]
             },
         }
@@ -112,14 +112,14 @@ def describe_available(scope: Scope) -> Body:
     return {"AvailableZones": {"AvailableZone": found}}
 
 
-def _supported(scope: Scope, zone: str) -> list[Json]:
+def _list_supported(scope: Scope, zone: str) -> list[Json]:
     """Return what a zone has of the resource that a call asks for.
 
     Raises:
         ApiError: There is no such resource.
     """
     disk: dict[str, Json] = {"Min": 20, "Max": 2048, "Unit": "GiB"}
-    match scope.required("DestinationResource"):
+    match scope.require("DestinationResource"):
         case "Zone":
             return [{"Value": zone, **AVAILABLE}]
         case "InstanceType":
@@ -325,8 +325,8 @@ def caller(scope: Scope) -> Body:
 
 def describe_endpoints(scope: Scope) -> Body:
     """Answer DescribeEndpoints with this endpoint for each product that it serves, and nothing for others."""
-    code = scope.required("ServiceCode").lower()
-    region_of(scope.required("Id"))
+    code = scope.require("ServiceCode").lower()
+    region_of(scope.require("Id"))
     is_served = code in (product.code for product in PRODUCTS)
     one: Json = {
         "Endpoint": scope.call.host,

@@ -43,7 +43,7 @@ def authorize(direction: Direction, scope: Scope) -> Body:
     A call gives one rule by plain parameters, or up to 100 by Permissions. A rule that is there already is left as it
     is, and is no error.
     """
-    group_id = scope.required("SecurityGroupId")
+    group_id = scope.require("SecurityGroupId")
     group = scope.find_writable(group_id)
     rules = rules_of(group)
     known = {rule_key(rule) for rule in rules}
@@ -66,7 +66,7 @@ def revoke(direction: Direction, scope: Scope) -> Body:
 
     As by the cloud, it is no error if there is no such rule, unless it is named by id.
     """
-    group_id = scope.required("SecurityGroupId")
+    group_id = scope.require("SecurityGroupId")
     group = scope.find_writable(group_id)
     rules, ids = rules_of(group), scope.texts("SecurityGroupRuleId")
     if ids:
@@ -87,14 +87,14 @@ def modify(direction: Direction, scope: Scope) -> Body:
 
     Without an id, the rule is found by all that it says, and its description changes.
     """
-    group_id = scope.required("SecurityGroupId")
+    group_id = scope.require("SecurityGroupId")
     group = scope.find_writable(group_id)
     rules, asked = rules_of(group), scope.call.parameters
     _, texts = rule_notes(group)
     if scope.has("SecurityGroupRuleId"):
         old = rule_by_id(rules, scope.text("SecurityGroupRuleId"), direction)
         rule_id = old["security_group_rule_id"]
-        wished = merged({**old, **texts.get(rule_id, {})}, asked, direction)
+        wished = merge_rule({**old, **texts.get(rule_id, {})}, asked, direction)
         new = canonical(wished, direction)
         texts = with_texts(texts, rule_id, wished, new)
     else:
@@ -123,7 +123,7 @@ def read_rules(direction: Direction, scope: Scope) -> list[Fields]:
     if len(permissions) > MAX_AT_ONCE:
         raise ApiError("InvalidParameter.Permissions", f"{MAX_AT_ONCE} permissions fit into one call")
     rules = [native_rule(one, direction) for one in permissions or [dict(scope.call.parameters)]]
-    group = scope.groups.find(scope.required("SecurityGroupId"))
+    group = scope.groups.find(scope.require("SecurityGroupId"))
     if group.state["vpc_id"] == ecs_names.CLASSIC_VPC:
         # There, an address is an internet one unless the call says otherwise.
         for rule in rules:
@@ -163,7 +163,7 @@ def number(name: str, value: Json) -> Json:
         raise ApiError(code, f"{name} has to be a whole number, 1 to 100; 1 is the strongest") from None
 
 
-def merged(old: Mapping[str, object], asked: Mapping[str, Json], direction: Direction) -> Mapping[str, object]:
+def merge_rule(old: Mapping[str, object], asked: Mapping[str, Json], direction: Direction) -> Mapping[str, object]:
     """Return a rule with what is asked for. A new remote or new ports replace the old ones, of whatever sort."""
     given = native_rule(asked, direction)
     kept = dict(old)

@@ -38,7 +38,7 @@ MAX_TOKEN = 32  # characters of a NextToken
 REGION = "cn-sgdataplane"  # of calls that name none
 
 
-def written_at(seconds: float) -> str:
+def write_time(seconds: float) -> str:
     """Return a time as the cloud writes it. `seconds` are since 1970."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -82,7 +82,7 @@ class Scope:
         value = self.call.parameters.get(name)
         return default if value is None or value == "" else str(value)
 
-    def required(self, name: str) -> str:
+    def require(self, name: str) -> str:
         """Return a parameter that must be given.
 
         Raises:
@@ -122,7 +122,7 @@ class Scope:
         """
         value = self.call.parameters.get(name)
         if isinstance(value, str) and value.startswith("["):
-            value = _listed(name, value)
+            value = _parse_list(name, value)
         if value is None or value == "":
             return []
         found = [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
@@ -159,9 +159,9 @@ class Scope:
         Raises:
             ApiError: There is no such host.
         """
-        return self.known_host(self.call.extensions.get("SgdpHost", ""))
+        return self.find_host(self.call.extensions.get("SgdpHost", ""))
 
-    def known_host(self, name: str) -> str:
+    def find_host(self, name: str) -> str:
         """Return the name of a host that must be there; "" stays "".
 
         Raises:
@@ -242,7 +242,7 @@ class Scope:
     @property
     def time(self) -> str:
         """The time of the call as the cloud writes it."""
-        return written_at(self.call.now)
+        return write_time(self.call.now)
 
     def tags(self) -> dict[str, str]:
         """Return the tags that the call gives."""
@@ -255,7 +255,7 @@ class Scope:
             ApiError: There is no such host, or SgdpHost and the tag name different ones.
         """
         tags = self.tags()
-        named, host = self.known_host(tags.get(TAG, "")), self.host
+        named, host = self.find_host(tags.get(TAG, "")), self.host
         if host and named not in ("", host):
             raise ApiError("InvalidHost.Mismatch", f"SgdpHost names {host}, and the tag {TAG} names {named}.")
         return {**tags, TAG: host} if host else tags
@@ -343,7 +343,7 @@ def _token(start: int) -> str:
     return base64.urlsafe_b64encode(str(start).encode()).decode()
 
 
-def _listed(name: str, text: str) -> list[Json]:
+def _parse_list(name: str, text: str) -> list[Json]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

@@ -74,7 +74,7 @@ def _write_eni(scope: Scope, name: str, tags: dict[str, str]) -> None:
 
 
 def _kind(scope: Scope) -> ResourceKind:
-    given = scope.required("ResourceType")
+    given = scope.require("ResourceType")
     known = RESOURCES if service_of(scope.call.action) == "ecs" else OF_VPCS
     kind = known.get(given.lower())
     if kind is None:
@@ -84,7 +84,7 @@ def _kind(scope: Scope) -> ResourceKind:
 
 def list_resources(scope: Scope) -> Body:
     """Answer ListTagResources."""
-    kind, ids, wanted = _kind(scope), scope.texts("ResourceId"), _wanted(scope)
+    kind, ids, wanted = _kind(scope), scope.texts("ResourceId"), _read_wanted(scope)
     found: list[Json] = [
         {"ResourceId": one.id, "ResourceType": scope.text("ResourceType"), "TagKey": key, "TagValue": value}
         for one in scope.resources(kind).among(ids)
@@ -94,7 +94,7 @@ def list_resources(scope: Scope) -> Body:
     return scope.page(found, lambda item: item, "TagResources", "TagResource")
 
 
-def _wanted(scope: Scope) -> dict[str, set[str]] | None:
+def _read_wanted(scope: Scope) -> dict[str, set[str]] | None:
     """Return the tag keys that a call asks for, each with the values that are wanted; None if it asks for no tag.
 
     An empty set of values stands for any.
@@ -110,11 +110,11 @@ def _wanted(scope: Scope) -> dict[str, set[str]] | None:
 
 def join_resource_group(scope: Scope) -> Body:
     """Answer JoinResourceGroup, and MoveResourceGroup of the VPC product: a name by which the resource can be found."""
-    kind, name = _kind(scope), scope.required("ResourceId")
+    kind, name = _kind(scope), scope.require("ResourceId")
     if kind is ResourceKind.GROUP:
         scope.find_writable(name)
     key = "NewResourceGroupId" if scope.has("NewResourceGroupId") else "ResourceGroupId"
-    scope.resources(kind).change(name, about={"resource_group_id": scope.required(key)})
+    scope.resources(kind).change(name, about={"resource_group_id": scope.require(key)})
     return DONE
 
 

@@ -74,8 +74,8 @@ def _sentence(problem: Problem) -> str:
 
 def _part(workspace: Workspace) -> dict[str, object]:
     whole = _whole(workspace)
-    named = {target for path in whole for target in _named(workspace, path)} - whole
-    stubs = named | {target for path in named for target in _named(workspace, path, stub=True)}
+    named = {target for path in whole for target in _find_named(workspace, path)} - whole
+    stubs = named | {target for path in named for target in _find_named(workspace, path, stub=True)}
     bodies = [
         (kind_of(path), body, path in whole) for path in sorted(whole | stubs) if (body := _body(workspace, path))
     ]
@@ -122,7 +122,7 @@ def _groups(workspace: Workspace, path: Path) -> list[str]:
     return texts(state_in(body), "security_group_ids") if body else []
 
 
-def _named(workspace: Workspace, path: Path, *, stub: bool = False) -> Iterator[Path]:
+def _find_named(workspace: Workspace, path: Path, *, stub: bool = False) -> Iterator[Path]:
     """Yield the paths that a document names; only those that stay in it if it is a stub."""
     body = _body(workspace, path)
     if body is None:

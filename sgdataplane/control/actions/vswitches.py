@@ -14,7 +14,7 @@ from sgdataplane.control.actions.networks import (
     ipv6_subnet,
     is_inside,
     key_items,
-    parsed_block,
+    parse_block,
     require_unused,
     table_of,
     turn_on_ipv6,
@@ -41,9 +41,9 @@ FILTERS = (
 
 def create_vswitch(scope: Scope) -> Body:
     """Answer CreateVSwitch: make one with a block within its VPC's."""
-    vpc_id = scope.required("VpcId")
-    scope.required("CidrBlock")
-    block = parsed_block("CidrBlock", scope.text("CidrBlock"))
+    vpc_id = scope.require("VpcId")
+    scope.require("CidrBlock")
+    block = parse_block("CidrBlock", scope.text("CidrBlock"))
     if block.family is not Family.IPV4 or block.length not in LENGTHS:
         words = f"a VSwitch has an IPv4 block of /{LENGTHS[0]} to /{LENGTHS[-1]}, and not {block}"
         raise ApiError("InvalidCidrBlock.Malformed", words)
@@ -112,7 +112,7 @@ def _switches(scope: Scope, vpc_id: str) -> list[str]:
 
 def modify_vswitch(scope: Scope) -> Body:
     """Answer ModifyVSwitchAttribute: name, description, and whether it has an IPv6 block."""
-    switch_id = scope.required("VSwitchId")
+    switch_id = scope.require("VSwitchId")
     switch = scope.vswitches.find(switch_id)
     given: VSwitchAbout = {}
     if scope.gives("VSwitchName"):
@@ -134,7 +134,7 @@ def modify_vswitch(scope: Scope) -> Body:
 
 def delete_vswitch(scope: Scope) -> Body:
     """Answer DeleteVSwitch for a VSwitch that no ENI is in."""
-    switch_id = scope.required("VSwitchId")
+    switch_id = scope.require("VSwitchId")
     scope.vswitches.find(switch_id)
     scope.refuse_used(ResourceKind.VSWITCH, switch_id, "DependencyViolation")
     scope.vswitches.delete(switch_id)
@@ -168,7 +168,7 @@ def describe_vswitches(scope: Scope) -> Body:
 
 def describe_vswitch(scope: Scope) -> Body:
     """Answer DescribeVSwitchAttributes."""
-    return vswitch_item(scope, scope.vswitches.find(scope.required("VSwitchId")))
+    return vswitch_item(scope, scope.vswitches.find(scope.require("VSwitchId")))
 
 
 def vswitch_item(scope: Scope, switch: VSwitchDocument) -> Body:
@@ -199,20 +199,20 @@ def vswitch_item(scope: Scope, switch: VSwitchDocument) -> Body:
 # reserved blocks
 
 
-def _reserved(switch: VSwitchDocument) -> dict[str, Reservation]:
+def _list_reserved(switch: VSwitchDocument) -> dict[str, Reservation]:
     """Return the blocks of a VSwitch that are kept for delegated prefixes, by their ids."""
     return switch.about.get("reservations", {})
 
 
 def create_reservation(scope: Scope) -> Body:
     """Answer CreateVSwitchCidrReservation: from now on no single address is chosen from a block of the VSwitch."""
-    switch_id = scope.required("VSwitchId")
+    switch_id = scope.require("VSwitchId")
     switch = scope.vswitches.find(switch_id)
     name = "VSwitchCidrReservationCidr"
-    block = parsed_block(name, scope.required(name))
+    block = parse_block(name, scope.require(name))
     if not is_inside(block, [*vswitch_blocks(switch.state)]):
         raise ApiError(f"Invalid{name}.Malformed", f"{block} is outside of {switch_id}")
-    known = _reserved(switch)
+    known = _list_reserved(switch)
     if len(known) >= MAX_RESERVATIONS:
         raise ApiError("QuotaExceeded.VSwitchCidrReservation", f"{switch_id} has {MAX_RESERVATIONS} reserved blocks")
     for other in (Prefix.parse(one["block"]) for one in known.values()):
@@ -257,7 +257,7 @@ def list_reservations(scope: Scope) -> Body:
     found = [
         (switch, name, one)
         for switch in scope.vswitches.all()
-        for name, one in sorted(_reserved(switch).items())
+        for name, one in sorted(_list_reserved(switch).items())
         if is_among(name, ids)
         and scope.text("VSwitchId") in ("", switch.id)
         and scope.text("VpcId") in ("", switch.state["vpc_id"])
@@ -294,10 +294,10 @@ def _find_reservation(scope: Scope) -> tuple[str, str, dict[str, Reservation]]:
     Raises:
         ApiError: There is no such reservation.
     """
-    name = scope.required("VSwitchCidrReservationId")
+    name = scope.require("VSwitchCidrReservationId")
     for switch in scope.vswitches.all():
-        if name in _reserved(switch):
-            return name, switch.id, _reserved(switch)
+        if name in _list_reserved(switch):
+            return name, switch.id, _list_reserved(switch)
     raise ApiError("ResourceNotFound.VSwitchCidrReservation", f"There is no reserved block {name}.", NOT_FOUND)
 
 

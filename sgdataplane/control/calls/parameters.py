@@ -73,7 +73,7 @@ def read_pairs(text: bytes) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for part in _parts(text):
         name, _, value = part.partition(b"=")
-        _add(pairs, _decoded(name), _decoded(value))
+        _add(pairs, _decode(name), _decode(value))
     return pairs
 
 
@@ -104,7 +104,7 @@ def _add(pairs: dict[str, str], name: str, value: str) -> None:
     pairs[name] = value
 
 
-def _decoded(text: bytes) -> str:
+def _decode(text: bytes) -> str:
     plain = text.decode("latin-1")
     if plain.isascii() and "%" not in plain and "+" not in plain:
         return plain
@@ -119,7 +119,7 @@ def _decoded(text: bytes) -> str:
 # pairs -> what the action takes
 
 
-def typed(action: str, pairs: Pairs) -> Parameters:
+def nest_and_type(action: str, pairs: Pairs) -> Parameters:
     """Return the parameters that `action` knows, nested and typed.
 
     Raises:

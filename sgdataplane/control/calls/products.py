@@ -35,7 +35,7 @@ BY_VERSION: Mapping[str, Product] = {product.version: product for product in PRO
 SERVICES = tuple(product.service for product in PRODUCTS)
 
 
-def qualified(action: str, version: str) -> str:
+def qualify_action(action: str, version: str) -> str:
     """Return the name by which an action of that version is known here; "" if no product has such a version."""
     product = BY_VERSION.get(version)
     if product is None:

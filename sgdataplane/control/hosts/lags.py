@@ -57,12 +57,12 @@ class HostLags:
         self._versions.append((now, version))
         hosts = [name for name, host in hosts_in(documents).items() if not host.is_revoked]
         standings = {name: standing_of(words.get(name), version, wall) for name in hosts}
-        self._settled = {name: self._settled_at(name, standings[name], words.get(name), now) for name in hosts}
+        self._settled = {name: self._find_settled_at(name, standings[name], words.get(name), now) for name in hosts}
         counts = Counter(standings.values())
         lag = max((now - at for at in self._settled.values()), default=0.0)
         return HostCounts({one: counts[one] for one in HostStanding}, lag, self._board.relays())
 
-    def _settled_at(self, name: str, standing: HostStanding, word: HostStatus | None, now: float) -> float:
+    def _find_settled_at(self, name: str, standing: HostStanding, word: HostStatus | None, now: float) -> float:
         """Return the time of the last remembered version that a host has settled.
 
         While a host is silent, nobody knows whether it has settled a later one; and nothing is settled where something

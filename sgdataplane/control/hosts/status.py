@@ -230,13 +230,13 @@ class HostBoard:
             return
         words = words_in(summaries, self._clock())
         self._relays = {relay: _number(summary.get("time")) for relay, summary in summaries.items()}
-        found = dict(islice({**words, **self._unreported(words)}.items(), MAX_WORDS))
+        found = dict(islice({**words, **self._list_unreported(words)}.items(), MAX_WORDS))
         if found != self._words:  # who has looked at these needn't look again
             self._words = found
         self._read_at = time.monotonic()
         self._took_s = self._read_at - began
 
-    def _unreported(self, words: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
+    def _list_unreported(self, words: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
         """Return the last reports about hosts that no relay reports on any more."""
         since = self._clock() - SUMMARY_S
         gone = {name: word for name, word in self._words.items() if name not in words and word.time > since}

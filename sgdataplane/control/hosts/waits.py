@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from sgdataplane.control.actions.scope import Scope, is_among, written_at
+from sgdataplane.control.actions.scope import Scope, is_among, write_time
 from sgdataplane.control.hosts.status import HostBoard, HostStanding, HostStatus, standing_of
 from sgdataplane.store.documents import Documents
 from sgdataplane.store.history import Version
@@ -21,7 +21,7 @@ FAILED_S = 5.0  # a failure must last so long: it may be of the revision before
 LOOK_S = 0.25  # after which hosts are judged again even if nothing was reported: some may have become silent
 
 
-def awaited(documents: Documents, vpc_id: str = "") -> list[str]:
+def list_awaited(documents: Documents, vpc_id: str = "") -> list[str]:
     """Return the hosts that a wait is about: all, or those with ENIs of a VPC.
 
     A host that is revoked, or was never added, counts if ENIs are bound to it.
@@ -83,7 +83,7 @@ def describe(scope: Scope, board: HostBoard) -> Body:
 
     def item(name: str) -> Json:
         one = HostItem(name, stored.get(name), words.get(name), tuple(at.get(name, ())))
-        return one.shown(documents.version, now)
+        return one.as_shown(documents.version, now)
 
     return scope.page(wanted, item, "Hosts", "Host")
 
@@ -97,13 +97,13 @@ class HostItem:
     word: HostStatus | None  # None if no relay has ever heard it
     enis: tuple[str, ...] = ()  # that are bound to it
 
-    def shown(self, version: Version, now: float) -> Json:
+    def as_shown(self, version: Version, now: float) -> Json:
         """Return the host as SgdpDescribeHosts has it."""
         word = self.word or HostStatus("", 0.0, 0.0)
         is_heard = self.word is not None
         return {
             "HostName": self.name,
-            "CreationTime": written_at(self.stored.created) if self.stored else "",
+            "CreationTime": write_time(self.stored.created) if self.stored else "",
             "Revoked": self.stored is not None and self.stored.is_revoked,
             "Status": standing_of(self.word, version, now).value,
             "Connected": word.is_connected,

@@ -18,8 +18,8 @@ from urllib.parse import unquote_plus
 from sgdataplane.control.access.permissions import forbidden
 from sgdataplane.control.access.signature import SignedParts, Signer, Verifier, missing
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.control.calls.parameters import read_pairs, tables, together, typed, unknown_action
-from sgdataplane.control.calls.products import ECS_VERSION, qualified
+from sgdataplane.control.calls.parameters import nest_and_type, read_pairs, tables, together, unknown_action
+from sgdataplane.control.calls.products import ECS_VERSION, qualify_action
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from sgdataplane.store.call import Call
 
@@ -83,8 +83,8 @@ class Admission:
         """
         now, headers = self._clock(), _headers(incoming.headers)
         body = _form(incoming.body, headers)
-        key = claimed_key(incoming, headers)
-        asker.key, asker.action = key[:SHOWN], claimed_action(incoming, headers)[:SHOWN]
+        key = find_claimed_key(incoming, headers)
+        asker.key, asker.action = key[:SHOWN], find_claimed_action(incoming, headers)[:SHOWN]
         self._verifier.require_known(key)
         query, form = read_pairs(incoming.query), read_pairs(body)
         parts = SignedParts(incoming.method, query, form, headers, incoming.body)
@@ -92,8 +92,8 @@ class Admission:
         claim = self._verifier.claim(parts)
         asker.key, asker.action = claim.key[:SHOWN], claim.action[:SHOWN]
         signer = self._verifier.verify(claim, now, lambda one: self._check(one, asker, now))
-        action = qualified(signer.action, signer.version)
-        parameters = typed(action, pairs)
+        action = qualify_action(signer.action, signer.version)
+        parameters = nest_and_type(action, pairs)
         call = Call(
             action=action,
             parameters=parameters.named,
@@ -118,7 +118,7 @@ class Admission:
         """
         asker.has_signed = True
         self._key_throttle.take(signer.key.id, "", now)
-        action = qualified(signer.action, signer.version)
+        action = qualify_action(signer.action, signer.version)
         is_known = action in tables()
         self._throttle.take(signer.key.id, action if is_known else "", now)
         asker.version = signer.version[:SHOWN]
@@ -130,7 +130,7 @@ class Admission:
             raise unknown_action(signer.action, signer.version)
 
 
-def claimed_key(incoming: Incoming, headers: Mapping[str, str]) -> str:
+def find_claimed_key(incoming: Incoming, headers: Mapping[str, str]) -> str:
     """Return the key that a request says is its own, without reading the rest of it.
 
     A client without a key mustn't make us decode, sort and hash a megabyte to find that out.
@@ -149,7 +149,7 @@ def claimed_key(incoming: Incoming, headers: Mapping[str, str]) -> str:
     return unquote_plus(named[1].decode("latin-1"))
 
 
-def claimed_action(incoming: Incoming, headers: Mapping[str, str]) -> str:
+def find_claimed_action(incoming: Incoming, headers: Mapping[str, str]) -> str:
     """Return the action that a request asks for; "" if it doesn't name it in the usual place."""
     named = ACTION.search(incoming.query) or ACTION.search(incoming.body)
     return headers.get("x-acs-action", "") or (named[1].decode("latin-1") if named else "")

@@ -113,17 +113,17 @@ class Api:
     # around a request
 
     async def _serve(self, request: Request) -> Response:
-        access = _begun(request)
+        access = _begin(request)
         self._in_flight += 1
         try:
             return await self._answer(request, access)
         except ApiError as error:
             return await self._refuse(access, error)
         except ClientDisconnect:
-            return _refused(access, ApiError("ClientClosedRequest", "The client went away.", GONE))
+            return _refuse(access, ApiError("ClientClosedRequest", "The client went away.", GONE))
         except Exception:  # noqa: BLE001  # a bug: the log gets the traceback, the client doesn't
             self._log.note_bug(access)
-            return _refused(access, ApiError("InternalError", UNKNOWN_ERROR, INTERNAL))
+            return _refuse(access, ApiError("InternalError", UNKNOWN_ERROR, INTERNAL))
         finally:
             self._in_flight -= 1
             self._log.note(access)
@@ -132,7 +132,7 @@ class Api:
         """Return the refusal. If no key has signed the request, first wait for its turn."""
         if not access.asker.has_signed and not await self._pace.wait():
             error = ApiError(error.code, error.message, error.status, {**error.extra, "connection": "close"})
-        return _refused(access, error)
+        return _refuse(access, error)
 
     async def _answer(self, request: Request, access: Access) -> Response:
         if request.method not in ("GET", "POST"):
@@ -151,12 +151,12 @@ class Api:
         admit = partial(self._admission.admit, incoming, access.asker)
         call = await self._workers.check(len(incoming.query) + len(incoming.body), admit)
         if call.action in HEAVY:
-            compute = partial(_written, access, partial(self._engine.compute, call))
+            compute = partial(_call_and_write, access, partial(self._engine.compute, call))
             return await _unless_gone(request, self._workers.heavy(call.key, compute))
         carry_out = partial(self._engine.wait, call, self._is_stopping)
         if call.action not in WAITING:
             carry_out = partial(self._engine.call, call)
-        return await self._workers.call(call.action, call.key, partial(_written, access, carry_out))
+        return await self._workers.call(call.action, call.key, partial(_call_and_write, access, carry_out))
 
     # its body
 
@@ -213,7 +213,7 @@ class Api:
     async def _no_route(self, request: Request, error: Exception) -> Response:
         """Return the refusal for another path, or another method."""
         is_lost = isinstance(error, HTTPException) and error.status_code == NOT_FOUND
-        access = _begun(request)
+        access = _begin(request)
         response = await self._refuse(access, unknown_action(request.url.path) if is_lost else _no_method())
         self._log.note(access)
         return response
@@ -282,14 +282,14 @@ def _other_end(request: Request) -> tuple[str, int]:
     return (request.client.host, request.client.port) if request.client else ("", 0)
 
 
-def _begun(request: Request) -> Access:
+def _begin(request: Request) -> Access:
     source = request.client.host if request.client else ""
     host = request.headers.get("host", "")
     client = request.headers.get("user-agent", "")[:MAX_CLIENT]
     return Access(str(uuid.uuid4()).upper(), source, request.method, host, time.monotonic(), client)
 
 
-def _written(access: Access, do: Callable[..., Answer], *given: Event) -> tuple[Answer, bytes]:
+def _call_and_write(access: Access, do: Callable[..., Answer], *given: Event) -> tuple[Answer, bytes]:
     """Do a call, and write its answer in the same thread: a large one would hold up the event loop."""
     answer = do(*given)
     name = f"{plain(access.asker.action)}Response"
@@ -303,7 +303,7 @@ def _finish(access: Access, answer: Answer, text: bytes) -> Response:
     return _response(access, text, headers)
 
 
-def _refused(access: Access, error: ApiError) -> Response:
+def _refuse(access: Access, error: ApiError) -> Response:
     access.status, access.code = error.status, error.code
     body = {"RequestId": access.request_id, "HostId": access.host, "Code": error.code, "Message": error.message}
     closing = {"connection": "close"} if error.status in (TOO_LARGE, TOO_SLOW) else {}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from sgdataplane.control.access.signature import ALGORITHM, SIGNED, SignedParts, acs3_canonical, encoded, sign_acs3
+from sgdataplane.control.access.signature import ALGORITHM, SIGNED, SignedParts, acs3_canonical, encode_query, sign_acs3
 from sgdataplane.control.calls.products import ECS_VERSION
 from sgdataplane.errors import EndpointError, SgDataplaneError
 from sgdataplane.visible import visible
@@ -85,7 +85,7 @@ class ApiClient:
         except OSError as error:  # of the authority's file
             raise EndpointError(str(self.authority), error.strerror or str(error)) from error
         try:
-            connection.request("POST", f"/?{encoded(query)}", b"", self._headers(action, query, split.netloc))
+            connection.request("POST", f"/?{encode_query(query)}", b"", self._headers(action, query, split.netloc))
             answer = connection.getresponse()
             return _read(answer.read(LARGEST), answer.getheader("x-sgdp-revision"), is_done=answer.status == 200)
         except (OSError, http.client.HTTPException, ValueError) as error:

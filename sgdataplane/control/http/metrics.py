@@ -76,14 +76,14 @@ class ApiMetrics:
         self._look, self._looking, self._kept_until = hosts, threading.Lock(), float("-inf")
         disable_created_metrics()  # type: ignore[no-untyped-call]  # two series for one
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(*_named("requests_total"), registry=registry)
-        self._seconds = Histogram(*_named("request_seconds"), buckets=BUCKETS, registry=registry)
-        self._in_flight = Gauge(*_named("in_flight"), registry=registry)
-        self._hosts = Gauge(*_named("hosts"), registry=registry)
-        self._lag = Gauge(*_named("hosts_lag_seconds"), registry=registry)
-        self._relays = Gauge(*_named("relays"), registry=registry)
-        self._full = Gauge(*_named("store_full"), registry=registry)
-        Gauge(*_named("certificate_expiry_timestamp_seconds"), registry=registry).set(_end_of(certificate))
+        self._requests = Counter(*_describe_metric("requests_total"), registry=registry)
+        self._seconds = Histogram(*_describe_metric("request_seconds"), buckets=BUCKETS, registry=registry)
+        self._in_flight = Gauge(*_describe_metric("in_flight"), registry=registry)
+        self._hosts = Gauge(*_describe_metric("hosts"), registry=registry)
+        self._lag = Gauge(*_describe_metric("hosts_lag_seconds"), registry=registry)
+        self._relays = Gauge(*_describe_metric("relays"), registry=registry)
+        self._full = Gauge(*_describe_metric("store_full"), registry=registry)
+        Gauge(*_describe_metric("certificate_expiry_timestamp_seconds"), registry=registry).set(_end_of(certificate))
         about = Info(f"{PREFIX}_build", API_METRICS["build_info"][0], registry=registry)
         about.info({"version": __version__, "python": platform.python_version()})
         ProcessUsage(registry=registry)
@@ -123,6 +123,6 @@ def _end_of(certificate: Path | None) -> float:
         return 0.0
 
 
-def _named(name: str) -> tuple[str, str, tuple[str, ...]]:
+def _describe_metric(name: str) -> tuple[str, str, tuple[str, ...]]:
     words, labels = API_METRICS[name]
     return f"{PREFIX}_{name}", words, labels

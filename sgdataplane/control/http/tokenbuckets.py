@@ -43,17 +43,17 @@ class TokenBuckets:
         with self._lock:
             bucket = self._bucket((key, action), now)
             if bucket.tokens < 1:
-                raise refused((1 - bucket.tokens) / self._rate)
+                raise make_refusal((1 - bucket.tokens) / self._rate)
             bucket.tokens -= 1
 
     def _bucket(self, name: tuple[str, str], now: float) -> Bucket:
         if name not in self._buckets and len(self._buckets) >= MAX_BUCKETS:
             self._forget(now)
         bucket = self._buckets.setdefault(name, Bucket(self._burst, now))
-        bucket.tokens, bucket.at = self._filled(bucket, now), now
+        bucket.tokens, bucket.at = self._fill(bucket, now), now
         return bucket
 
-    def _filled(self, bucket: Bucket, now: float) -> float:
+    def _fill(self, bucket: Bucket, now: float) -> float:
         return min(self._burst, bucket.tokens + max(0.0, now - bucket.at) * self._rate)
 
     def _forget(self, now: float) -> None:
@@ -61,11 +61,11 @@ class TokenBuckets:
 
         A bucket that is too full lets through now what it would have let through later.
         """
-        used = {name: bucket for name, bucket in self._buckets.items() if self._filled(bucket, now) < self._burst}
+        used = {name: bucket for name, bucket in self._buckets.items() if self._fill(bucket, now) < self._burst}
         self._buckets = used if len(used) < MAX_BUCKETS else {}
 
 
-def refused(seconds: float) -> ApiError:
+def make_refusal(seconds: float) -> ApiError:
     """Return the cloud's error for calls that come too fast.
 
     `seconds` is when to try again. SDKs read it as whole milliseconds.

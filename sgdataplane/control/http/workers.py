@@ -25,7 +25,7 @@ from threading import Event
 from typing import TypeVar
 
 from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
-from sgdataplane.control.http.tokenbuckets import refused
+from sgdataplane.control.http.tokenbuckets import make_refusal
 from sgdataplane.control.service.heavy import HEAVY_S
 
 T = TypeVar("T")
@@ -128,7 +128,7 @@ class Workers:
     async def _share(self, kind: str, key: str, most: int, most_of_all: int) -> AsyncIterator[None]:
         total = sum(count for (other, _), count in self._of_key.items() if other == kind)
         if self._of_key[kind, key] >= most or total >= most_of_all:
-            raise refused(1.0)
+            raise make_refusal(1.0)
         self._of_key[kind, key] += 1
         try:
             yield

@@ -46,10 +46,10 @@ def _add(parent: Element, key: str, value: Json) -> None:
         for inner, part in value.items():
             _add(element, inner, part)
     else:
-        element.text = _written(value)
+        element.text = _write_value(value)
 
 
-def _written(value: Json) -> str:
+def _write_value(value: Json) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return UNWRITABLE.sub(REPLACEMENT, "" if value is None else str(value))

@@ -91,12 +91,12 @@ class ApiService:
             raise ApiError("InvalidParameter", f"Timeout is 0 to {MAX_WAIT_S} seconds")
         deadline = time.monotonic() + timeout
         vpc_id = str(call.parameters.get("VpcId", ""))
-        hosts = HostWait(self._board, waits.awaited(self._engine.documents, vpc_id), version)
+        hosts = HostWait(self._board, waits.list_awaited(self._engine.documents, vpc_id), version)
         while True:
             left = max(0.0, deadline - time.monotonic())
             answer, may_come = self._following.wait(version, min(STEP_S, left)), hosts.look()
             if not (answer["Lagging"] or may_come) or left == 0 or is_stopping.is_set():
-                return Answer(_joined(answer, hosts.answer()))
+                return Answer(_join(answer, hosts.answer()))
             if not answer["Lagging"]:  # then nothing but this waits
                 is_stopping.wait(min(self._board.pause_s, left))
 
@@ -141,7 +141,7 @@ class ApiService:
         return "; ".join([*failed, *filter(None, (thread.trouble for thread in self._threads))])
 
 
-def _joined(places: dict[str, Json], hosts: dict[str, list[Json]]) -> Body:
+def _join(places: dict[str, Json], hosts: dict[str, list[Json]]) -> Body:
     """Return the standings of places in this process and of hosts elsewhere as one answer."""
     return {**places, **{name: [*cast("list[Json]", places[name]), *found] for name, found in hosts.items()}}
 

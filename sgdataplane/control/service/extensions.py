@@ -61,10 +61,10 @@ def diff(scope: Scope, profile: str) -> Body:
 
     The answer also has what would change at ENIs that aren't there.
     """
-    group_id, memory = scope.required("SecurityGroupId"), Memory()
+    group_id, memory = scope.require("SecurityGroupId"), Memory()
     group = scope.groups.find(group_id)
     before = state_of(scope.workspace.documents, profile, memory)
-    state: NativeGroup = {**group.state, "rules": _proposed(scope, rules_of(group))}
+    state: NativeGroup = {**group.state, "rules": _propose_rules(scope, rules_of(group))}
     if scope.has("InnerAccessPolicy"):
         state["inner_access_policy"] = scope.text("InnerAccessPolicy").capitalize()
     scope.groups.put(group_id, state, group.about)
@@ -78,7 +78,7 @@ def diff(scope: Scope, profile: str) -> Body:
     return answer
 
 
-def _proposed(scope: Scope, rules: list[NativeRule]) -> list[NativeRule]:
+def _propose_rules(scope: Scope, rules: list[NativeRule]) -> list[NativeRule]:
     """Return the group's rules; the rules that a call gives for a direction replace the group's own."""
     kept = list(rules)
     for direction, name in ((Direction.INGRESS, "Permissions"), (Direction.EGRESS, "EgressPermissions")):
@@ -99,13 +99,13 @@ def explain(scope: Scope, profile: str) -> Body:
 
 
 def _packet(scope: Scope, state: CloudState) -> Packet:
-    eni_id = scope.required("NetworkInterfaceId")
+    eni_id = scope.require("NetworkInterfaceId")
     scope.enis.find(eni_id)
     try:
         direction = Direction(scope.text("Direction", "ingress").lower())
         protocol = Protocol.parse(scope.text("IpProtocol", "tcp").lower())
         is_in = direction is Direction.INGRESS
-        far = Address.parse(scope.required("SourceIp" if is_in else "DestIp"))
+        far = Address.parse(scope.require("SourceIp" if is_in else "DestIp"))
         near = scope.text("DestIp" if is_in else "SourceIp")
         local = Address.parse(near) if near else _own(state, eni_id, far)
     except ValueError as error:

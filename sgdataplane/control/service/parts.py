@@ -47,7 +47,7 @@ def part_for(documents: Documents, call: Call) -> Documents:
     group_id = scope.text("SecurityGroupId")
     if scope.groups.get(group_id) is None:
         return _part(scope.workspace, ())
-    return _part(scope.workspace, scope.workspace.members(group_id), {group_id: frozenset(_proposed(scope))})
+    return _part(scope.workspace, scope.workspace.members(group_id), {group_id: frozenset(_find_proposed(scope))})
 
 
 def _ends(scope: Scope) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _ends(scope: Scope) -> Iterator[str]:
         yield from map(name_of, scope.workspace.documents.taken.others(str(eni.state["vpc_id"]), Prefix.of(far)))
 
 
-def _proposed(scope: Scope) -> Iterator[Path]:
+def _find_proposed(scope: Scope) -> Iterator[Path]:
     """Yield the groups and lists that proposed rules name."""
     for name, direction in PROPOSED.items():
         for asked in scope.objects(name):
