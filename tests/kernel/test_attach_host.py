@@ -252,9 +252,9 @@ def test_an_eni_that_changes_its_vpc_changes_its_router(bench: Bench, home: str)
 def test_what_was_interrupted_is_gone_on_with(bench: Bench, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step that changes the kernel is the last one once: the next apply ends well, and the ends find home."""
     state = state_of(WEB)
-    for step in ("make", "move_in", "enforce", "fill", "remove"):
+    for step in ("make", "move_in", "enforce", "configure_ends", "remove"):
         with monkeypatch.context() as patched:
-            where = "sgdataplane.attach.router" if step in ("make", "fill") else "sgdataplane.attach.hosted"
+            where = "sgdataplane.attach.router" if step in ("make", "configure_ends") else "sgdataplane.attach.hosted"
             patched.setattr(f"{where}.{step}", interrupted)
             with pytest.raises(Died):
                 reconcile(bench.registry, state, Manner(placement=Placement.HOST))
