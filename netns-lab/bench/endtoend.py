@@ -63,9 +63,12 @@ class Everywhere:
         self._port = FIRST_PORT
 
     def _is_settled(self, count: int) -> bool:
+        """Whether all instances are bound to their hosts, and obey the last revision."""
         self._keeper.turn()
+        outcomes = [outcome for host in self.lab.hosts for outcome in host.outcomes().values()]
         answer = self.client.ask("SgdpWait", Timeout=5)
-        return len(self._keeper.guests) == count and not (answer["Lagging"] or answer["Failed"] or answer["Unknown"])
+        is_enforced = not (answer["Lagging"] or answer["Failed"] or answer["Unknown"])
+        return is_enforced and outcomes == ["in force"] * count
 
     def measure_once(self) -> dict[str, float]:
         """Open a port, and close it again."""
