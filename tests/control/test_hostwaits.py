@@ -15,7 +15,7 @@ from sgdataplane.control.service import dispatch
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.hosts import add_host, forget_host, revoke_host
-from sgdataplane.store.interface import Json
+from sgdataplane.store.interface import Json, UnavailableError
 from tests.control.test_service import Bench, Somewhere
 from tests.support.inputs.controlling import Client, counted_ids
 from tests.support.inputs.summaries import host, summary
@@ -111,6 +111,24 @@ def test_who_waits_pauses_in_proportion_to_what_a_look_costs(many: ManyHosts, mo
     assert many.board.pause_s < status.LONGEST_S
     monkeypatch.setattr(status, "REST", 1e9)
     assert many.board.pause_s == status.LONGEST_S
+
+
+def test_a_store_that_is_away_is_asked_no_more_often_than_one_that_answers(
+    many: ManyHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many.say(b=host(7))
+    asked = list[int]()
+
+    def fail() -> dict[str, Json]:
+        asked.append(1)
+        raise UnavailableError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(many.store, "summaries", fail)
+        for _ in range(100):
+            assert many.board.look(3_600.0) == {}
+    assert len(asked) == 1
+    assert many.board.look()["b"].enforced.revision == 7, "it is read once it can be"
 
 
 def test_a_silent_host_is_unknown_and_nobody_waits_for_it(many: ManyHosts) -> None:

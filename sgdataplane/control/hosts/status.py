@@ -21,6 +21,7 @@ import enum
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -223,18 +224,19 @@ class HostBoard:
         return sum(abs(now - at) <= SILENT_S for at in list(self._relays.values()))
 
     def _read(self) -> None:
+        """Read the reports anew. A store that can't be reached costs those who wait as much time as one that can."""
         began = time.monotonic()
-        try:
-            summaries = self._store.summaries()
-        except StoreError:
-            return
+        with suppress(StoreError):
+            self._take(self._store.summaries())
+        self._read_at = time.monotonic()
+        self._took_s = self._read_at - began
+
+    def _take(self, summaries: Mapping[str, Body]) -> None:
         words = words_in(summaries, self._clock())
         self._relays = {relay: _number(summary.get("time")) for relay, summary in summaries.items()}
         found = dict(islice({**words, **self._list_unreported(words)}.items(), MAX_WORDS))
         if found != self._words:  # who has looked at these needn't look again
             self._words = found
-        self._read_at = time.monotonic()
-        self._took_s = self._read_at - began
 
     def _list_unreported(self, words: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
         """Return the last reports about hosts that no relay reports on any more."""
