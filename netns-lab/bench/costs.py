@@ -34,6 +34,7 @@ NAMED = ("five_tuple", "mixture")  # hard policies with a goal of their own
 HARD = ("alternating", "nested_cidrs", "overlapping_ports", "prefix_lists", "port_lists", "kinships")
 SET_SIZES = {500: 60, 1_000: 60, 10_000: 60}  # rules: seconds for each kind of set
 HOSTS, AGENTS = (50, 200), (20, 100)  # ENIs, for the plots, before 1,000
+OF_ETCD = 64_000  # MB of address space: etcd reserves 10 GB for its store, however little it keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ def commands() -> Iterator[Command]:
     yield Command("history", ("historycost", "--json"), 150)
     yield Command("api", ("apicost", "--json"), 300)
     for hosts in (3, 16):
-        yield Command(f"everywhere-{hosts}", ("endtoend", "--json", "--hosts", str(hosts)), 240)
+        words = ("endtoend", "--json", "--hosts", str(hosts))
+        yield Command(f"everywhere-{hosts}", words, 240, megabytes=OF_ETCD)
 
 
 def measure_costs(say: Callable[[str], None], deadline: float, *, is_quick: bool) -> Figures:

@@ -32,7 +32,7 @@ SMALL = {
     "historycost": ("--rounds", "1"),
     "hostcost": ("-n", "50"),
     "endtoend": ("--hosts", "2", "--times", "2"),
-    "churn": ("--enis", "10", "--changes", "2"),
+    "churn": ("--enis", "20", "--changes", "2"),
     "gaps": ("-n", "3", "--rounds", "1"),
     "agentscale": ("--enis", "4", "--per-group", "2", "--changes", "1"),
 }
