@@ -101,8 +101,8 @@ def commands() -> Iterator[Command]:
     yield Command("history", ("historycost", "--json"), 150)
     yield Command("api", ("apicost", "--json"), 300)
     for hosts in (3, 16):
-        words = ("endtoend", "--json", "--hosts", str(hosts))
-        yield Command(f"everywhere-{hosts}", words, 240, megabytes=OF_ETCD)
+        over = ("endtoend", "--json", "--hosts", str(hosts))
+        yield Command(f"everywhere-{hosts}", over, 240, megabytes=OF_ETCD)
 
 
 def measure_costs(say: Callable[[str], None], deadline: float, *, is_quick: bool) -> Figures:
