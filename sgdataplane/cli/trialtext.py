@@ -21,7 +21,7 @@ from sgdataplane.report.content import TrialPage, TrialTable
 from sgdataplane.terminal.output import hanging, iso_time, paint, render_table, say, say_block, warn, whole_seconds
 from sgdataplane.trial.lines import TrialLine
 from sgdataplane.trial.record import TrialRecord
-from sgdataplane.trial.report import SeenLine, TrialReport
+from sgdataplane.trial.report import SeenLine, TrialReport, line_as_json
 from sgdataplane.trial.tables import SAMPLES_A_SECOND
 from sgdataplane.trial.trial import DoneLine
 
@@ -307,24 +307,11 @@ def as_json(shown: ShownTrial) -> dict[str, object]:
         "paused": report.paused or None,
         "unsampled": list(report.unsampled),
         "seen": {word: report.packets(is_opening=word == "open") for word in ("open", "close")},
-        "lines": [_line_as_json(seen) for seen in report.lines],
+        "lines": [line_as_json(seen) for seen in report.lines],
         "now_in_force": [
             {**change_as_json(one.line.change), "packets": one.packets, "since": one.at} for one in report.done
         ],
         "sessions": EndingSessions(shown.sessions).as_json(),
-    }
-
-
-def _line_as_json(seen: SeenLine) -> dict[str, object]:
-    return {
-        **change_as_json(seen.line.change),
-        "verdict": "opens" if seen.is_opening else "closes",
-        "packets": seen.packets,
-        "counter": seen.counter,
-        "lines_of_counter": seen.sharing,
-        "first_seen": seen.first or None,
-        "last_seen": seen.last or None,
-        "frequent_ends": list(seen.ends),
     }
 
 

@@ -105,7 +105,7 @@ class Agent:
         self._counts = Counts(LedgerFile(config.state_directory))
         stack.callback(self._count, self._counts.close)
         folder = TrialFolder(config.state_directory / TRIALS, Survives.THE_MACHINE)
-        self._trials = Trials(folder, self._registry, self._notifier.beat)
+        self._trials = Trials(folder, self._registry, self._notifier.beat, lambda: self._reconciler.state)
         stack.callback(self._count, self._trials.close)
         self._schedule, self._turns = Schedule(config.resync, time.monotonic), Turns(time.monotonic)
         self._journal = Journal(self._status, self._metrics, self._notifier, self._turns, CommitFile(config.bindings))

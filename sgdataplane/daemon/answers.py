@@ -41,12 +41,16 @@ class Answers:
 
     def tell_owner(self) -> bytes:
         """Answer the owner of the state."""
-        return spell_answer(status=self.status.for_owner())
+        return spell_answer(status=self.status.for_owner() | self._tell_declared())
+
+    def _tell_declared(self) -> dict[str, object]:
+        """Return what the trials that the state declares have seen."""
+        return {"trials": [trial.as_plain() for trial in self.trials.list_declared()]}
 
     def _do_what_is_asked(self, asked: ControlRequest) -> dict[str, object]:
         match asked.request:
             case Request.STATUS:
-                return {"status": self.status.as_json(asked.eni, self.counts.read_audited())}
+                return {"status": self.status.as_json(asked.eni, self.counts.read_audited()) | self._tell_declared()}
             case Request.COUNTERS:
                 return {"counters": self.counts.as_json(asked.eni)}
             case Request.FIND:

@@ -86,7 +86,9 @@ class Planner:
 def _fill(wanted: PlannedTrial, folder: TrialFolder, scopes: tuple[TrialScope, ...], judged: Judged) -> PlannedTrial:
     try:
         trial = wanted.trial = wanted.trial or Trial.load(folder, wanted.name)
-        after, wanted.until = judged(trial.after)
+        after = None
+        if trial.after is not None:
+            after, wanted.until = judged(trial.after)
         wanted.plan = trial.plan(scopes, after)
     except CONTAINED as error:
         wanted.error = reason_of(error)

@@ -31,7 +31,9 @@ from sgdataplane.daemon.logs import event
 from sgdataplane.daemon.sampling import Sampling
 from sgdataplane.daemon.trialplaces import TrialPlaceAt, list_desired, obey_the_same
 from sgdataplane.daemon.trialplans import CONTAINED, PlannedTrial, Planner, reason_of
-from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.errors import HostError, SgDataplaneError, TrialError
+from sgdataplane.model.state import CloudState
+from sgdataplane.trial.declared import DeclaredTrial, begin_declared, list_declared, list_ended
 from sgdataplane.trial.record import TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport, report_of
 from sgdataplane.trial.samples import Sample
@@ -51,6 +53,7 @@ class Trials:
     folder: TrialFolder
     registry: Registry
     beat: Callable[[], None] = lambda: None  # called between namespaces
+    state: Callable[[], CloudState] = CloudState  # returns the state in force, which may declare trials
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time  # returns seconds since 1970
     _trials: dict[str, Trial] = field(default_factory=dict)
@@ -61,6 +64,8 @@ class Trials:
     _is_untidy: bool = False  # there may be tables of trials that don't count
     _places: dict[object, TrialPlaceAt] = field(default_factory=dict)
     _modes: HostModes = field(default_factory=HostModes)
+    _refused: dict[str, DeclaredTrial] = field(default_factory=dict)  # declared trials that aren't kept
+    _told: tuple[DeclaredTrial, ...] | None = None  # of the declared trials; None if something is new
     _number: int = 0
     _read_at: float = 0.0
     _read_took: float = 0.0
@@ -94,11 +99,21 @@ class Trials:
         self._take_places(reports)
         is_same = obey_the_same(before, list_desired(self._places)) and self._modes == report.modes
         self._modes = report.modes
+        self._follow_declared()
         if self._names() and (not is_same or self._names() - self._list_running()):
             self._plan_all()
         elif any(entry.applied is not None and entry.applied.changed for entry in reports.values()):
             self._owed |= self._plans.keys()  # somebody may have removed our tables
         self._settle()
+
+    def _follow_declared(self) -> None:
+        """Keep the trials that the state in force declares, and end those that it doesn't declare any more."""
+        declared = list_declared(self.state(), self.now())
+        for name in list_ended(self.folder, declared):
+            self._end(name)
+        refused = begin_declared(self.folder, declared)
+        self._refused = {name: DeclaredTrial.of_paused(declared[name], why) for name, why in refused.items()}
+        self._told = None
 
     def _take_places(self, reports: Mapping[Key, NamespaceReport]) -> None:
         for key in self._places.keys() - reports.keys():
@@ -150,6 +165,7 @@ class Trials:
         self._settle()
 
     def _take(self, planned: PlannedTrial) -> None:
+        self._told = None
         name, trial = planned.name, planned.trial or self._trials.get(planned.name)
         if trial is None:
             self._errors[name], self._is_untidy = planned.error, True
@@ -206,6 +222,7 @@ class Trials:
         self._note(trial)
 
     def _note(self, trial: Trial) -> None:
+        self._told = None
         try:
             trial.note()
         except OSError as error:
@@ -315,8 +332,15 @@ class Trials:
         return replace(seen, paused=BUSY) if name in self._owed and not seen.paused else seen
 
     def stop(self, name: str) -> TrialReport | None:
-        """End a trial; return what it has seen."""
+        """End a trial; return what it has seen.
+
+        Raises:
+            TrialError: The state declares it, so it would only begin anew.
+        """
         seen = self.report(name)
+        if seen is not None and seen.record.group in self.state().group and self.state().group[seen.record.group].trial:
+            how = f"take `trial` from the group {seen.record.group} there, or call SgdpTrialStop"
+            raise TrialError(name, f"the state declares it: {how}")
         if seen is not None:
             self._end(name)
         return seen
@@ -328,6 +352,19 @@ class Trials:
         self._owed.discard(name)
         self._is_untidy = True
         self._settle()
+
+    def list_declared(self) -> tuple[DeclaredTrial, ...]:
+        """Return what the declared trials had seen when they were read last."""
+        if self._told is None:
+            records = [record for record in self._records() if record.group]
+            self._told = (*map(self._tell, records), *self._refused.values())
+        return self._told
+
+    def _tell(self, record: TrialRecord) -> DeclaredTrial:
+        trial = self._trials.get(record.name)
+        if trial is None:
+            return DeclaredTrial.of_paused(record, self._errors.get(record.name, COMPARING))
+        return DeclaredTrial.of(report_of(trial))
 
     def records_as_json(self) -> list[dict[str, object]]:
         """Return the trials that run, by name."""

@@ -24,6 +24,7 @@ from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.files import Survives
 from sgdataplane.host.private import open_lock, wait_for_lock
 from sgdataplane.lab.record import LabFolder
+from sgdataplane.trial.declared import begin_declared, list_declared, list_ended
 from sgdataplane.trial.record import TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport, report_of
 from sgdataplane.trial.samples import Samples
@@ -149,9 +150,17 @@ def records(lab: Lab) -> tuple[TrialRecord, ...]:
 def follow_all(lab: Lab) -> None:
     """Make all trials follow the policy that the lab has now.
 
-    What goes wrong is logged, and fails no caller.
+    Those that the lab's state declares begin, and those end that it doesn't declare any more. What goes wrong is
+    logged, and fails no caller.
     """
     folder = folder_of(lab.record.name)
+    declared = list_declared(lab.state, time.time())
+    with suppress(SgDataplaneError):
+        _end(lab, folder, tuple(list_ended(folder, declared)))
+    for name, why in begin_declared(folder, declared).items():
+        LOGGER.warning("the trial %s can't begin: %s", name, why)
+    if declared:
+        _begin_keeping(lab.record.name)
     for name in folder.names():
         try:
             trial = Trial.load(folder, name)

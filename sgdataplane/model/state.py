@@ -145,6 +145,19 @@ class SecurityGroupRule:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupTrial:
+    """What a group would have instead, on trial: hosts count what that would change, and no verdict follows from it."""
+
+    since: str
+    """When it began, as in RFC 3339: it tells a trial from the one before."""
+    until: str
+    """When it ends, as in RFC 3339."""
+    inner_access_policy: Verdict
+    rules: tuple[SecurityGroupRule, ...] = ()
+    """All rules that the group would have, sorted by id. What they name need not be there (statefile/proposals.py)."""
+
+
+@dataclass(frozen=True, slots=True)
 class SecurityGroup:
     """A security group with its rules."""
 
@@ -161,6 +174,15 @@ class SecurityGroup:
     """Pairs of key and value, sorted."""
     service_managed: bool = False
     """A cloud service owns the group. It is enforced like any other, but can't be changed by users."""
+    trial: GroupTrial | None = field(default=None, repr=False)
+    """What is on trial in its place. It is no part of what the group says, nor of its text."""
+
+    @property
+    def proposed(self) -> SecurityGroup:
+        """The group as it would be with what is on trial; itself if nothing is."""
+        if self.trial is None:
+            return self
+        return replace(self, rules=self.trial.rules, inner_access_policy=self.trial.inner_access_policy, trial=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +353,11 @@ class CloudState:
         """Return the state as it is at a time (modes.py): ENIs whose audit has ended are in mode enforce."""
         over = {e.network_interface_id for e in self.audited if e.audit_until and e.audit_until <= now}
         return self.with_mode(over, Mode.ENFORCE) if over else self
+
+    def propose(self, group_id: str) -> CloudState:
+        """Return the state with what is on trial for a group in force there."""
+        groups = (one.proposed if one.security_group_id == group_id else one for one in self.security_groups)
+        return replace(self, security_groups=tuple(groups))
 
     def with_mode(self, eni_ids: Collection[str], mode: Mode, until: str = "") -> CloudState:
         """Return the state with these ENIs in that mode."""

@@ -94,13 +94,30 @@ def as_plain(value: object) -> Plain:
 
 def group_fields(group: SecurityGroup) -> dict[str, Plain]:
     """Return a group's fields in the order of KEYS: rules come last."""
-    values = plain_fields(group, (name for name in KEYS["security_groups"] if name not in ("tags", "rules")))
+    values = plain_fields(group, (name for name in KEYS["security_groups"] if name not in ("tags", "rules", "trial")))
     values["inner_access_policy"] = group.inner_access_policy.value.capitalize()
     if group.tags:
         values["tags"] = dict(group.tags)
     if group.rules:
-        values["rules"] = [rule_fields(group.security_group_id, rule) for rule in group.rules]
+        values["rules"] = _rules_of(group)
+    if group.trial is not None:
+        values["trial"] = trial_fields(group)
     return values
+
+
+def _rules_of(group: SecurityGroup) -> list[Plain]:
+    return [rule_fields(group.security_group_id, rule) for rule in group.rules]
+
+
+def trial_fields(group: SecurityGroup) -> dict[str, Plain]:
+    """Return what is on trial for a group."""
+    assert group.trial is not None
+    return {
+        "since": group.trial.since,
+        "until": group.trial.until,
+        "inner_access_policy": group.trial.inner_access_policy.value.capitalize(),
+        "rules": _rules_of(group.proposed),
+    }
 
 
 def rule_fields(group_id: str, rule: SecurityGroupRule) -> dict[str, Plain]:

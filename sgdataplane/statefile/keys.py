@@ -208,6 +208,24 @@ SECURITY_GROUP: Keys = {
         objects("rule"),
         ("permissions", "ingress", "egress", "security_group_rules"),
     ),
+    "trial": Key(
+        "What the group would have instead, on trial: packets are counted whose verdict that would change.",
+        {"$ref": "#/$defs/trial"},
+        ("proposed", "staged"),
+    ),
+}
+TRIAL: Keys = {
+    "since": Key(
+        "When the trial began, which tells it from the one before. A time in UTC, as 2026-12-24T00:00:00Z.",
+        A_TIME,
+        ("begin", "start"),
+        is_required=True,
+    ),
+    "until": Key("When the trial ends. A time in UTC.", A_TIME, ("end",), is_required=True),
+    "inner_access_policy": Key(
+        "As of the group. Without it, the group's own.", words_of(["Accept", "Drop"]), ("inner_access",)
+    ),
+    "rules": Key("All rules that the group would have.", objects("rule"), ("permissions", "ingress", "egress")),
 }
 RULE: Keys = {
     "security_group_rule_id": an_id(
@@ -343,11 +361,13 @@ KEYS: Mapping[str, Keys] = {
     "instances": INSTANCE,
     "network_interfaces": NETWORK_INTERFACE,
 }
-# The keys of objects inside objects, by the section and key that these are under.
+# The keys of objects inside objects, by the section or key that the outer ones are under, and by their own key.
 INNER_KEYS: Mapping[tuple[str, str], Keys] = {
     ("prefix_lists", "entries"): PREFIX_LIST_ENTRY,
     ("port_lists", "entries"): PORT_LIST_ENTRY,
     ("security_groups", "rules"): RULE,
+    ("security_groups", "trial"): TRIAL,
+    ("trial", "rules"): RULE,
     ("network_interfaces", "connection_tracking"): CONNECTION_TRACKING,
 }
 # The keys of all objects, by the names under which `objects` refers to them.
@@ -356,6 +376,7 @@ OBJECTS: Mapping[str, Keys] = {
     "prefix_list_entry": PREFIX_LIST_ENTRY,
     "port_list_entry": PORT_LIST_ENTRY,
     "rule": RULE,
+    "trial": TRIAL,
     "connection_tracking": CONNECTION_TRACKING,
 }
 REMOTES = ("cidr_ip", "ipv6_cidr_ip", "source_security_group_id", "dest_security_group_id", "prefix_list_id")

@@ -17,6 +17,9 @@ from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.sections import Sections
 
+SINGLE = ("connection_tracking", "trial")  # the keys under which there is one object, and no list
+OUTER = {outer for outer, _ in INNER_KEYS}
+
 
 def add_native(documents: Iterable[Document], sections: Sections, problems: Problems) -> list[Finding]:
     """Add the documents' objects to `sections`, which merges them.
@@ -53,16 +56,21 @@ def check_objects(found: Iterable[Fields], section: str, memory: Memory, problem
 def as_object(fields: Fields, section: str, problems: Problems) -> Fields:
     """Return the object with its keys checked, and with the objects inside it as Fields."""
     check_keys(fields, KEYS[section], problems)
+    return with_inner(fields, section, problems)
+
+
+def with_inner(fields: Fields, parent: str, problems: Problems) -> Fields:
+    """Return the object with the objects inside it as Fields. `parent` is the section or the key that it is under."""
     values = dict(fields.values)
-    for (parent, key), keys in INNER_KEYS.items():
-        if parent == section and key in values:
+    for (outer, key), keys in INNER_KEYS.items():
+        if outer == parent and key in values:
             values[key] = inner_objects(fields, key, keys, problems)
     return Fields(fields.file, fields.pointer, values)
 
 
 def inner_objects(fields: Fields, key: str, keys: Keys, problems: Problems) -> tuple[Fields, ...]:
     """Return the objects inside an object, under one key, with their keys checked."""
-    if key == "connection_tracking":
+    if key in SINGLE:
         value = fields.values[key]
         if not isinstance(value, dict):
             refuse_type(fields.where(key), value, "a mapping", problems)
@@ -72,7 +80,7 @@ def inner_objects(fields: Fields, key: str, keys: Keys, problems: Problems) -> t
         found = tuple(children(fields, key, problems))
     for child in found:
         check_keys(child, keys, problems)
-    return found
+    return tuple(with_inner(child, key, problems) for child in found) if key in OUTER else found
 
 
 def children(fields: Fields, key: str, problems: Problems) -> Iterable[Fields]:

@@ -77,6 +77,15 @@ class NativeRule(TypedDict, total=False):
     description: str
 
 
+class NativeTrial(TypedDict, total=False):
+    """What is on trial for a security group."""
+
+    since: str
+    until: str
+    inner_access_policy: str
+    rules: list[NativeRule]
+
+
 class NativeGroup(TypedDict, total=False):
     """A security group with its rules."""
 
@@ -89,6 +98,7 @@ class NativeGroup(TypedDict, total=False):
     service_managed: bool
     tags: dict[str, str]
     rules: list[NativeRule]
+    trial: NativeTrial
 
 
 class NativeInstance(TypedDict, total=False):

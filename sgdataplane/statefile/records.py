@@ -18,6 +18,7 @@ from sgdataplane.model.state import (
     ConnectionTracking,
     Eni,
     EniType,
+    GroupTrial,
     GroupType,
     Instance,
     NetworkType,
@@ -196,9 +197,32 @@ def read_group(reader: Reader, findings: list[Finding]) -> GroupDraft | None:
     if not reader.is_clean:
         return None
     rules = read_rules(reader, group_id, findings)
-    records = tuple(sorted((draft.record for draft in rules), key=lambda rule: rule.security_group_rule_id))
-    record = SecurityGroup(group_id, vpc_id, group_type, inner, records, name, description, tags, managed)
-    return GroupDraft(record, reader.fields, rules)
+    record = SecurityGroup(group_id, vpc_id, group_type, inner, _sort(rules), name, description, tags, managed)
+    return GroupDraft(replace(record, trial=read_trial(reader, record, findings)), reader.fields, rules)
+
+
+def _sort(rules: Iterable[Draft[SecurityGroupRule]]) -> tuple[SecurityGroupRule, ...]:
+    return tuple(sorted((draft.record for draft in rules), key=lambda rule: rule.security_group_rule_id))
+
+
+def read_trial(reader: Reader, group: SecurityGroup, findings: list[Finding]) -> GroupTrial | None:
+    """Read what is on trial for a group; None if nothing is."""
+    for fields in reader.fields.children("trial"):
+        of_trial = Reader(fields, reader.problems)
+        since, until = (read_time(of_trial, name) for name in ("since", "until"))
+        inner = group.inner_access_policy
+        if "inner_access_policy" in fields.values:
+            inner = read_inner_policy(of_trial, group.security_group_type)
+        rules = read_rules(of_trial, group.security_group_id, findings)
+        return GroupTrial(since, until, inner, _sort(rules))
+    return None
+
+
+def read_time(reader: Reader, name: str) -> str:
+    """Read a time that must be there; "" stands in if it is absent or wrong."""
+    if not reader.require(name, UNTIL_EXPECTED):
+        return ""
+    return reader.parse_text(name, parse_until, "InvalidTime.Malformed", UNTIL_EXPECTED) or ""
 
 
 def read_inner_policy(reader: Reader, group_type: GroupType) -> Verdict:

@@ -2,7 +2,7 @@
 
 Owns these files, the names of trials, and how many there may be. Must not know the kernel.
 
-    <name>.yaml     the state on trial
+    <name>.yaml     the state on trial; none if the state in force declares the trial (declared.py)
     <name>.json     what was asked for: the trial's ENIs, when it began, when it ends
     <name>.seen     its lines, what they counted, and which lines an apply has made true
 
@@ -48,6 +48,8 @@ class TrialRecord:
     """When it began, in seconds since 1970."""
     until: float
     """When it ends, in seconds since 1970."""
+    group: str = ""
+    """The group whose proposed rules it is about, if the state in force declares it; "" if it has its own state."""
 
 
 def check_trial_name(name: str) -> str:
@@ -89,8 +91,8 @@ class TrialFolder:
         taken = set(self.names())
         return next(name for name in (f"trial{number}" for number in range(1, MAX_TRIALS + 2)) if name not in taken)
 
-    def add(self, record: TrialRecord, state: CloudState) -> None:
-        """Keep another trial.
+    def add(self, record: TrialRecord, state: CloudState | None) -> None:
+        """Keep another trial. `state` is the one on trial; None if the state in force declares the trial.
 
         Raises:
             TrialError: There is one of that name, or there are too many.
@@ -104,7 +106,8 @@ class TrialFolder:
             raise TrialError(record.name, f"{MAX_TRIALS} trials run here already, which is the most; stop one")
         make_private_folder(self.path)
         self.remove(record.name)  # what a start left that was killed
-        self._write(f"{record.name}.yaml", dump_native(state))
+        if state is not None:
+            self._write(f"{record.name}.yaml", dump_native(state))
         self._write(f"{record.name}.json", json.dumps({"version": VERSION, **asdict(record)}))
 
     def record(self, name: str) -> TrialRecord:
@@ -113,9 +116,9 @@ class TrialFolder:
             value = json.loads((self.path / f"{check_trial_name(name)}.json").read_bytes())
             if value.pop("version") != VERSION:
                 raise ValueError("it is of another version")
-            return TrialRecord(
-                name, str(value["source"]), tuple(map(str, value["enis"])), float(value["since"]), float(value["until"])
-            )
+            times = float(value["since"]), float(value["until"])
+            enis = tuple(map(str, value["enis"]))
+            return TrialRecord(name, str(value["source"]), enis, *times, str(value.get("group", "")))
         except FileNotFoundError:
             raise self._make_missing_error(name) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

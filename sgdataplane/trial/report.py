@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sgdataplane.analyse.document import change_as_json
 from sgdataplane.model.words import pluralize
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.trial.lines import TrialLine
@@ -92,6 +93,20 @@ class TrialReport:
 def _line_seen_by(entry: Sequence[Any]) -> SeenLine:
     line, counter, packets, sharing, first, last, ends = entry
     return SeenLine(line_of(line), counter, packets, sharing, first, last, tuple(ends))
+
+
+def line_as_json(seen: SeenLine) -> dict[str, object]:
+    """Return a line as `sgdp trial show --json` has it."""
+    return {
+        **change_as_json(seen.line.change),
+        "verdict": "opens" if seen.is_opening else "closes",
+        "packets": seen.packets,
+        "counter": seen.counter,
+        "lines_of_counter": seen.sharing,
+        "first_seen": seen.first or None,
+        "last_seen": seen.last or None,
+        "frequent_ends": list(seen.ends),
+    }
 
 
 def report_of(trial: Trial, unsampled: Iterable[str] = ()) -> TrialReport:

@@ -30,6 +30,7 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.observe.ledger import Ledger, Sum
 from sgdataplane.observe.ledgertext import ledger_as_json, ledger_of
+from sgdataplane.statefile.proposals import propose
 from sgdataplane.trial import running
 from sgdataplane.trial.lines import TrialLine, TrialLines, lines_at
 from sgdataplane.trial.linetext import line_as_plain, line_of
@@ -88,8 +89,8 @@ class Trial:
 
     folder: TrialFolder
     record: TrialRecord
-    after: CloudState
-    """The state on trial, as it was given."""
+    after: CloudState | None
+    """The state on trial, as it was given; None if the state in force declares the trial."""
     paused: str = ""
     """Why it doesn't count, or empty."""
     lines: dict[str, TrialLine] = field(default_factory=dict)
@@ -110,7 +111,8 @@ class Trial:
             TrialError: There is none of that name.
             StateFileError: Its state can't be read.
         """
-        found = cls(folder, folder.record(name), folder.state(name))
+        record = folder.record(name)
+        found = cls(folder, record, None if record.group else folder.state(name))
         with suppress(ValueError, TypeError, KeyError, AttributeError):
             found._take(folder.read_seen(name))
         return found
@@ -152,20 +154,26 @@ class Trial:
         """Return what is to be counted where, now that these policies are in force. This touches nothing.
 
         `after` is the state on trial as it would be obeyed here, if that isn't as it was given.
+
+        Raises:
+            StateFileError: The rules on trial name what isn't there.
         """
-        wanted, state = frozenset(self.record.enis), after or self.after
+        wanted, given = frozenset(self.record.enis), after or self.after
         diffs: dict[tuple[int, object], StateDiff] = {}
         found = []
         for scope in scopes:
             enis = [eni for eni in scope.desired.interfaces if not wanted or eni in wanted]
             if enis:
-                lines = lines_at(self._diff(diffs, scope.desired, state), enis)
+                lines = lines_at(self._diff(diffs, scope.desired, given), enis)
                 found.append(PlannedTable(scope, lines, compile_trial(self.name, scope.place, lines)))
         return tuple(found)
 
-    def _diff(self, known: dict[tuple[int, object], StateDiff], desired: Desired, after: CloudState) -> StateDiff:
+    def _diff(
+        self, known: dict[tuple[int, object], StateDiff], desired: Desired, given: CloudState | None
+    ) -> StateDiff:
         key = id(desired.state), desired.options
         if key not in known:
+            after = propose(desired.state, self.record.group) if given is None else given
             known[key] = StateDiff(desired.state, after, desired.options)
         return known[key]
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from sgdataplane.contract.tables import TABLE, TRIALS
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
+from sgdataplane.model.state import CloudState, GroupTrial
 from sgdataplane.statefile import dump_native
 from sgdataplane.trial.report import TrialReport
 from tests.support.documents.schemas import assert_conforms
+from tests.support.inputs.builders import make_rule
 from tests.support.kernel.nft import nft
 from tests.support.probes.flood import wait_until
 from tests.support.probes.trialtraffic import Opener
@@ -202,3 +206,96 @@ def test_it_ends_with_its_time(trying: Trying) -> None:
     wait_until(lambda: ask(trying.agent.socket, Request.TRIALS)["trials"] == [])
     assert trying.tables() == []
     assert trying.sgdp("show", "t") == 5
+
+
+# trials that the state declares
+
+SINCE, UNTIL = "2026-12-01T00:00:00Z", "2126-12-01T00:00:00Z"
+NAME = "group-sg-a"
+
+
+def declaring(state: CloudState, proposed: CloudState, since: str = SINCE, until: str = UNTIL) -> CloudState:
+    """The state, where the rules that the other one has in sg-a are on trial."""
+    group = proposed.group["sg-a"]
+    trial = GroupTrial(since, until, group.inner_access_policy, group.rules)
+    groups = (replace(one, trial=trial) if one is state.group["sg-a"] else one for one in state.security_groups)
+    return replace(state, security_groups=tuple(groups))
+
+
+def declare(trying: Trying, ports: tuple[int, ...], proposed: tuple[int, ...], **times: str) -> None:
+    """Write a state with these ports open, and those on trial; returns when the agent has seen it."""
+    number = trying.agent.cycles
+    state: Callable[..., CloudState] = trying.state  # type: ignore[assignment]
+    trying.agent.write(declaring(state(*ports), state(*proposed), **times))
+    wait_until(lambda: trying.agent.cycles > number)
+
+
+def declared(trying: Trying) -> list[dict[str, Any]]:
+    """What the status says of declared trials."""
+    return cast("list[dict[str, Any]]", trying.agent.status()["trials"])
+
+
+def wait_until_it_counts(trying: Trying) -> None:
+    wait_until(lambda: [one["count"] > 0 and not one["paused"] for one in declared(trying)] == [True])
+
+
+def test_a_declared_trial_counts_exactly_and_only_its_group(trying: Trying) -> None:
+    """Another change of the state isn't counted as one that the trial would take back; the policy stays the same."""
+    declare(trying, (WEB,), (DNS,))
+    wait_until_it_counts(trying)
+    trying.opener.send(90)
+    wait_until(lambda: trying.counts(NAME) == trying.sent(WEB, DNS))
+    trying.agent.end(signal.SIGKILL)
+    trying.opener.send(90)
+    trying.agent.start()
+    wait_until(lambda: trying.counts(NAME) == trying.sent(WEB, DNS))
+    trying.agent.end(signal.SIGTERM)
+    trying.agent.start()
+    (told,) = wait_for(lambda: [one for one in declared(trying) if one["closes"]])
+    assert (told["group"], told["opens"], told["closes"]) == ("sg-a", *map(trying.opener.sent.get, (DNS, WEB)))
+    assert {line["packets"] for line in told["lines"]} - {0} == {*trying.sent(WEB, DNS).values()}
+    assert trying.sgdp("stop", NAME) != 0
+    assert trying.tables()
+
+
+def test_a_declared_trial_ends_with_its_declaration_and_begins_anew_with_another(trying: Trying) -> None:
+    declare(trying, (WEB,), (DNS,))
+    wait_until_it_counts(trying)
+    trying.opener.send(30)
+    wait_until(lambda: trying.counts(NAME) == trying.sent(WEB, DNS))
+    declare(trying, (WEB,), (WEB, OTHER), since="2026-12-01T00:00:01Z")
+    wait_until(lambda: trying.counts(NAME) == {OTHER: 0})
+    trying.apply(WEB)
+    wait_until(lambda: trying.tables() == [])
+    assert declared(trying) == []
+    declare(trying, (WEB,), (DNS,), since=SINCE, until="2026-12-01T00:00:02Z")
+    assert declared(trying) == [], "its time is over"
+
+
+def test_what_is_on_trial_may_name_what_is_not_there_and_holds_nothing_up(trying: Trying) -> None:
+    """The trial is paused with the reason, and the policy is in force."""
+    state: Callable[..., CloudState] = trying.state  # type: ignore[assignment]
+    gone = make_rule("ingress all from sg-gone", "sgr-gone")
+    proposed = state(DNS)
+    named = replace(proposed, security_groups=tuple(replace(one, rules=(gone,)) for one in proposed.security_groups))
+    trying.agent.write(declaring(state(WEB, OTHER), named))
+    (told,) = wait_for(lambda: [one for one in declared(trying) if "sg-gone" in one["paused"]])
+    assert told["count"] == 0
+    with Session(trying.bench.pair, OTHER) as other:
+        other.must_pass()
+    assert set(trying.agent.outcomes().values()) == {"in force"}
+
+
+def test_a_trial_of_that_name_is_in_the_way_of_a_declared_one(trying: Trying) -> None:
+    assert trying.sgdp("start", trying.write(DNS), "--name", NAME) == 0
+    declare(trying, (WEB,), (OTHER,))
+    (told,) = declared(trying)
+    assert "there is one of that name" in told["paused"]
+    trying.opener.send(30)
+    assert trying.counts(NAME) == trying.sent(WEB, DNS), "of the trial that was there"
+
+
+def wait_for(found: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What is found, once there is something."""
+    wait_until(lambda: bool(found()))
+    return found()
