@@ -18,7 +18,7 @@ from sgdataplane.control.actions import ACTIONS
 from sgdataplane.control.calls.catalogue import catalogue
 from sgdataplane.control.calls.products import PRODUCTS
 from sgdataplane.control.hosts import waits
-from sgdataplane.control.service import extensions
+from sgdataplane.control.service import extensions, trials
 from sgdataplane.statefile import ecs_names
 from tools.commands import table
 
@@ -27,6 +27,9 @@ OURS: Mapping[str, object] = {
     "SgdpExplain": extensions.explain,
     "SgdpDescribeEvents": extensions.describe_events,
     "SgdpDescribeHosts": waits.describe,
+    "SgdpTrialShow": trials.show,
+    "SgdpTrialStart": trials.start,
+    "SgdpTrialStop": trials.stop,
 }
 ANSWERING = ("shape", "permission")  # functions that make answers, and so name fields of these; and any "..._item"
 ALWAYS = {"RegionId", "ClientToken", "DryRun"}  # what the engine and HTTP look at

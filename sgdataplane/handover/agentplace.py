@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +17,7 @@ from sgdataplane.handover.publishing import Publisher, name_of_generation
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Json
 
 TIMEOUT_S, PAUSE_S, ANSWER_S = 60.0, 0.02, 5.0
 FINE = ("in force", "auditing", "absent", "closed", "stopped", "misaddressed")  # outcomes that no policy can change
@@ -33,6 +34,8 @@ class Enforcement:
     """ENI -> why the version isn't in force there, if the agent has it."""
     attached: tuple[str, ...] = ()
     """The ENIs that are attached on this host, whatever is in force."""
+    trials: tuple[dict[str, Json], ...] = ()
+    """What the trials that the state declares have seen (DeclaredTrial, as JSON)."""
     error: str = ""
     """Why the agent doesn't take the version; empty if it has it, or hasn't come to it yet."""
 
@@ -100,12 +103,13 @@ class AgentPlace:
             raise HostError("the agent", what)
         enis = cast("list[Status]", status.get("enis", []))
         attached = tuple(str(eni["eni"]) for eni in enis if eni["outcome"] not in ("gone", "stopped"))
+        told = Enforcement(attached=attached, trials=tuple(cast("list[dict[str, Json]]", status.get("trials", []))))
         if read["generation"] != name_of_generation(version):
             is_refused = read["error"] and read["refused"] == name_of_generation(version)
-            return Enforcement(attached=attached, error=str(read["error"]) if is_refused else "")
+            return replace(told, error=str(read["error"]) if is_refused else "")
         cycle = cast(Status, status["cycle"])
         if cycle["error"]:  # then what is said of ENIs may be about the policy before
-            return Enforcement(attached=attached, error=str(cycle["error"]))
+            return replace(told, error=str(cycle["error"]))
         wrong = [eni for eni in enis if eni["outcome"] not in FINE]
         failed = tuple((str(eni["eni"]), f"{eni['outcome']}: {eni['error'] or ''}") for eni in wrong)
-        return Enforcement(not failed, failed, attached)
+        return replace(told, is_enforced=not failed, failed=failed)

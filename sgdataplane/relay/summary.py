@@ -6,7 +6,8 @@ Owns the form of a summary, and when one is written. Must not know who reads it.
      relay has seen, "hosts": {name: host}}
     host: {"connected": bool, "since": seconds since 1970, "enforced": [epoch, revision] or null,
            "needed": the last revision that may concern it, "failed": [{"eni", "why"}], "error": text,
-           "age": seconds since its last report or null, "claims": [ENIs attached there that aren't its own yet]}
+           "age": seconds since its last report or null, "claims": [ENIs attached there that aren't its own yet],
+           "trials": [what trials of groups' rules have seen, as in its report]; absent if there are none}
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import logging
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, cast
 
 from sgdataplane.errors import LimitError
 from sgdataplane.host.memory import give_back
@@ -35,9 +36,10 @@ SHORTEST_S, REST, BYTES_PER_S = 0.02, 9, 1 << 18
 # A summary must fit into the store, and its readers take no more (store/summaries.py).
 MAX_FAILURES, MAX_CLAIMS, MAX_WHY = 20, 1_000, 500  # of one host; characters
 MAX_ALL_FAILURES, MAX_ALL_CLAIMS, MAX_ALL_WHY = 10_000, 100_000, 4 << 20  # of all hosts of a relay
+MAX_ALL_LINES = 1_000  # of the trials of all hosts
 FIRST_NAME_S, NAME_S = 6.0, 60.0  # after which a relay looks for another one of its name; that one writes each 5 s
 MANY_ENDED = 100  # streams, whose memory is worth the time to take it back
-AGELESS = ("time", "age")
+AGELESS = ("time", "age", "trials")  # fields that are never new
 
 LOGGER = logging.getLogger("sgdataplane.relay")
 
@@ -133,20 +135,22 @@ class Shares(NamedTuple):
     failures: int  # the number of ENIs that aren't enforced
     claims: int  # the number of claims
     why: int  # characters of each reason
+    lines: int  # of each trial
 
     @classmethod
-    def among(cls, hosts: int) -> Shares:
-        """Return the share of each of so many hosts."""
+    def among(cls, hosts: int, trials: int = 0) -> Shares:
+        """Return the share of each of so many hosts, which have so many trials."""
         count = max(1, hosts)
         failures = min(MAX_FAILURES, MAX_ALL_FAILURES // count)
         why = min(MAX_WHY, MAX_ALL_WHY // (count * (failures + 1)))
-        return cls(failures, min(MAX_CLAIMS, MAX_ALL_CLAIMS // count), why)
+        return cls(failures, min(MAX_CLAIMS, MAX_ALL_CLAIMS // count), why, MAX_ALL_LINES // max(1, trials))
 
 
 def summary_of(relay: Relay, now: float) -> Fields:
     """Return a relay's summary of now. Its hosts share what a summary can hold."""
     relay.forget_left(now)
-    shares = Shares.among(len(relay.left) + len(relay.streams))
+    known: list[Stream | Left] = [*relay.left.values(), *relay.streams.values()]
+    shares = Shares.among(len(known), sum(len(one.report.trials) for one in known if one.report is not None))
     hosts: Fields = {
         name: {**_describe_host(one, now, shares), "connected": False, "claims": []} for name, one in relay.left.items()
     }
@@ -163,6 +167,7 @@ def _describe_host(stream: Stream | Left, now: float, shares: Shares) -> Fields:
     failures = report.failed[: shares.failures] if report else ()
     failed: list[Json] = [{"eni": eni, "why": why[: shares.why]} for eni, why in failures]
     enforced = report.enforced if report else None
+    trials: list[Json] = [_cut_trial(trial, shares.lines) for trial in report.trials] if report else []
     return {
         "since": stream.since,
         "enforced": None if enforced is None else [enforced.epoch, enforced.revision],
@@ -170,7 +175,13 @@ def _describe_host(stream: Stream | Left, now: float, shares: Shares) -> Fields:
         "failed": failed,
         "error": report.error[: shares.why] if report else "",
         "age": None if report is None else round(now - stream.heard, 1),
+        **({"trials": trials} if trials else {}),
     }
+
+
+def _cut_trial(trial: Fields, most: int) -> Fields:
+    """Return a trial with its first lines, which are those with the most packets."""
+    return {**trial, "lines": cast("list[Json]", trial["lines"])[:most]}
 
 
 def _new_claims(stream: Stream, documents: Documents) -> list[Json]:

@@ -340,9 +340,9 @@ class HostSync:
         if found.is_enforced and not self._folder.is_damaged:
             self._enforced = self._folder.same_until
         report = Reported(self._enforced, found.failed, error or found.error, found.attached)
-        if report != self.report:
-            self.report = report
+        if report != replace(self.report, trials=()):
             self._reported.set()
+        self.report = replace(report, trials=found.trials)  # counts are no news: they go with the next report
 
 
 def run_sync(  # noqa: PLR0913  # what the command line says

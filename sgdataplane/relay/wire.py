@@ -7,8 +7,10 @@ Must not know sockets, stores or folders.
     hello     {"protocol": 1, "version": of our program, "have": {"epoch", "revision"} or null,
               "digests": {path: digest}}
               first, once. `digests`: of each object that the host has; so a stream goes on without any history
-    report    {"enforced": {"epoch", "revision"} or null, "failed": [{"eni", "why"}], "error": text, "claims": [ENI]}
-              on each change, and each 10 s. `claims`: ENIs that are attached on that host
+    report    {"enforced": {"epoch", "revision"} or null, "failed": [{"eni", "why"}], "error": text, "claims": [ENI],
+              "trials": [{"group", "since", "until", "paused", "opens", "closes", "count", "lines"}]}
+              on each change, and each 10 s. `claims`: ENIs that are attached on that host. `trials`: what trials of
+              groups' rules have seen (trial/declared.py); their counts are no change
 
     relay to host
     change    {"epoch", "revision", "puts": {path: object}, "deletes": [path]}
@@ -43,6 +45,7 @@ LARGEST_FROM_HOST, LARGEST_FROM_RELAY, LARGEST_REPORT = 4 << 20, 16 << 20, 1 << 
 ONE_MESSAGE = 1 << 18  # characters
 MAX_OBJECTS, MAX_CHARACTERS = 100_000, 128 << 20  # of all objects that a host gets
 MAX_ENIS, MAX_FAILED, LONGEST_TEXT = 5_000, 100, 500  # of a report: attached, failed; and characters of a reason
+MAX_TRIALS, MAX_TRIAL_LINES, LONGEST_LINE = 16, 200, 2_000  # of a report: trials, and all lines of these; characters
 LARGEST_NUMBER = 2**62
 DIGEST = 32  # characters
 DEEPEST = 8  # levels of an object
@@ -80,6 +83,7 @@ class Reported:
     failed: tuple[tuple[str, str], ...] = ()  # pairs of an ENI that isn't enforced and the reason
     error: str = ""  # why nothing newer is in force; "" if nothing is wrong
     claims: tuple[str, ...] = ()  # ENIs that are attached there
+    trials: tuple[Fields, ...] = ()  # what trials of groups' rules have seen (DeclaredTrial, as JSON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,14 @@ def _report(report: Reported) -> dict[str, object]:
     """Return a report's fields, cut to what a report may have."""
     failed = [{"eni": eni, "why": why[:LONGEST_TEXT]} for eni, why in report.failed[:MAX_FAILED]]
     said = {"enforced": _spell_version(report.enforced), "failed": failed, "error": report.error[:LONGEST_TEXT]}
-    return {**said, "claims": list(report.claims[:MAX_ENIS])}
+    return {**said, "claims": list(report.claims[:MAX_ENIS]), "trials": list(_cut_trials(report.trials[:MAX_TRIALS]))}
+
+
+def _cut_trials(trials: Sequence[Fields]) -> Iterator[Fields]:
+    """Yield trials with as many of their lines as a report may have. They share them."""
+    for trial in trials:
+        lines = [line for line in _list(trial, "lines", MAX_OBJECTS) if len(canonical(line)) <= LONGEST_LINE]
+        yield {**trial, "lines": lines[: MAX_TRIAL_LINES // len(trials)]}
 
 
 def _spell_version(version: Version | None) -> dict[str, int] | None:
@@ -223,7 +234,25 @@ def _read_report(found: dict[str, Any]) -> Reported:
         failed.append((_eni(entry.get("eni")), _text(entry.get("why"), "failed.why")))
     error = _text(found.get("error"), "error")
     distinct = tuple(dict.fromkeys(map(_eni, claims)))
-    return Reported(_version_or_none(found, "enforced"), tuple(failed), error, distinct)
+    trials = tuple(map(_trial, _list(found, "trials", MAX_TRIALS))) if "trials" in found else ()
+    if sum(len(_list(trial, "lines", MAX_TRIAL_LINES)) for trial in trials) > MAX_TRIAL_LINES:
+        raise BadMessageError(f"trials: more than {MAX_TRIAL_LINES} lines in one report")
+    return Reported(_version_or_none(found, "enforced"), tuple(failed), error, distinct, trials)
+
+
+def _trial(value: object) -> Fields:
+    """Check what a trial has seen. Its lines are for people, who get them through the API."""
+    if not isinstance(value, dict):
+        raise BadMessageError("trials: each entry is an object")
+    group, lines = value.get("group"), _list(value, "lines", MAX_TRIAL_LINES)
+    if not isinstance(group, str) or not is_id(group):
+        raise BadMessageError("trials.group: not the id of a group")
+    if not all(isinstance(line, dict) and _is_shallow(line, DEEPEST) for line in lines):
+        raise BadMessageError(f"trials.lines: each line is an object of at most {DEEPEST} levels")
+    if any(len(canonical(line)) > LONGEST_LINE for line in lines):
+        raise BadMessageError(f"trials.lines: a line has at most {LONGEST_LINE} characters")
+    numbers = {name: _number(value, name) for name in ("since", "until", "opens", "closes", "count")}
+    return {"group": group, **numbers, "paused": _text(value.get("paused"), "trials.paused"), "lines": lines}
 
 
 def _change(found: dict[str, Any]) -> HostChange:

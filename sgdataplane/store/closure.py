@@ -31,6 +31,7 @@ from sgdataplane.store.documents import (
     path_of,
     rules_in,
     state_in,
+    trial_rules_in,
 )
 from sgdataplane.store.interface import Body, Path
 from sgdataplane.store.objects import far_end, is_primary, stub
@@ -41,12 +42,16 @@ class GroupFacts:
     """The facts of a group that decide what belongs to a closure."""
 
     vpc_id: str
-    names: frozenset[Path] = frozenset()  # the groups and lists that its rules name
+    names: frozenset[Path] = frozenset()  # the groups and lists that its rules name, or those that are on trial
 
     @staticmethod
     def of(body: Body) -> GroupFacts:
         """Return the facts of a group's document."""
-        return GroupFacts(str(state_in(body).get("vpc_id", "")), frozenset(find_named(rules_in(body))))
+        return GroupFacts(str(state_in(body).get("vpc_id", "")), frozenset(find_named(_all_rules_in(body))))
+
+
+def _all_rules_in(body: Body) -> list[Fields]:
+    return [*rules_in(body), *trial_rules_in(body)]
 
 
 FactsOf = Callable[[str], GroupFacts | None]

@@ -115,6 +115,12 @@ def rules_in(body: Body) -> list[Fields]:
     return cast("list[Fields]", state_in(body).get("rules", []))
 
 
+def trial_rules_in(body: Body) -> list[Fields]:
+    """Return the rules that are on trial for a group, in the native format."""
+    trial = cast("Fields", state_in(body).get("trial", {}))
+    return cast("list[Fields]", trial.get("rules", []))
+
+
 def find_named(rules: Iterable[Mapping[str, object]]) -> Iterator[Path]:
     """Yield the paths of the groups and lists that rules name."""
     for rule in rules:

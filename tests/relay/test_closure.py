@@ -14,15 +14,24 @@ from hypothesis import strategies as st
 
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
-from sgdataplane.model.state import CloudState, ConnectionTracking, Eni, EniType, GroupRef, PrefixListRef
+from sgdataplane.model.state import (
+    CloudState,
+    ConnectionTracking,
+    Eni,
+    EniType,
+    GroupRef,
+    PrefixListRef,
+    SecurityGroup,
+)
 from sgdataplane.policy.reach import Reach
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.part import is_far
 from sgdataplane.relay.wire import canonical, digest_in
 from sgdataplane.statefile import load_native
+from sgdataplane.statefile.proposals import propose
 from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, native, path_of, state_in
 from sgdataplane.store.hosts import host_of
-from sgdataplane.store.interface import Body, Path
+from sgdataplane.store.interface import Body, Path, Revision
 from tests.support.inputs import gen
 from tests.support.inputs.tenants import HOSTS, Tenants
 
@@ -131,6 +140,73 @@ def test_a_host_decides_as_all_documents_do_and_gets_nothing_else(shard: int) ->
         assert seen[what] > 10, what
     for way in ("ingress ipv4", "ingress ipv6", "egress ipv4", "egress ipv6"):
         assert min(seen[f"{way} accept"], seen[f"{way} drop"]) > 10, way
+
+
+@pytest.mark.parametrize("shard", SHARDS)
+def test_a_host_compares_with_what_is_on_trial_as_all_documents_do(shard: int) -> None:
+    """A group has the rules of another one on trial. What these name is in the closure, too."""
+    seen: Counter[str] = Counter()
+
+    @seed(shard)
+    @settings(max_examples=WORLDS, database=None, phases=[Phase.generate])
+    @given(gen.states(), gen.states(), gen.options(), st.integers(0, 1 << 32))
+    def check(one: CloudState, other: CloudState, options: Options, number: int) -> None:
+        chance = random.Random(number)
+        tenants = Tenants((one, other), chance)
+        state = tenants.state
+        groups = [group for group in state.security_groups if len(group.rules) > 0]
+        pairs = [(a, b) for a in groups for b in groups if a != b and is_like(a, b) and not names(b, a)]
+        if not pairs:
+            return
+        group, model = chance.choice(pairs)
+        path = path_of(ResourceKind.GROUP, group.security_group_id)
+        rules = state_in(tenants.documents.get(path_of(ResourceKind.GROUP, model.security_group_id)) or {})["rules"]
+        trial: Fields = {"since": "2026-12-01T00:00:00Z", "until": "2026-12-02T00:00:00Z", "rules": rules}
+        body: Body = {"state": {**state_in(tenants.documents.get(path) or {}), "trial": trial}, "about": {}}
+        before = tenants.documents
+        change = Revision(before.revision + 1, {path: body}, frozenset(), frozenset())
+        documents, closures = before.after(change), Closures(before)
+        told = everything(closures)
+        for host, paths in closures.step(documents, change).items():
+            told[host] |= {path: fields for path, fields in closures.some(host, paths).items() if fields is not None}
+        assert told == everything(Closures(documents)), "a trial takes nothing away"
+        whole = propose(loaded_all(documents), group.security_group_id)
+        packets = list(gen.packets(whole, chance, PACKETS)) if whole.network_interfaces else []
+        for host in closures.hosts():
+            own = own_enis(documents, host)
+            small = loaded(closures.of(host))
+            if group.security_group_id not in {name for eni in own for name in whole.eni[eni].security_group_ids}:
+                assert all(one.trial is None for one in small.security_groups), "a host that isn't concerned"
+                continue
+            small = propose(small, group.security_group_id)
+            for packet in packets:
+                if packet.eni_id in own:
+                    assert decide(small, packet, options) == decide(whole, packet, options)
+                    seen["same"] += decide(whole, packet, options) == decide(state, packet, options)
+                    seen["other"] += decide(whole, packet, options) != decide(state, packet, options)
+
+    check()
+    print(seen)
+    assert seen["other"] > 10
+    assert seen["same"] > 10
+
+
+def is_like(one: SecurityGroup, other: SecurityGroup) -> bool:
+    """Whether one may have the other's rules."""
+    return (one.vpc_id, one.security_group_type, one.service_managed) == (
+        other.vpc_id,
+        other.security_group_type,
+        other.service_managed,
+    )
+
+
+def names(one: SecurityGroup, other: SecurityGroup) -> bool:
+    """Whether a rule of one names the other, which no group may do of itself."""
+    return any(rule.remote == GroupRef(other.security_group_id) for rule in one.rules)
+
+
+def loaded_all(documents: Documents) -> CloudState:
+    return load_native(native(documents.bodies()), profile="unlimited").state
 
 
 # What a revision changes.

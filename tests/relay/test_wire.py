@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from sgdataplane.relay import wire
 from sgdataplane.relay.wire import (
     LARGEST_REPORT,
+    LONGEST_LINE,
+    MAX_TRIAL_LINES,
+    MAX_TRIALS,
     PROTOCOL,
     BadMessageError,
     Hello,
@@ -29,10 +32,15 @@ from sgdataplane.relay.wire import (
 )
 from sgdataplane.store.documents import Fields
 from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Json
 
 GROUP: Fields = {"security_group_id": "sg-1", "vpc_id": "vpc-1", "rules": [{"description": "ä\ud800"}]}
 DIGEST = "0" * 32
 VERSION = Version(3, 7)
+TRIAL: Fields = {
+    "group": "sg-1", "since": 1, "until": 2, "opens": 3, "closes": 4, "count": 5, "paused": "",
+    "lines": [{"eni": "eni-1", "packets": 7, "before": {"verdict": "drop"}}],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,7 @@ VERSION = Version(3, 7)
         Hello("0.1", VERSION, {"security_group/sg-1": DIGEST}),
         Reported(),
         Reported(VERSION, (("eni-1", "gone: é"),), "why", ("eni-1", "eni-2")),
+        Reported(trials=(TRIAL, {**TRIAL, "lines": []})),
     ],
 )
 def test_a_relay_reads_what_a_host_says(message: Hello | Reported) -> None:
@@ -75,6 +84,7 @@ def change(**other: object) -> str:
     return json.dumps({key: value for key, value in said.items() if value is not ...})
 
 
+WRONG: tuple[object, ...] = ({}, None, -1)
 NOT_JSON = ["", "{", "[1]", "7", '"hello"', "null", "NaN", '{"kind": NaN}', "[" * 100_000, '{"kind":7}', '{"kind":"x"}']
 BAD_FROM_HOST: Mapping[str, list[str]] = {
     "json": NOT_JSON,
@@ -94,6 +104,16 @@ BAD_FROM_HOST: Mapping[str, list[str]] = {
     "claims": [report(claims={}), report(claims=["../eni"]), report(claims=["eni"] * 5_001), report(claims=[None])],
     "error": [report(error=None), report(error="e" * 501)],
     "large": [report(more="x" * LARGEST_REPORT)],
+    "trials": [
+        report(trials=7),
+        report(trials=[7]),
+        report(trials=[TRIAL] * (MAX_TRIALS + 1)),
+        *(report(trials=[{**TRIAL, name: value}]) for name in TRIAL for value in WRONG),
+        report(trials=[{**TRIAL, "lines": [{}] * MAX_TRIAL_LINES}, TRIAL]),
+        report(trials=[{**TRIAL, "lines": [{"x": "x" * LONGEST_LINE}]}]),
+        report(trials=[{**TRIAL, "lines": [{"x": [[[[[[[[[[]]]]]]]]]]}]}]),
+        report(trials=[{**TRIAL, "paused": "p" * 501}]),
+    ],
 }
 BAD_ENIS: tuple[object, ...] = ([], {"../x": ""}, {"eni-1": 7})
 DEEP: object = "x"
@@ -212,3 +232,13 @@ def test_a_digest_survives_the_way(value: object) -> None:
     """What a host computes from what it read is what the relay computes from what it has."""
     fields = {"vpc_id": "vpc-1", "cidr_blocks": value}
     assert digest_of(json.loads(canonical(fields))) == digest_of(fields)  # type: ignore[arg-type]
+
+
+def test_trials_of_a_report_share_the_lines_that_it_may_have() -> None:
+    """The first ones of each, which have the most packets; a line that is too long is left out."""
+    long: Fields = {"x": "x" * LONGEST_LINE}
+    lines: list[Json] = [long, *({"packets": number} for number in range(150))]
+    trials: tuple[Fields, ...] = ({**TRIAL, "lines": lines},) * 4
+    found = read_from_host(spell(Reported(trials=trials)))
+    assert isinstance(found, Reported)
+    assert [trial["lines"] for trial in found.trials] == [[{"packets": number} for number in range(50)]] * 4

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sgdataplane.contract.tables import TRIALS
 from sgdataplane.control.http.client import RefusedError
 from sgdataplane.errors import HostError
 from sgdataplane.lab.hosts import guests
@@ -17,8 +20,10 @@ from sgdataplane.lab.hosts.hostslab import CLIENT_PORT, FIRST_HOST, FIRST_MEMBER
 from sgdataplane.lab.hosts.sandbox import sgdp
 from sgdataplane.lab.hosts.wires import management_address
 from tests.support.events.hostsfailing import Turning, cut_off, kill_each_second, restored, saved, stopped
+from tests.support.kernel.nft import nft
 from tests.support.probes.flood import PacedFlood, wait_until
 from tests.support.probes.streams import CHUNK, Streams
+from tests.support.probes.trialtraffic import Opener
 from tests.support.probes.witness import Watch, grown
 from tests.support.scenes.hostscloud import Cloud, rule
 from tests.support.scenes.hostsscene import PLACES, Scene
@@ -28,6 +33,7 @@ pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 
 SQL, WEB, STREAM = 5432, 8080, 8081
 WEBS = f"{WEB}/{STREAM}"
+NOW_OPEN, ON_TRIAL = 7001, 7002  # ports of UDP
 ALLOWED, DENIED = range(5000, 5400), range(5400, 5800)  # so many that each session has expired before its turn comes
 SILENT_S = 15.0
 DURATION_S = float(os.environ.get("SGDP_KILLS_S", "30"))
@@ -282,3 +288,38 @@ def leaks_and_loses_nothing(scene: Scene, folder: Path, seconds: float) -> None:
     names = [one["SecurityGroupName"] for one in groups_of(cloud)]
     assert sorted(name for name in names if name.startswith(turning.prefix)) == sorted(turning.made)
     assert killed.total() > 0.5 * seconds
+
+
+def test_a_trial_counts_at_the_members_on_all_hosts(scene: Scene) -> None:
+    """One group has a member on each of three hosts. What the API says in the end is what was sent."""
+    cloud = scene.cloud
+    group = cloud.group(rule(NOW_OPEN, "UDP"))
+    cloud.ask("ModifySecurityGroupPolicy", SecurityGroupId=group, InnerAccessPolicy="Drop")
+    for name in PLACES:
+        cloud.ask("JoinSecurityGroup", SecurityGroupId=group, NetworkInterfaceId=cloud.workloads[name].eni_id)
+    cloud.settle()
+    cloud.ask("SgdpTrialStart", SecurityGroupId=group, Permissions=[rule(ON_TRIAL, "UDP")])
+    shown = functools.partial(cloud.ask, "SgdpTrialShow", SecurityGroupId=group)
+    wait_until(lambda: [host["Counting"] for host in shown()["Hosts"]["Host"]] == [True] * len(PLACES))
+    sent: Counter[int] = Counter()
+    for sender, receiver in (("web", "db"), ("db", "far"), ("far", "web")):
+        opener = Opener(cloud.netns(sender), cloud.address(receiver), (NOW_OPEN, ON_TRIAL), seed=3)
+        opener.send(60)
+        sent += opener.sent
+    wait_until(lambda: (shown()["Opens"], shown()["Closes"]) == (sent[ON_TRIAL], sent[NOW_OPEN]))
+    answer = shown()
+    assert {line["host"] for line in answer["Lines"] if line["packets"]} == {host.name for host in scene.lab.hosts}
+    assert sum(line["packets"] for line in answer["Lines"]) == sent.total()
+    assert sent.total() == 180
+    cloud.ask("SgdpTrialStop", SecurityGroupId=group)
+    cloud.settle()
+    for name in PLACES:
+        cloud.ask("LeaveSecurityGroup", SecurityGroupId=group, NetworkInterfaceId=cloud.workloads[name].eni_id)
+        wait_until(lambda name=name: TRIALS not in nft_at(scene, name))  # type: ignore[misc]
+    cloud.ask("DeleteSecurityGroup", SecurityGroupId=group)
+
+
+def nft_at(scene: Scene, name: str) -> str:
+    """The tables where that instance's policy is enforced."""
+    guest = scene.cloud.workloads[name]
+    return nft(guest.router if scene.lab.placement.is_outside else guest.netns, "list tables")

@@ -261,6 +261,7 @@ def _services_of(kind: str) -> tuple[str, ...]:
 ALL = (("*", "*"),)
 READING = (
     *("ecs:describe*", "ecs:list*", "ecs:sgdpdescribe*", "ecs:sgdpdiff", "ecs:sgdpexplain", "ecs:sgdpwait"),
+    "ecs:sgdptrialshow",
     *("vpc:describe*", "vpc:list*", "resourcemanager:list*", "sts:getcalleridentity", "location:describe*"),
     "bssopenapi:query*",
 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sgdataplane.control.actions.narrowing import Narrowing
 from sgdataplane.control.actions.networks import answer_vpc_id, default_vpc
-from sgdataplane.control.actions.rules import DONE, GroupDocument, permission, rule_notes, rules_of
+from sgdataplane.control.actions.rules import DONE, GroupDocument, permission, rule_notes, rules_of, without_trial
 from sgdataplane.control.actions.scope import Scope, is_among, is_grouped_and_tagged, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Direction
@@ -166,7 +166,7 @@ def clone(scope: Scope) -> Body:
     ]
     _, texts = rule_notes(original)
     state: NativeGroup = {
-        **original.state,
+        **without_trial(original.state),
         "security_group_id": group_id,
         "security_group_name": scope.text("SecurityGroupName") or original.state.get("security_group_name", ""),
         "vpc_id": vpc_id,

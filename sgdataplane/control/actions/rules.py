@@ -211,6 +211,25 @@ def rules_of(group: GroupDocument) -> list[NativeRule]:
     return group.state.get("rules", [])
 
 
+def propose_rules(scope: Scope, rules: list[NativeRule]) -> list[NativeRule]:
+    """Return a group's rules; the rules that a call gives for a direction replace the group's own."""
+    kept = list(rules)
+    for direction, name in ((Direction.INGRESS, "Permissions"), (Direction.EGRESS, "EgressPermissions")):
+        asked = scope.objects(name)
+        if not asked:
+            continue
+        kept = [rule for rule in kept if rule["type"] != direction.value]
+        kept += [canonical(native_rule(one, direction), direction) for one in asked]
+    return kept
+
+
+def without_trial(state: NativeGroup) -> NativeGroup:
+    """Return a group's state with nothing on trial."""
+    found = state.copy()
+    found.pop("trial", None)
+    return found
+
+
 def rule_notes(group: GroupDocument) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Return a group's notes on rules, by their ids: when each was made, and how its blocks were given.
 

@@ -7,7 +7,8 @@ A summary is the report of one relay:
 
     {"time": seconds since 1970, "epoch": E, "seen": R, "hosts": {name: {
         "connected": bool, "since": seconds since 1970, "enforced": [epoch, revision] or null, "needed": R,
-        "failed": [{"eni", "why"}], "error": text, "age": seconds, "claims": [ENI ids]}}}
+        "failed": [{"eni", "why"}], "error": text, "age": seconds, "claims": [ENI ids],
+        "trials": [what trials of groups' rules have seen: relay/wire.py]}}}
 
 `seen` is the store's last revision that the relay knows; `needed` the last one that concerned the host, `enforced` the
 last one that the host said is in force, and `age` how long ago it said anything. So a host has settled a revision that
@@ -33,6 +34,7 @@ SILENT_S = 15.0  # after which nobody knows what is in force at a host
 MAX_TOLD = 3  # failures in one line
 # What is believed of one summary: a relay of ours writes less.
 MAX_HOSTS, MAX_FAILURES, MAX_CLAIMS, MAX_TEXT, MAX_NAME = 20_000, 20, 1_000, 1_000, 253
+MAX_TRIALS, MAX_LINES = 16, 200  # of a host, and of each of these
 MAX_NUMBER = 1 << 62
 MAX_WORDS = 200_000  # of hosts that are remembered
 # Between two readings for those who wait: so many times as long as the last reading took, within these bounds.
@@ -46,6 +48,19 @@ class HostStanding(enum.StrEnum):
     LAGGING = "Lagging"
     FAILED = "Failed"
     UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialCounts:
+    """What the trial of a group's rules has seen at one host."""
+
+    group: str
+    since: int  # when the trial began, in seconds since 1970
+    paused: str = ""  # why nothing is counted now, or empty
+    opens: int = 0  # packets of lines that open
+    closes: int = 0  # packets of lines that close
+    count: int = 0  # how many lines there are
+    lines: tuple[Body, ...] = ()  # those with the most packets, as `sgdp trial show --json` has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,7 @@ class HostStatus:
     failed: tuple[tuple[str, str], ...] = ()  # pairs of an ENI that isn't enforced and the reason
     error: str = ""  # why nothing newer is in force; "" if nothing is wrong
     claims: tuple[str, ...] = ()  # ENIs that are attached at the host
+    trials: tuple[TrialCounts, ...] = ()  # what trials of groups' rules have seen there
 
     def is_known(self, now: float) -> bool:
         """Whether the report still counts.
@@ -146,8 +162,17 @@ def _words(relay: str, summary: Body, now: float) -> Iterator[tuple[str, HostSta
                     tuple(_failures(said.get("failed"))),
                     _text(said.get("error")),
                     tuple(one for one in _list(said.get("claims"))[:MAX_CLAIMS] if isinstance(one, str)),
+                    tuple(_trials(said.get("trials"))),
                 ),
             )
+
+
+def _trials(value: Json) -> Iterator[TrialCounts]:
+    for one in (one for one in _list(value)[:MAX_TRIALS] if isinstance(one, dict)):
+        opens, closes, count = (_whole(one.get(name)) for name in ("opens", "closes", "count"))
+        lines = tuple(line for line in _list(one.get("lines"))[:MAX_LINES] if isinstance(line, dict))
+        head = _text(one.get("group")), _whole(one.get("since")), _text(one.get("paused"))
+        yield TrialCounts(*head, opens, closes, count, lines)
 
 
 def _failures(value: Json) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from sgdataplane.control.hosts import waits
 from sgdataplane.control.hosts.following import Following
 from sgdataplane.control.hosts.status import HostBoard
 from sgdataplane.control.hosts.waits import HostWait
-from sgdataplane.control.service import extensions
+from sgdataplane.control.service import extensions, trials
 from sgdataplane.control.service.heavy import Computer, HeavyAnswers
 from sgdataplane.control.service.parts import part_for
 from sgdataplane.store.call import Call
@@ -62,6 +62,11 @@ class ApiService:
         self._ours: dict[str, Callable[[Scope], Body]] = {
             "SgdpDescribeEvents": partial(extensions.describe_events, store=store, rights=engine.rights),
             "SgdpDescribeHosts": partial(waits.describe, board=self._board),
+            "SgdpTrialShow": self._show_trial,
+        }
+        self._our_writes: dict[str, Callable[[Scope], Body]] = {
+            "SgdpTrialStart": partial(trials.start, profile=engine.profile),
+            "SgdpTrialStop": trials.stop,
         }
 
     def call(self, call: Call) -> Answer:
@@ -70,10 +75,16 @@ class ApiService:
         Raises:
             ApiError: The call is refused.
         """
-        ours = self._ours.get(call.action)
-        if ours is None:
-            return self._engine.call(call)
-        return Answer(self._engine.read(ours, call))
+        if call.action in self._our_writes:
+            return self._engine.change(self._our_writes[call.action], call)
+        if call.action in self._ours:
+            return Answer(self._engine.read(self._ours[call.action], call))
+        return self._engine.call(call)
+
+    def _show_trial(self, scope: Scope) -> Body:
+        """Answer SgdpTrialShow. Its lines name the groups whose rules decide, so the key may not see all of it."""
+        answer = trials.show(scope, self._board)
+        return hide_unseen(answer, scope.workspace.documents, scope.call, self._engine.rights)
 
     def compute(self, call: Call, is_ended: Event) -> Answer:
         """Answer SgdpDiff or SgdpExplain. They name more than a call asks about, so the key may not see all of it."""

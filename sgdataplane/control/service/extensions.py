@@ -16,7 +16,7 @@ from sgdataplane.analyse.document import difference_as_json, end_as_json
 from sgdataplane.analyse.explain import explain_flow
 from sgdataplane.control.access.hiding import hide_unseen, may_see_group
 from sgdataplane.control.access.permissions import Rights
-from sgdataplane.control.actions.rules import canonical, native_rule, rules_of
+from sgdataplane.control.actions.rules import propose_rules, rules_of
 from sgdataplane.control.actions.scope import MAX_TOKEN, Scope
 from sgdataplane.control.actions.validation import validate
 from sgdataplane.control.calls.answers import ApiError
@@ -26,7 +26,7 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
 from sgdataplane.statefile import Memory
-from sgdataplane.statefile.native_objects import NativeGroup, NativeRule
+from sgdataplane.statefile.native_objects import NativeGroup
 from sgdataplane.store.audit import record_as_json
 from sgdataplane.store.history import PRUNED, find_last_pruned
 from sgdataplane.store.interface import AuditRecord, Body, Json, Revision, Store
@@ -64,7 +64,7 @@ def diff(scope: Scope, profile: str) -> Body:
     group_id, memory = scope.require("SecurityGroupId"), Memory()
     group = scope.groups.find(group_id)
     before = state_of(scope.workspace.documents, profile, memory)
-    state: NativeGroup = {**group.state, "rules": _propose_rules(scope, rules_of(group))}
+    state: NativeGroup = {**group.state, "rules": propose_rules(scope, rules_of(group))}
     if scope.has("InnerAccessPolicy"):
         state["inner_access_policy"] = scope.text("InnerAccessPolicy").capitalize()
     scope.groups.put(group_id, state, group.about)
@@ -76,18 +76,6 @@ def diff(scope: Scope, profile: str) -> Body:
     for key, (rows, total) in TOLD_OF_DIFF.items():
         answer[rows], answer[total] = cast(Json, found[key][:MAX_CHANGES]), len(found[key])
     return answer
-
-
-def _propose_rules(scope: Scope, rules: list[NativeRule]) -> list[NativeRule]:
-    """Return the group's rules; the rules that a call gives for a direction replace the group's own."""
-    kept = list(rules)
-    for direction, name in ((Direction.INGRESS, "Permissions"), (Direction.EGRESS, "EgressPermissions")):
-        asked = scope.objects(name)
-        if not asked:
-            continue
-        kept = [rule for rule in kept if rule["type"] != direction.value]
-        kept += [canonical(native_rule(one, direction), direction) for one in asked]
-    return kept
 
 
 def explain(scope: Scope, profile: str) -> Body:
