@@ -73,6 +73,11 @@ class Closures:
         """Return the hosts that ENIs are bound to."""
         return self._topics.hosts()
 
+    def vpc_of(self, host: str) -> str:
+        """Return a VPC in which a host has ENIs, always the same one of several; "" if it has none."""
+        found = map(self._topics.groups.get, self._topics.own_groups(host))
+        return min((facts.vpc_id for facts in found if facts), default="")
+
     def of(self, host: str) -> dict[Path, Fields]:
         """Return all native objects that a host gets, by path. Callers must not change them."""
         return self._closure(host).objects()

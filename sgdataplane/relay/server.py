@@ -36,8 +36,9 @@ from sgdataplane.relay.counts import (
 )
 from sgdataplane.relay.due import Due
 from sgdataplane.relay.held import HeldDocuments, without_unknown_kinds
-from sgdataplane.relay.streams import REPORT_S, Left, RateLimiter, Stream, send_changes, send_refusals
+from sgdataplane.relay.streams import REPORT_S, Left, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
+from sgdataplane.relay.turns import FairTurns, SupersededError
 from sgdataplane.relay.wire import (
     BAD_MESSAGE,
     NEWER_STREAM,
@@ -79,7 +80,7 @@ class Relay:
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
         self.summary_due = Due()
-        self._pace = RateLimiter(snapshots)
+        self._turns = FairTurns(snapshots)
         self._trouble_log = limit_log(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -153,7 +154,7 @@ class Relay:
             stream.why_ended = NO_MESSAGE
             self._trouble_log.write(peer.host, f"{peer.host} has sent an invalid message: {error}")
             await stream.end(BAD_MESSAGE, str(error))
-        except ConnectionClosed:
+        except (ConnectionClosed, SupersededError):
             pass
         except TimeoutError:
             self._cut_off(stream)
@@ -188,10 +189,12 @@ class Relay:
         self.left.pop(stream.host, None)
         self.summary_due.bring_forward(HOST_SOON_S)
         await self._catch_up(hello)
-        async with self._pace:
+        if self.streams.get(stream.host) is not stream:
+            raise SupersededError(stream.host)
+        async with self._turns.turn(self.closures.vpc_of(stream.host), stream.host):
             answer = stream.answer(hello, self.closures, self.documents.version)
             if not answer.has_news:
-                self._pace.give_back()
+                self._turns.give_back()
         await stream.send(answer.messages)
 
     async def _hello(self, stream: Stream) -> Hello:

@@ -14,8 +14,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -35,34 +34,6 @@ DIGEST = 16  # bytes
 CLAIMS_S = 1.0  # how often a host's claims are looked at
 FRAGMENT = 1 << 11  # characters of a message that are given to TLS at once
 SEND_S = 15.0  # in which a host must take what is sent to it
-
-
-class RateLimiter:
-    """A concurrency limiter: one task at a time enters, and at most so many a second. The others wait in order."""
-
-    def __init__(self, per_second: float) -> None:
-        self._gap, self._next, self._lock = 1 / per_second, 0.0, asyncio.Lock()
-
-    async def __aenter__(self) -> Self:
-        await self._lock.acquire()
-        now = time.monotonic()
-        if self._next > now:
-            try:
-                await asyncio.sleep(self._next - now)
-            except BaseException:
-                self._lock.release()
-                raise
-        self._next = max(self._next, now) + self._gap
-        return self
-
-    def give_back(self) -> None:
-        """Let the next task in at once, because the one inside has used nothing of what is limited."""
-        self._next -= self._gap
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
 
 
 @dataclass(frozen=True, slots=True)
