@@ -36,7 +36,7 @@ from sgdataplane.relay.counts import (
 )
 from sgdataplane.relay.due import Due
 from sgdataplane.relay.held import HeldDocuments, without_unknown_kinds
-from sgdataplane.relay.streams import REPORT_S, Left, Stream, send_changes, send_refusals
+from sgdataplane.relay.streams import REPORT_S, Left, PackedHello, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
 from sgdataplane.relay.turns import FairTurns, SupersededError
 from sgdataplane.relay.wire import (
@@ -181,7 +181,7 @@ class Relay:
             sending.cancel()
 
     async def _begin(self, stream: Stream) -> None:
-        """Hear what the host has, and send what it hasn't. A host's hello is large, and isn't kept."""
+        """Hear what the host has, and send what it hasn't. A host's hello is large: it waits packed, and isn't kept."""
         hello = await self._hello(stream)
         if (before := self.streams.get(stream.host)) is not None:
             self._end(before, NEWER_STREAM, "the same host has connected anew", REPLACED)
@@ -192,20 +192,20 @@ class Relay:
         if self.streams.get(stream.host) is not stream:
             raise SupersededError(stream.host)
         async with self._turns.turn(self.closures.vpc_of(stream.host), stream.host):
-            answer = stream.answer(hello, self.closures, self.documents.version)
+            answer = stream.answer(hello.unpack(), self.closures, self.documents.version)
             if not answer.has_news:
                 self._turns.give_back()
         await stream.send(answer.messages)
 
-    async def _hello(self, stream: Stream) -> Hello:
+    async def _hello(self, stream: Stream) -> PackedHello:
         async with asyncio.timeout(HELLO_S):
             message = read_from_host(text := await stream.socket.recv())
         if not isinstance(message, Hello):
             raise BadMessageError("the first message of a host is hello")
         self.counts.note_received(HELLO, text)
-        return message
+        return PackedHello.of(message)
 
-    async def _catch_up(self, hello: Hello) -> None:
+    async def _catch_up(self, hello: PackedHello) -> None:
         """Give the store's watch a moment if another relay has shown the host a later revision."""
         deadline = time.monotonic() + BEHIND_S
         while hello.have is not None and hello.have.epoch == self.documents.version.epoch:

@@ -31,6 +31,7 @@ from sgdataplane.store.interface import Path
 LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
 REPORT_S = 0.05  # between two reports of a host; those that it sends faster wait in its own socket
 DIGEST = 16  # bytes
+HEX = 2 * DIGEST  # characters
 CLAIMS_S = 1.0  # how often a host's claims are looked at
 FRAGMENT = 1 << 11  # characters of a message that are given to TLS at once
 SEND_S = 15.0  # in which a host must take what is sent to it
@@ -56,6 +57,27 @@ class Sent:
         """Return the digest of each object, by the hash of its path."""
         names, digests = array("q", self.names), self.digests
         return {name: digests[place * DIGEST : (place + 1) * DIGEST] for place, name in enumerate(names)}
+
+
+@dataclass(frozen=True, slots=True)
+class PackedHello:
+    """A hello that waits for its turn. It takes a third of what one with a dict takes: all hosts may wait at once."""
+
+    version: str
+    have: Version | None
+    paths: str  # a line each, in the order of `digests`
+    digests: str  # one after the other
+
+    @staticmethod
+    def of(hello: Hello) -> PackedHello:
+        """Pack a hello that was checked: no path has a line's end, and all digests have the same length."""
+        return PackedHello(hello.version, hello.have, "\n".join(hello.digests), "".join(hello.digests.values()))
+
+    def unpack(self) -> Hello:
+        """Return the hello as it came."""
+        paths = self.paths.split("\n") if self.paths else []
+        found = {path: self.digests[at * HEX : (at + 1) * HEX] for at, path in enumerate(paths)}
+        return Hello(self.version, self.have, found)
 
 
 class FirstChange(NamedTuple):

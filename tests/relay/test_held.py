@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.held import HeldDocuments, hold
-from sgdataplane.relay.streams import Sent
+from sgdataplane.relay.streams import PackedHello, Sent
+from sgdataplane.relay.wire import Hello
 from sgdataplane.store.documents import Documents, ResourceKind, about
-from sgdataplane.store.history import EPOCH
+from sgdataplane.store.history import EPOCH, Version
 from sgdataplane.store.hosts import StoredHost
 from sgdataplane.store.interface import Body, GoneError, Path, Reading, Revision, Write
 from tests.support.inputs import gen
@@ -152,3 +153,17 @@ def test_what_was_sent_takes_little_and_says_the_same() -> None:
         tracemalloc.stop()
     assert sent.by_name() == digests
     assert size < 28 * len(digests)
+
+
+def test_a_hello_that_waits_takes_little_and_says_the_same() -> None:
+    digests = {f"network_interface/eni-{number:017x}": f"{number:032x}" for number in range(400)}
+    hello = Hello("1", Version(0, 7), digests)
+    tracemalloc.start()
+    try:
+        packed = PackedHello.of(hello)
+        size = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert packed.unpack() == hello
+    assert PackedHello.of(Hello("1")).unpack() == Hello("1")
+    assert size < 80 * len(digests), "a dict of texts takes 200 bytes each"
