@@ -25,13 +25,16 @@ from sgdataplane.store.interface import Body, Path, Revision
 
 @dataclass(frozen=True, slots=True)
 class _HostLinks:
-    """Finds the objects of a host's closure."""
+    """Finds the objects of a host's closure. It reads each document once, as a relay unpacks one anew each time."""
 
     documents: Documents
     topics: Topics
+    known: dict[tuple[ResourceKind, str], Body | None] = field(default_factory=dict)
 
     def body(self, kind: ResourceKind, name: str, /) -> Body | None:
-        return self.documents.of_kind[kind].get(name)
+        if (kind, name) not in self.known:
+            self.known[kind, name] = self.documents.of_kind[kind].get(name)
+        return self.known[kind, name]
 
     def members(self, group: str, /) -> Collection[str]:
         return self.topics.members(group)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from bench.fleet import Fleet
+import pytest
+from bench.fleet import Fleet, host_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.closure import Closures
-from sgdataplane.relay.held import HeldDocuments, hold
+from sgdataplane.relay.held import HeldDocuments, PackedBodies, hold
 from sgdataplane.relay.streams import PackedHello, Sent
 from sgdataplane.relay.wire import Hello
-from sgdataplane.store.documents import Documents, ResourceKind, about
+from sgdataplane.store.documents import Documents, ResourceKind, about, name_of
 from sgdataplane.store.history import EPOCH, Version
 from sgdataplane.store.hosts import StoredHost
 from sgdataplane.store.interface import Body, GoneError, Path, Reading, Revision, Write
@@ -167,3 +169,19 @@ def test_a_hello_that_waits_takes_little_and_says_the_same() -> None:
     assert packed.unpack() == hello
     assert PackedHello.of(Hello("1")).unpack() == Hello("1")
     assert size < 80 * len(digests), "a dict of texts takes 200 bytes each"
+
+
+def test_a_document_is_read_once_for_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay unpacks a document each time that it reads it."""
+    fleet, read = Fleet(20), Counter[str]()
+    held = HeldDocuments.read(reading(1, dict(fleet.documents())))
+    closures, unpack = Closures(held), PackedBodies.__getitem__
+
+    def count(bodies: PackedBodies, name: str) -> Body:
+        read[name] += 1
+        return unpack(bodies, name)
+
+    monkeypatch.setattr(PackedBodies, "__getitem__", count)
+    digests, _ = closures.digests(host_name(0))
+    assert {name_of(path) for path in digests} <= read.keys()
+    assert {*read.values()} == {1}
