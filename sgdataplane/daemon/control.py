@@ -21,8 +21,9 @@ requests. Must not know how a request is carried out.
                 {"ok": false, "error": "..."}               and what would be right
     The agent closes the connection after its answer. It answers root and the user that it runs as. At most 16 clients
     are served at a time; a new one gets the place of one that has taken more than 0.2 s.
-    The status socket also answers the user whose state the agent reads. It tells only whether that is in force:
-    {"request": "status"}, and of the status: state without origin and waiting, cycle.error, and each ENI's outcome.
+    The status socket also answers the user whose state the agent reads. It tells only whether that is in force, and
+    what its trials have counted: {"request": "status"}, and of the status: state without origin and waiting,
+    cycle.error, each ENI's outcome, and trials.
 
     status      the state of everything; "eni" is an id
     reload      read the configuration and the state again, as SIGHUP does

@@ -88,6 +88,7 @@ def test_who_owns_the_state_is_told_without_being_root(
         },
         "cycle": {"error": None},
         "enis": [{"eni": "eni-a", "outcome": "in force", "error": None}],
+        "trials": [],
     }
     with as_user(BOB), pytest.raises(HostError, match="ermission"):
         ask(door, Request.STATUS)
