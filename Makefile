@@ -130,6 +130,7 @@ lock: setup ## write the newest versions that pyproject.toml allows into require
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet $(UV)
 	$(COMPILE) pyproject.toml --extra api --extra etcd --extra relay --group dev --output-file requirements.lock
+	$(subst --universal,--python-platform linux,$(COMPILE)) pyproject.toml --extra api --constraints requirements.lock --output-file requirements-api.lock
 	$(COMPILE) --group bench --constraints requirements.lock --output-file requirements-bench.lock
 	$(COMPILE) --group release --constraints requirements.lock --output-file requirements-release.lock
 	$(COMPILE) --group docs --constraints requirements.lock --output-file requirements-docs.lock

@@ -2,7 +2,7 @@
 "use strict";
 const { spawn } = require("node:child_process");
 const { once } = require("node:events");
-const { mkdtemp, readFile, rm } = require("node:fs/promises");
+const { mkdtemp, rm } = require("node:fs/promises");
 const { tmpdir } = require("node:os");
 const { join } = require("node:path");
 const { createInterface } = require("node:readline");
@@ -26,12 +26,12 @@ class Emulator {
       once(createInterface({ input: server.stdout }), "line"),
       closed.then(() => Promise.reject(new Error(`sgdp api doesn't start:\n${log}`))),
     ]);
-    const { url, access_key_id, access_key_secret, authority } = JSON.parse(line);
+    const { url, access_key_id, access_key_secret, authority_pem } = JSON.parse(line);
     const config = {
       endpoint: new URL(url).host,
       accessKeyId: access_key_id,
       accessKeySecret: access_key_secret,
-      ca: await readFile(authority, "utf8"),
+      ca: authority_pem,
       protocol: "HTTPS",
       readTimeout: 60_000, // of an answer; a machine that runs many tests may be slow
     };

@@ -199,6 +199,8 @@ def run_serve(arguments: argparse.Namespace) -> int:
 def _development(arguments: argparse.Namespace) -> Development | None:
     """Prepare the folder of `--dev`, and set the options that follow from it; return None without `--dev`."""
     if arguments.dev is None:
+        if arguments.hostnames:
+            arguments.parser.error("--hostname needs --dev; without it, --tls-cert has the names of the API's host")
         return None
     named = [f"--{name.replace('_', '-')}" for name in NOT_WITH_DEV if getattr(arguments, name)]
     if named:
@@ -209,9 +211,14 @@ def _development(arguments: argparse.Namespace) -> Development | None:
         from sgdataplane.control.http.server import listen_at
 
         listen = arguments.listen or apiserve.LISTEN
-        if not read_for(arguments, lambda: listen_at(listen, Path(), Path())).is_loopback:  # TLS, by files to come
-            arguments.parser.error(f"--dev serves on loopback only, and not at {listen}")
-        found = Development(default_folder() if arguments.dev is True else arguments.dev)
+        is_loopback = read_for(
+            arguments, lambda: listen_at(listen, Path(), Path())
+        ).is_loopback  # TLS, by files to come
+        if not is_loopback and not arguments.hostnames:
+            how = "to serve other machines, too, say by --hostname how they reach this one"
+            arguments.parser.error(f"--dev serves on loopback only, and not at {listen}; {how}")
+        folder = default_folder() if arguments.dev is True else arguments.dev
+        found = Development(folder, arguments.hostnames)
     arguments.store, arguments.tls_cert, arguments.tls_key = found.store, found.signed.certificate, found.signed.key
     return found
 

@@ -3,7 +3,7 @@
 Owns the wording, and what is made before the API serves: key, authority, certificate. Must not know calls.
 
     api --dev    one line of JSON once it serves: {"url", "port", "access_key_id", "access_key_secret", "authority",
-                 "trusted", "region"}
+                 "authority_pem", "trusted", "region"}
     api env      the variables, as an object
 """
 
@@ -11,25 +11,54 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import ipaddress
+import re
 import shlex
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sgdataplane.errors import HostError
 from sgdataplane.terminal.output import Exit, print_json, say, say_aside
-from sgdataplane.visible import json_text
+from sgdataplane.visible import json_text, visible
 
 if TYPE_CHECKING:
     from sgdataplane.control.http.development import ServedEndpoint
 
 NAME = "development"
 LASTS = dt.timedelta(days=365)  # the certificate's; it is made anew at each start
-LOOPBACK = ("127.0.0.1", "::1")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+HOSTNAME, LONGEST_HOSTNAME = re.compile(rf"{LABEL}(\.{LABEL})*"), 253
+
+
+def read_hostname(text: str) -> str:
+    """Return the name or IP address of a host, as `--hostname` takes it.
+
+    Raises:
+        ValueError: It is neither, or an address that only listeners have, such as 0.0.0.0.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        if len(text) <= LONGEST_HOSTNAME and HOSTNAME.fullmatch(text):
+            return text
+        raise ValueError(f"{visible(text)}: not a host's name or IP address, such as localhost") from None
+    if address.is_unspecified or "%" in text:
+        raise ValueError(
+            f"{text}: clients can't use this address; --listen takes it, and --hostname takes what they use"
+        )
+    return str(address)
 
 
 class Development:
     """A folder in which an API for development serves.
+
+    Args:
+        folder: The folder.
+        hostnames: By what clients reach the API, besides loopback: names and addresses, the first one in its URL.
 
     Attributes:
         signed: The certificate by which it serves, and its key.
@@ -39,30 +68,38 @@ class Development:
         HostError: The folder can't be written, or others can write there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hostnames: Sequence[str] = ()) -> None:
         from sgdataplane.control.http.development import FILES, STORE, write_trusted
         from sgdataplane.host.private import make_private_folder
         from sgdataplane.lab.hosts.authority import Authority
 
-        self.folder = folder.absolute()
+        self.folder, self._hostnames = folder.absolute(), tuple(hostnames)
         make_private_folder(self.folder, FILES, may_be_read=True)
         try:
             authority = Authority(self.folder, lasts=LASTS)
-            self.signed = authority.sign("api", *LOOPBACK)
+            self.signed = authority.sign("api", *dict.fromkeys((*LOOPBACK, *self._hostnames)))
             self._authority, self._trusted = authority.certificate, write_trusted(self.folder, authority.certificate)
         except OSError as error:
             raise HostError(f"folder {self.folder}", error.strerror or str(error)) from error
         self.store = str(self.folder / STORE)
 
     def tell(self, url: str) -> None:
-        """Write for programs, and print for people, where the API serves and how to use it."""
+        """Write for programs, and print for people, where the API serves and how to use it.
+
+        Args:
+            url: Where it listens.
+        """
         from sgdataplane.control.http.development import ServedEndpoint, write_endpoint
 
         key, secret = self._key()
-        endpoint = ServedEndpoint(url, key, secret, str(self._authority), str(self._trusted))
+        reached = _replace_host(url, self._hostnames[0]) if self._hostnames else url
+        endpoint = ServedEndpoint(reached, key, secret, str(self._authority), str(self._trusted))
         write_endpoint(self.folder, endpoint)
         for line in _lines(endpoint, self.folder):
             say_aside(line)
+        listening = urlsplit(url)
+        if not ipaddress.ip_address(listening.hostname or "").is_loopback:
+            say_aside(f"note: other machines can reach it at {listening.netloc}; its key may do everything")
         say(json_text(endpoint.document()))
 
     def _key(self) -> tuple[str, str]:
@@ -87,6 +124,12 @@ class Development:
             box = SecretBox(key_file)
             made = create_key(store, lambda _: box, local_call("CreateAccessKey"), name=NAME, policy="full")
         return made.id, made.secret
+
+
+def _replace_host(url: str, host: str) -> str:
+    parts = urlsplit(url)
+    shown = f"[{host}]" if ":" in host else host
+    return parts._replace(netloc=f"{shown}:{parts.port}").geturl()
 
 
 def _lines(endpoint: ServedEndpoint, folder: Path) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.apidev import read_hostname
 from sgdataplane.model.choices import IN_LAB
-from sgdataplane.terminal.arguments import Parser
+from sgdataplane.terminal.arguments import Parser, reading
 from sgdataplane.terminal.output import Exit, say, say_aside
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ def add_arguments(parser: Parser) -> None:
         "(default: a persistent one of yours), and print what clients need; nothing is throttled, and SgdpReset works"
     )
     parser.add_argument("--dev", nargs="?", type=Path, const=True, metavar="DIR", help=dev)
+    hostname = (
+        "with --dev: a name or IP address by which clients reach the API, besides loopback; its certificate has each, "
+        "and its URL the first one. Only then may --listen name an address that other machines reach; may be repeated"
+    )
+    parser.add_argument(
+        "--hostname", dest="hostnames", action="append", default=[], type=reading(read_hostname), metavar="HOST",
+        help=hostname,
+    )  # fmt: skip
     parser.add_argument("--classic", action="store_true", default=None, help=classic)
     parser.add_choices(("placement", "profile"), IN_LAB)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from sgdataplane.cli import apiserve
-from sgdataplane.cli.apidev import Development
+from sgdataplane.cli.apidev import Development, read_hostname
 from sgdataplane.cli.apiserve import no_throttle
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.config import ApiConfig
@@ -180,9 +182,75 @@ def refusal(*words: object, cwd: Path = ROOT) -> str:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
-def test_it_serves_on_loopback_only(tmp_path: Path, address: str) -> None:
+def test_it_serves_on_loopback_only_unless_a_hostname_is_given(tmp_path: Path, address: str) -> None:
     assert "loopback only" in refusal("--dev", tmp_path / "dev", "--listen", address)
     assert [*tmp_path.iterdir()] == [], "it is refused before anything is made"
+
+
+def test_clients_reach_it_by_its_hostnames(tmp_path: Path) -> None:
+    """Each name and address is in the certificate, which clients check; another name isn't."""
+    more = ("--listen", "0.0.0.0:0", "--hostname", "cloud.test", "--hostname", "192.0.2.7")
+    with serving(tmp_path / "dev", *more) as (said, _):
+        assert said["url"] == f"https://cloud.test:{said['port']}"
+        for name in ("cloud.test", "192.0.2.7", "localhost", "127.0.0.1"):
+            assert shake_hands(said, name), name
+        with pytest.raises(ssl.SSLCertVerificationError):
+            shake_hands(said, "other.test")
+        endpoint = read_endpoint(tmp_path / "dev")
+        assert endpoint is not None
+        assert endpoint.environment()["ALIBABA_CLOUD_ENDPOINT_ECS"] == f"cloud.test:{said['port']}"
+
+
+def shake_hands(said: Mapping[str, Any], name: str) -> bool:
+    """Whether a client that knows it by that name trusts it, by nothing but its first line."""
+    context = ssl.create_default_context(cadata=said["authority_pem"])
+    with (
+        socket.create_connection(("127.0.0.1", said["port"]), timeout=60) as plain,
+        context.wrap_socket(plain, server_hostname=name) as secured,
+    ):
+        return secured.version() is not None
+
+
+@pytest.mark.parametrize(
+    ("listening", "hostnames", "url"),
+    [
+        ("https://127.0.0.1:7", (), "https://127.0.0.1:7"),
+        ("https://[::1]:7", ("cloud",), "https://cloud:7"),
+        ("https://0.0.0.0:7", ("2001:db8::7", "cloud"), "https://[2001:db8::7]:7"),
+        ("https://[::]:7", ("192.0.2.7",), "https://192.0.2.7:7"),
+    ],
+)
+def test_it_says_how_it_is_reached_and_whether_by_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listening: str, hostnames: tuple[str, ...], url: str
+) -> None:
+    Development(tmp_path / "dev", hostnames).tell(listening)
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert said["url"] == url
+    assert said["authority_pem"] == Path(said["authority"]).read_text("ascii")
+    assert ("other machines can reach it" in err) == (listening in ("https://0.0.0.0:7", "https://[::]:7"))
+
+
+@pytest.mark.parametrize("name", ["cloud", "localhost", "my_service", "a.b-c.example", "192.0.2.7", "2001:db8::7"])
+def test_a_hostname_is_a_name_or_an_address(name: str) -> None:
+    assert read_hostname(name) == name
+
+
+@pytest.mark.parametrize("name", ["a b", "https://a", "a:1", "*.a", "", "-a", "a-", "a..b", "a" * 64, "a.\n"])
+def test_a_hostname_is_nothing_else(name: str) -> None:
+    with pytest.raises(ValueError, match="not a host's name or IP address"):
+        read_hostname(name)
+
+
+@pytest.mark.parametrize("name", ["0.0.0.0", "::", "fe80::1%lo"])
+def test_an_address_at_which_only_servers_listen_is_no_hostname(name: str) -> None:
+    with pytest.raises(ValueError, match="--listen takes it"):
+        read_hostname(name)
+
+
+def test_a_hostname_is_for_development_only(tmp_path: Path) -> None:
+    assert "--hostname needs --dev" in refusal("--store", tmp_path / "store", "--hostname", "cloud.test")
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:

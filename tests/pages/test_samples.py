@@ -45,6 +45,7 @@ NOT_RUN = {
     "needs pre-commit": 1,
     "needs systemd": 2,
     "needs Terraform": 2,
+    "needs a registry of images; tests/kernel/test_api_container.py runs it on a base of its own": 1,
     "npm fetches the SDK; tests/control/test_node_suite.py runs the tests": 1,
     "tests/control/test_etcd_members.py runs it": 1,
     "tests/control/test_etcd_partition.py runs it, on three members with TLS": 1,

@@ -53,8 +53,13 @@ class ServedEndpoint:
         return urlsplit(self.url).netloc
 
     def document(self) -> dict[str, object]:
-        """Return the fields of the JSON line that tells a program about the endpoint."""
-        return {**asdict(self), "port": urlsplit(self.url).port}
+        """Return the fields of the JSON line that tells a program about the endpoint.
+
+        Raises:
+            OSError: The authority's file can't be read.
+        """
+        pem = Path(self.authority).read_text("ascii")
+        return {**asdict(self), "port": urlsplit(self.url).port, "authority_pem": pem}
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which clients find the API: our own commands, SDKs, Terraform, the cloud's CLI."""

@@ -1,6 +1,7 @@
 """A certificate authority of a lab's own, and the certificates that it signs.
 
-Owns the files. A server's addresses are alternative names; a client's user, or the host's name, is the common name.
+Owns the files. A server's addresses and names are alternative names; a client's user, or the host's name, is the common
+name.
 Must not know who uses them.
 """
 
@@ -62,14 +63,14 @@ class Authority:
         self.certificate = self._write("authority.pem", made.sign(self._key, hashes.SHA256()))
 
     def sign(
-        self, name: str, *addresses: str, begins: dt.datetime | None = None, ends: dt.datetime | None = None
+        self, name: str, *hosts: str, begins: dt.datetime | None = None, ends: dt.datetime | None = None
     ) -> Signed:
-        """Sign for a server at these addresses, or for a client of that name; return the files.
+        """Sign for a server at these addresses or names, or for a client of that name; return the files.
 
         The certificate is valid from a day ago, unless `begins` says otherwise.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+        names = [_general_name(host) for host in hosts]
         builder = _builder(name, "authority", key, begins, ends or dt.datetime.now(dt.UTC) + self.lasts)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = builder.add_extension(issuer, critical=False)
@@ -104,6 +105,13 @@ def _builder(
     builder = x509.CertificateBuilder().subject_name(_name(subject)).issuer_name(_name(issuer))
     builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
     return builder.not_valid_before(begins or now - DAY).not_valid_after(ends or now + DAY)
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _name(text: str) -> x509.Name:

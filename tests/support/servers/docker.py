@@ -33,10 +33,10 @@ class Docker:
     path: Path
     place: str
 
-    def __call__(self, *arguments: str) -> str:
+    def __call__(self, *arguments: str, timeout_s: float = 60) -> str:
         """What the client prints. AssertionError with what it says if it fails."""
         command = ["docker", f"--host=unix://{self.path}", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout.strip()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,19 @@ class Driver:
 
 
 @contextmanager
-def driver(client: str, endpoint: str, key: str, secret: str, authority: Path | None = None) -> Iterator[Driver]:
-    """`endpoint`: HOST:PORT. `authority`: of its certificate; the client then sends again what wasn't answered."""
+def driver(
+    client: str,
+    endpoint: str,
+    key: str,
+    secret: str,
+    authority: Path | None = None,
+    *,
+    prefix: Sequence[str] = (),
+) -> Iterator[Driver]:
+    """`endpoint`: HOST:PORT. `authority`: of its certificate; the client then sends again what wasn't answered.
+    `prefix`: what runs the client elsewhere."""
     command, environment = command_of(client)
-    arguments = [*command, endpoint, key, secret, *([] if authority is None else [str(authority)])]
+    arguments = [*prefix, *command, endpoint, key, secret, *([] if authority is None else [str(authority)])]
     with subprocess.Popen(
         arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as process:

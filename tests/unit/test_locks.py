@@ -1,0 +1,32 @@
+"""What the image of the API installs is what the tests run with: its lock is a part of the one of this project."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from tools.vendor import needed
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKED = re.compile(r"^(\S+==\S+)[^\n]*\n((?:    --hash=\S+[^\n]*\n)+)", re.MULTILINE)
+
+
+def locked(name: str) -> dict[str, set[str]]:
+    """Each package with its version, and the hashes of its files."""
+    text = (ROOT / name).read_text("utf-8")
+    return {package: set(re.findall(r"--hash=(\S+)", hashes)) for package, hashes in LOCKED.findall(text)}
+
+
+def test_the_image_of_the_api_has_the_locked_files() -> None:
+    whole, part = locked("requirements.lock"), locked("requirements-api.lock")
+    assert {package: hashes for package, hashes in part.items() if hashes != whole.get(package)} == {}
+
+
+def test_the_image_of_the_api_has_all_that_the_api_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = needed([*project["dependencies"], *project["optional-dependencies"]["api"]])
+    names = {Requirement(package).name.lower() for package in locked("requirements-api.lock")}
+    assert {name.lower().replace("_", "-") for name in wanted} - names == set()
