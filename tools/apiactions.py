@@ -7,10 +7,12 @@ that they read. Must not know what a field means.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields as fields_of
 from functools import partial
 from importlib import resources
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -20,6 +22,8 @@ from sgdataplane.control.calls.products import PRODUCTS
 from sgdataplane.control.hosts import waits
 from sgdataplane.control.service import extensions, trials
 from sgdataplane.statefile import ecs_names
+from tools.clients import PAGE as CLIENTS_PAGE
+from tools.clients import VERSION as TERRAFORM
 from tools.commands import table
 
 OURS: Mapping[str, object] = {
@@ -31,6 +35,10 @@ OURS: Mapping[str, object] = {
     "SgdpTrialStart": trials.start,
     "SgdpTrialStop": trials.stop,
 }
+DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
+TRIED, CALLS = DATA / "tried-clients.json", DATA / "terraform-calls.txt"
+PASSED = "passed"
+CLIENTS = ("Terraform", "Python V1", "Python V3", "Node", "Go", "CLI", "Ansible")
 ANSWERING = ("shape", "permission")  # functions that make answers, and so name fields of these; and any "..._item"
 ALWAYS = {"RegionId", "ClientToken", "DryRun"}  # what the engine and HTTP look at
 PAGING = {"MaxResults", "NextToken", "PageNumber", "PageSize", "Tag", "Key", "Value"}  # what a scope does
@@ -57,6 +65,8 @@ def parts() -> Iterator[str]:
         + ". Regions, zones, types and images are those of [the catalogue](api-catalogue.md)."
     )
     yield table(("action", "fields that count", "fields that are ignored"), rows)
+    yield "## Tried with"
+    yield from _tried([name for name in done if not name.startswith("Sgdp")])
     yield "## Refused"
     others = ", ".join(f"`{name}`" for name in found if name not in done)
     yield f"`InvalidAction.NotFound` is the answer to {others}, and to all that isn't on this page."
@@ -78,6 +88,41 @@ def catalogue_parts() -> Iterator[str]:
         heads = [field.name.replace("_", " ") for field in fields_of(first)]
         yield f"## {section.name.replace('_', ' ').capitalize()}"
         yield table(heads, [[f"`{row[0]}`", *row[1:]] for row in rows])
+
+
+def _tried(actions: Iterable[str]) -> Iterator[str]:
+    yield (
+        "This table says which of the cloud's own clients have called an action, with which version, and what became "
+        "of it. If nothing is recorded, a cell is empty. The SDKs are those of ECS: a test calls each action once "
+        "through the SDK's own request, with the parameters that it needs, and the cell is "
+        f"`{PASSED}` if the SDK has read the answer. Terraform's cell is `{PASSED}` if an acceptance test of its "
+        "provider calls the action, and [that test passes](clients.md). Its calls were recorded when fewer of these "
+        "tests went to their end, so tests that pass now may call actions whose cell is empty. Go, the command line "
+        "and Ansible haven't been tried."
+    )
+    found = {**{client: tried["actions"] for client, tried in tried_clients().items()}, "Terraform": _of_terraform()}
+    versions = {client: tried["version"] for client, tried in tried_clients().items()} | {"Terraform": TERRAFORM}
+    heads = [f"{client} {versions.get(client, '')}".strip() for client in CLIENTS]
+    rows = [(f"`{name}`", *(found.get(client, {}).get(name, "") for client in CLIENTS)) for name in actions]
+    yield table(("action", *heads), rows)
+
+
+def tried_clients() -> dict[str, Any]:
+    """Of each client that a test runs: its version, and what became of each action."""
+    found: dict[str, Any] = json.loads(TRIED.read_text("utf-8"))
+    return found
+
+
+def _of_terraform() -> dict[str, str]:
+    """What became of the actions that acceptance tests call."""
+    passing = set(re.findall(r"`(\w+)`", CLIENTS_PAGE.read_text("utf-8").partition("## Those that pass")[2]))
+    found: dict[str, str] = {}
+    for part in CALLS.read_text("utf-8").split("\n= ")[1:]:
+        test, *calls = part.splitlines()
+        for action in {line.partition(" ")[0] for line in calls if line}:
+            if test in passing or action not in found:
+                found[action] = PASSED if test in passing else "in tests that fail"
+    return found
 
 
 def tables() -> dict[str, Mapping[str, Any]]:

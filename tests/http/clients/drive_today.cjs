@@ -14,6 +14,11 @@ const GENERIC = {
   style: "RPC", reqBodyType: "formData", bodyType: "json",
 };
 
+// The SDK has assignIpv6Addresses() and AssignIpv6addressesRequest: names differ in case.
+function find(names, name) {
+  return names.find((one) => one.toLowerCase() === name.toLowerCase());
+}
+
 async function ask({ action, parameters }) {
   if (action.startsWith("Sgdp")) {
     const params = new $OpenApiUtil.Params({ ...GENERIC, action });
@@ -21,8 +26,9 @@ async function ask({ action, parameters }) {
     const { body } = await ecs.callApi(params, new $OpenApiUtil.OpenApiRequest({ query }), new $dara.RuntimeOptions({}));
     return { body, revision: null };
   }
-  const request = $dara.cast({ RegionId: "cn-hangzhou", ...parameters }, new Ecs[`${action}Request`]({}));
-  const method = action[0].toLowerCase() + action.slice(1);
+  const kind = Ecs[find(Object.keys(Ecs), `${action}Request`)];
+  const request = $dara.cast({ RegionId: "cn-hangzhou", ...parameters }, new kind({}));
+  const method = find(Object.getOwnPropertyNames(Ecs.default.prototype), action);
   const { body, headers } = await ecs[method](request);
   return { body: body.toMap(), revision: headers["x-sgdp-revision"] };
 }

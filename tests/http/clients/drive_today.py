@@ -11,7 +11,6 @@ ClientToken. `again` is then how many requests were sent again so far."""
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +50,7 @@ RETRIES = RetryOptions(
     retry_condition=[RetryCondition(max_attempts=ATTEMPTS, exception=list(AGAIN), backoff=BACKOFF)],
 )
 OPTIONS = {"ca": AUTHORITY[0], "retry_options": RETRIES} if AUTHORITY else {}
+METHODS = {name.replace("_", ""): name for name in dir(Client)}  # the SDK has assign_ipv_6addresses
 ECS = Client(Config(access_key_id=KEY, access_key_secret=SECRET, endpoint=ENDPOINT, protocol=PROTOCOL, **OPTIONS))
 
 
@@ -64,8 +64,7 @@ def do(action: str, parameters: dict[str, Any]) -> dict[str, Any]:
         answer = known(lambda: ECS.call_api(params, asked, RuntimeOptions()))
         return {"body": answer["body"], "revision": answer["headers"].get("x-sgdp-revision")}
     request = getattr(models, f"{action}Request")().from_map({"RegionId": "cn-hangzhou", **parameters})
-    method = re.sub(r"(?<!^)(?=[A-Z])", "_", action.replace("VSwitch", "Vswitch")).lower()
-    found = known(lambda: getattr(ECS, method)(request))
+    found = known(lambda: getattr(ECS, METHODS[action.lower()])(request))
     return {"body": found.body.to_map(), "revision": found.headers.get("x-sgdp-revision")}
 
 

@@ -1,0 +1,101 @@
+"""Each action of ECS through the cloud's SDKs: each sends its own request, and reads the answer as what it expects.
+
+What became of each is in tests/data/tried-clients.json, from which the page of the actions says what was tried.
+`--update-golden` renews it, with the SDKs of `make sdks`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from sgdataplane.control.access.signature import Verifier
+from sgdataplane.control.actions import ACTIONS
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.http.accesslog import AccessLog
+from sgdataplane.control.http.admission import Admission
+from sgdataplane.control.http.api import Api
+from sgdataplane.control.http.server import ApiServer, listen_at
+from sgdataplane.control.http.tokenbuckets import TokenBuckets
+from sgdataplane.control.service.dispatch import ApiService
+from tests.http.conftest import Running
+from tests.http.signing import KEY, KEYS, SECRET
+from tests.support.inputs.everyaction import ask_everything
+from tests.support.run.memorystore import MemoryStore
+from tests.support.servers.sdks import CLIENTS, Driver, RefusedError, driver
+from tools.apiactions import PASSED, TRIED, tried_clients
+
+ROOT = Path(__file__).resolve().parents[2]
+# Each SDK: its driver, and the package that has its requests.
+SDKS = {
+    "Python V1": ("drive_yesterday.py", "aliyun-python-sdk-ecs"),
+    "Python V3": ("drive_today.py", "alibabacloud-ecs20140526"),
+    "Node": ("drive_today.cjs", "@alicloud/ecs20140526"),
+}
+OF_ECS = sorted(name for name in ACTIONS if ":" not in name and not name.startswith("Sgdp"))
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """An API with an empty store in memory."""
+    store = MemoryStore()
+    engine = Engine(store, "seed")
+    admission = Admission(Verifier(KEYS.get), lambda _: True, TokenBuckets(1e6, 1e6))
+    with Following(engine, []) as following:
+        api = Api(ApiService(engine, store, following), admission, AccessLog(lambda _: None))
+        running = Running(ApiServer(api, listen_at("127.0.0.1:0")))
+        yield urlsplit(running.url).netloc
+        running.stop()
+
+
+def outcomes(ask: Driver) -> dict[str, str]:
+    """What became of each action, in the order of their names: PASSED, or why not."""
+    found: dict[str, str] = {}
+
+    def note(action: str, **parameters: object) -> Mapping[str, Any]:
+        try:
+            answer = ask(action, **parameters)
+        except RefusedError as error:
+            found[action] = error.code
+            return {}
+        assert answer["RequestId"], action
+        found.setdefault(action, PASSED)
+        return answer
+
+    ask_everything(note)
+    return dict(sorted(found.items()))
+
+
+def version_of(package: str) -> str:
+    """The version that `make sdks` installs."""
+    text = (ROOT / "requirements-sdks.lock").read_text("utf-8")
+    locked = re.search(rf"^{re.escape(package)}==(\S+)", text, re.MULTILINE)
+    if locked:
+        return locked[1]
+    return str(json.loads((CLIENTS / "package.json").read_text("utf-8"))["dependencies"][package])
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_what_became_of_each_action_is_recorded(sdk: str, endpoint: str, update_golden: bool) -> None:
+    client, package = SDKS[sdk]
+    with driver(client, endpoint, KEY, SECRET) as ask:
+        found = {"version": version_of(package), "actions": outcomes(ask)}
+    recorded = tried_clients()
+    if update_golden:
+        TRIED.write_text(json.dumps({**recorded, sdk: found}, indent=1) + "\n", "utf-8")
+        return
+    assert found == recorded[sdk]
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_the_record_is_of_the_versions_that_tests_use_and_of_all_actions(sdk: str) -> None:
+    recorded = tried_clients()[sdk]
+    assert recorded["version"] == version_of(SDKS[sdk][1])
+    assert [*recorded["actions"]] == OF_ECS
