@@ -5,7 +5,7 @@
     hardpolicies, classbench, classbench_seeds    policies that are hard to compile
     changes, edits, rewrites    what becomes of a state, and other ways to write it
     mutate, mutate_asked, mutants, kintables    wrong and random tables
-    controlling, tenants, summaries    calls to the control plane, its documents, what relays write
+    controlling, everyaction, tenants, summaries    calls to the control plane, its documents, what relays write
     generations, statefiles, pages, replays, seen, chains    files, reports, evidence, IPv6 headers
 
 Imports nothing else of `tests.support`. Begin with builders.py.

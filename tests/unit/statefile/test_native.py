@@ -16,6 +16,7 @@ from sgdataplane.model.state import (
     Eni,
     EniType,
     GroupRef,
+    GroupTrial,
     GroupType,
     Instance,
     NetworkType,
@@ -84,7 +85,11 @@ security_groups:
       - {security_group_rule_id: sgr-5, type: egress, ip_protocol: all, dest_security_group_id: sg-foreign}
       - {security_group_rule_id: sgr-6, type: ingress, ip_protocol: all, source_security_group_id: sg-foreign,
          ipv6_dest_cidr_ip: "2001:db8:a::/64"}
-  - {security_group_id: sg-adv, vpc_id: vpc-a, security_group_type: ENTERPRISE}
+  - security_group_id: sg-adv
+    vpc_id: vpc-a
+    security_group_type: ENTERPRISE
+    trial: {since: "2026-12-24T00:00:00Z", until: "2026-12-25T00:00:00Z", inner_access_policy: DROP, rules: [
+      {security_group_rule_id: sgr-8, type: ingress, ip_protocol: all, cidr_ip: 0.0.0.0/0}]}
   - security_group_id: sg-old
     vpc_id: vpc-b
     rules:
@@ -148,7 +153,13 @@ EXPECTED = CloudState(
     ),
     port_lists=(PortList("prl-a", 2, (PortListEntry(PortRange(80, 90), "x"),), "web", "d"),),
     security_groups=(
-        SecurityGroup("sg-adv", "vpc-a", GroupType.ENTERPRISE, Verdict.DROP),
+        SecurityGroup(
+            "sg-adv", "vpc-a", GroupType.ENTERPRISE, Verdict.DROP,
+            trial=GroupTrial(
+                "2026-12-24T00:00:00Z", "2026-12-25T00:00:00Z", Verdict.DROP,
+                (SecurityGroupRule("sgr-8", DIRECTION_IN, ALL, Prefix.parse("0.0.0.0/0")),),
+            ),
+        ),
         SecurityGroup(
             "sg-old", "vpc-b", rules=(
                 SecurityGroupRule(
