@@ -156,7 +156,7 @@ def _only_relaxes(old: Eni | None, new: Eni | None) -> bool:
 
 def _only_widens(old: SecurityGroup | None, new: SecurityGroup | None) -> bool:
     """Return whether the new group allows all that the old one did."""
-    if old is None or new is None or replace(old, rules=()) != replace(new, rules=()):
+    if old is None or new is None or replace(old, rules=(), trial=None) != replace(new, rules=(), trial=None):
         return False
     gone, come = difference(old.rules, new.rules)
     lost, added = set(gone) - set(come), set(come) - set(gone)

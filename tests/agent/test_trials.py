@@ -240,9 +240,11 @@ def wait_until_it_counts(trying: Trying) -> None:
 
 
 def test_a_declared_trial_counts_exactly_and_only_its_group(trying: Trying) -> None:
-    """Another change of the state isn't counted as one that the trial would take back; the policy stays the same."""
+    """It costs no epoch, so no session is judged again; and `trial stop` doesn't end what would begin anew."""
+    epochs = [eni["epoch"] for eni in trying.agent.status()["enis"]]
     declare(trying, (WEB,), (DNS,))
     wait_until_it_counts(trying)
+    assert [eni["epoch"] for eni in trying.agent.status()["enis"]] == epochs
     trying.opener.send(90)
     wait_until(lambda: trying.counts(NAME) == trying.sent(WEB, DNS))
     trying.agent.end(signal.SIGKILL)

@@ -10,6 +10,7 @@ import pytest
 from sgdataplane.errors import StateFileError
 from sgdataplane.model.state import CloudState, GroupTrial
 from sgdataplane.net.values import Verdict
+from sgdataplane.policy.reach import Reach
 from sgdataplane.statefile import dump_native, load
 from sgdataplane.statefile.proposals import propose
 from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
@@ -45,6 +46,18 @@ def test_a_state_is_the_same_policy_whatever_is_on_trial() -> None:
     group = state.group["sg-a"]
     assert repr(replace(group, trial=None)) == repr(group)
     assert group.rules == (make_rule(WEB, "sgr-web"),)
+
+
+def test_a_trial_that_begins_or_ends_narrows_nothing_so_it_costs_no_epoch() -> None:
+    tried = with_trial(SSH)
+    group = replace(tried.group["sg-a"], trial=None)
+    plain, empty = (
+        replace(tried, security_groups=(one, tried.group["sg-b"])) for one in (group, replace(group, rules=()))
+    )
+    assert not Reach(plain, tried).narrows(["eni-a"])
+    assert not Reach(tried, plain).narrows(["eni-a"])
+    assert Reach(plain, tried).touches(["eni-a"]), "so whoever keeps trials gets the new state"
+    assert Reach(tried, empty).narrows(["eni-a"])
 
 
 def test_without_an_inner_policy_it_is_the_groups_own(tmp_path: Path) -> None:
