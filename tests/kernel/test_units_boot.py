@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,25 @@ from sgdataplane.lab.waiting import scale_timeout
 from sgdataplane.statefile import dump_native
 from tests.support.inputs.builders import mac_of
 from tests.support.probes.flood import wait_until
-from tests.support.scenes.attachbench import DNS, state_of
-from tests.support.scenes.bootedhost import AGENT, CONFIG, STATE, outcomes, pid, rules, status, write
+from tests.support.probes.trialtraffic import Opener
+from tests.support.scenes.attachbench import DNS, WEB, state_of
+from tests.support.scenes.bootedhost import (
+    AGENT,
+    CONFIG,
+    STATE,
+    TRIAL,
+    attach,
+    make_workload,
+    outcomes,
+    pair_of,
+    pid,
+    rules,
+    start_trial,
+    status,
+    trial_counts,
+    write,
+)
+from tests.support.scenes.pair import HERE
 from tests.support.servers.booted import Booted
 
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
@@ -136,3 +155,27 @@ def test_routers_are_the_machines_and_outlive_the_agent(host: Booted) -> None:
     assert outcomes(host) == {"eni-a": "in force"}
     host.run("sgdp", "clear")
     assert "sgdp-" not in host.run("ip", "netns", "list")
+
+
+def test_a_trial_and_its_counts_are_there_after_a_power_failure(host: Booted) -> None:
+    """What was read last is kept, which the agent does every ten seconds."""
+    start_trial(host, DNS)
+    before = open_sessions(host, seed=5)
+    counted_at = time.time()
+    wait_until(lambda: host.path(f"/var/lib/sgdataplane/trials/{TRIAL}.seen").stat().st_mtime > counted_at)
+    host.end()
+    host.boot()
+    make_workload(host)
+    attach(host)
+    wait_until(lambda: trial_counts(host) == before)
+    open_sessions(host, seed=6)
+
+
+def open_sessions(host: Booted, seed: int) -> Counter[int]:
+    """Some to WEB, which the policy in force lets in, others to DNS, which the trial does; returns when all count."""
+    already = trial_counts(host)
+    opener = Opener(pair_of(host)["peer"], HERE["instance"][0], (WEB, DNS), seed)
+    opener.send(80)
+    wait_until(lambda: trial_counts(host) == opener.sent + Counter(already))
+    assert min(opener.sent[WEB], opener.sent[DNS]) > 20
+    return opener.sent

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.inputs.builders import mac_of
 from tests.support.scenes.attachbench import DNS, WEB
-from tests.support.scenes.pair import Pair, Session, switch_on
+from tests.support.scenes.bootedhost import pair_of
+from tests.support.scenes.pair import Session
 from tests.support.servers.booted import IN_A_VM, ThisMachine
 
-PAIR: Pair = {"peer": "/proc/1/root/run/netns/p", "instance": "/proc/1/root/run/netns/w"}
+SENT = Path("/root/trial-sent.json")  # what was sent before the machine was booted again
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +29,11 @@ def package() -> Path:
     return Path(os.environ["SGDP_DEB"])
 
 
-def make_workload(machine: ThisMachine) -> None:
-    """The namespace w, whose eth0 is joined by a link to the namespace p."""
-    for name in ("p", "w"):
-        machine.run("ip", "netns", "add", name)
-    peer = ("peer", "eth0", "netns", "w", "address", mac_of("eni-a"))
-    machine.run("ip", "-n", "p", "link", "add", "eth0", "type", "veth", *peer)
-    switch_on(PAIR)
-
-
 @contextmanager
-def both_sessions() -> Iterator[tuple[Session, Session]]:
+def both_sessions(machine: ThisMachine) -> Iterator[tuple[Session, Session]]:
     """From p to w, to the ports that states let in, one or the other: WEB, DNS."""
-    with Session(PAIR, WEB) as web, Session(PAIR, DNS) as dns:
+    pair = pair_of(machine)
+    with Session(pair, WEB) as web, Session(pair, DNS) as dns:
         yield web, dns
 
 

@@ -22,6 +22,7 @@ from sgdataplane.statefile import dump_native
 from tests.support.inputs.builders import mac_of
 from tests.support.probes.flood import wait_until
 from tests.support.scenes.attachbench import WEB, state_of
+from tests.support.scenes.pair import Pair, switch_on
 from tests.support.servers.booted import Booted
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,6 +31,7 @@ PACKAGES = ("sgdataplane", "sgdataplane-api", "sgdataplane-hosts")
 STAMP = re.compile(r"^\tmap applied \{.*?^\t\}\n", re.MULTILINE | re.DOTALL)
 AGENT, BOOT = "sgdataplane.service", "sgdataplane-boot.service"
 STATE, CONFIG, DEB = "/etc/sgdataplane/state.yaml", "/etc/sgdataplane/agent.toml", "/root/sgdataplane.deb"
+TRIAL, AFTER = "moved", "/root/after.yaml"
 
 
 def built_packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
@@ -56,16 +58,15 @@ def _build(folder: Path) -> str:
 
 @contextmanager
 def installed(machine: Booted, package: Path) -> Iterator[Booted]:
-    """The package is installed, the agent runs, and eni-a is attached: eth0 of the namespace w, at the other end w0."""
+    """The package is installed, the agent runs, and eni-a is attached: the workload of make_workload()."""
     install(machine, package)
-    machine.run("ip", "netns", "add", "w")
-    machine.run("ip", "link", "add", "w0", "type", "veth", "peer", "eth0", "netns", "w", "address", mac_of("eni-a"))
-    machine.run("ip", "-n", "w", "link", "set", "eth0", "up")
+    make_workload(machine)
     attach(machine)
     yield machine
     machine.run("dpkg", "--purge", "sgdataplane")
     machine.run("rm", "-rf", "/etc/sgdataplane", f"/run/systemd/system/{AGENT}.d")
-    machine.run("ip", "netns", "delete", "w", check=False)
+    for name in ("p", "w"):
+        machine.run("ip", "netns", "delete", name, check=False)
 
 
 def install(machine: Booted, package: Path) -> None:
@@ -79,6 +80,36 @@ def attach(machine: Booted) -> None:
     """eth0 of the namespace w obeys."""
     machine.run("sgdp", "attach", "--eni", "eni-a", "--netns", "w", "--ifname", "eth0")
     wait_until(lambda: outcomes(machine) == {"eni-a": "in force"})
+
+
+def make_workload(machine: Booted) -> Pair:
+    """The namespace w, whose eth0 is joined by a link to the namespace p."""
+    for name in ("p", "w"):
+        machine.run("ip", "netns", "add", name)
+    peer = ("peer", "eth0", "netns", "w", "address", mac_of("eni-a"))
+    machine.run("ip", "-n", "p", "link", "add", "eth0", "type", "veth", *peer)
+    pair = pair_of(machine)
+    switch_on(pair)
+    return pair
+
+
+def pair_of(machine: Booted) -> Pair:
+    """The namespaces of make_workload(), from here."""
+    return {role: str(machine.path(f"/run/netns/{name}")) for role, name in (("peer", "p"), ("instance", "w"))}
+
+
+def start_trial(machine: Booted, *ports: int) -> None:
+    """One of a state that lets these ports in."""
+    write(machine, AFTER, dump_native(state_of(*ports)))
+    machine.run("sgdp", "trial", "start", AFTER, "--name", TRIAL)
+
+
+def trial_counts(machine: Booted) -> dict[int, int]:
+    """What the trial has counted at eni-a's ingress over IPv4, by port. Empty while nothing is compared."""
+    said = machine.run("sgdp", "trial", "show", TRIAL, "--json", check=False)  # it exits with 1 if a line was seen
+    assert said.startswith("{"), said
+    lines = [line for line in json.loads(said)["lines"] if line["family"] == "ipv4"]
+    return {int(line["ports"].split("-")[0]): line["packets"] for line in lines}
 
 
 def write(machine: Booted, path: str, text: str) -> None:
