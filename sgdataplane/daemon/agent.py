@@ -36,7 +36,7 @@ from sgdataplane.daemon.auditfile import AuditEndFile
 from sgdataplane.daemon.clearing import Clearer
 from sgdataplane.daemon.config import CONFIG_FILE, Config, find_start_only_changes, load_config
 from sgdataplane.daemon.containers import ContainerWatch
-from sgdataplane.daemon.control import ControlServer, StatusServer
+from sgdataplane.daemon.control import ControlServer, Loop, StatusServer
 from sgdataplane.daemon.counts import Counts
 from sgdataplane.daemon.cycle import ASKED, LOOKING, Beside, CycleReport, Reconciler
 from sgdataplane.daemon.historian import Historian, RecorderCommits
@@ -114,10 +114,11 @@ class Agent:
         answers = Answers(
             self._status, self._counts, self._trials, self._keeper, lambda: self._reconciler.state, self._start_cycle
         )
-        self._control = ControlServer(config.socket, self._asking, answers.answer, time.monotonic)
+        loop = Loop(self._asking, time.monotonic, lambda: self._status.cycles)
+        self._control = ControlServer(config.socket, loop, answers.answer)
         self._namespaces, self._names, self._containers = NamespaceWatch(), NamesWatch(), ContainerWatch()
         self._paths, self._source = PathWatch(), source_of(config.state)
-        self._status_server = StatusServer(self._asking, answers.tell_owner, lambda: self._source.owner, time.monotonic)
+        self._status_server = StatusServer(loop, answers.tell_owner, lambda: self._source.owner)
         servers = self._control, self._status_server
         for each in (*servers, self._namespaces, self._names, self._containers, self._paths, self._source):
             stack.callback(each.close)
@@ -288,8 +289,15 @@ class Agent:
             self._status.note_bug(error)
             self._metrics.note_error("bug")
             logs.LOGGER.exception("cycle-failed")
+            self._handle(self._answer_waiting)
         finally:
             self._is_in_cycle = False
+
+    def _answer_waiting(self) -> None:
+        """Answer the clients that waited for the end of a cycle."""
+        self._control.answer_waiting()
+        self._status_server.answer_waiting()
+        self._serve()
 
     def _cycle(self, causes: Collection[Cause]) -> None:
         if Cause.RELOAD in causes:
@@ -306,6 +314,7 @@ class Agent:
         self._status.unkept = self._keeper.errors
         self._journal.tell(report, lambda: self._serve_at(config))
         self._is_in_cycle = False  # what is asked for from here on comes in the next one
+        self._handle(self._answer_waiting)
         self._reconciler.remember()
         self._count(lambda: self._counts.note_cycle(report, lambda: self._handle(self._serve)))
         self._handle(lambda: self._historian.follow(report, config.history, config.choices.options))

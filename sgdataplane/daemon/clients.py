@@ -3,9 +3,12 @@
 Owns the connections; none can make the server wait. Its input is a socket, a selector, and what answers. Must not know
 what is said.
 
-If all places are taken and another client comes, the oldest client that is still asking is dropped, or, if all have
-asked, the oldest that is still reading. Each client has at least SHORTEST_S, so a new one waits no longer for slow
-ones.
+An answer may have to wait for something: then the client is asked for no more, and gets it when that has come, or when
+its time is over.
+
+If all places are taken and another client comes, the oldest client without an answer is dropped, or, if all have one,
+the oldest that is still reading. A client whose answer waits gets it then. Each client has at least SHORTEST_S, so a
+new one waits no longer for slow ones.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ SHORTEST_S = 0.2
 NO_ROOM_S = 1.0  # without a free descriptor the socket stays readable, so we pause
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-# The answer to what a client has sent so far (at most one byte too many); None: the request isn't complete.
-Reply = Callable[[socket.socket, bytes], bytes | None]
+# Returns the answer to what a client has sent so far (at most one byte too many). None: the request isn't complete, or
+# its answer has to wait. `is_last`: the client can't wait any longer.
+Reply = Callable[[socket.socket, bytes, bool], bytes | None]
 
 
 @dataclass(slots=True)
@@ -74,11 +78,16 @@ class Clients:
         """Drop clients that have taken too long. Call it after serving all that was ready."""
         now = self._clock()
         for client in [client for client in self._clients.values() if client.since + MAX_SECONDS <= now]:
-            self._drop(client)
+            self._finish(client)
         if self._opens is not None and self._opens <= now:
             if self._is_full and self._slowest.since + SHORTEST_S <= now:
-                self._drop(self._slowest)
+                self._finish(self._slowest)
             self._open()
+
+    def answer_waiting(self) -> None:
+        """Answer the clients whose answer waited for what has come now."""
+        for client in [client for client in self._clients.values() if not client.answer]:
+            self._answer_if_due(client, is_last=False)
 
     @property
     def _is_full(self) -> bool:
@@ -113,6 +122,20 @@ class Clients:
         self._clients[sock.fileno()] = client
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._read(client))
 
+    def _finish(self, client: _Client) -> None:
+        """Answer a client that waits, and drop any other."""
+        if client.answer or not self._answer_if_due(client, is_last=True):
+            self._drop(client)
+
+    def _answer_if_due(self, client: _Client, *, is_last: bool) -> bool:
+        """Begin to answer a client, if its answer is due; return whether it is."""
+        answer = self._reply(client.sock, client.asked, is_last)
+        if answer is None:
+            return False
+        client.answer, client.since = answer, self._clock()  # its time to read begins now
+        self._selector.modify(client.sock, selectors.EVENT_WRITE, lambda: self._write(client))
+        return True
+
     def _drop(self, client: _Client) -> None:
         del self._clients[client.sock.fileno()]
         self._selector.unregister(client.sock)
@@ -129,12 +152,10 @@ class Clients:
         except OSError:
             data = b""
         client.asked += data
-        answer = self._reply(client.sock, client.asked) if data else None
-        if answer is not None:
-            client.answer, client.since = answer, self._clock()  # its time to read begins now
-            self._selector.modify(client.sock, selectors.EVENT_WRITE, lambda: self._write(client))
-        elif not data:
-            self._drop(client)
+        if not data or len(client.asked) > MAX_REQUEST_BYTES:
+            self._finish(client)
+        else:
+            self._answer_if_due(client, is_last=False)
 
     def _write(self, client: _Client) -> None:
         try:

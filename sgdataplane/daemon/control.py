@@ -5,6 +5,7 @@ requests. Must not know how a request is carried out.
 
     request     {"request": "status"}                       a line of at most 4,096 bytes, within 5 s
                 {"request": "status", "eni": "eni-1"}       with this ENI alone
+                {"request": "status", "after": 7}           once the last cycle is another one than 7, or after 5 s
                 {"request": "counters", "eni": "eni-1"}     without "eni": for all ENIs
                 {"request": "find", "eni": "web1"}          an ENI's id, or its instance's id or name
                 {"request": "trial", "trial": "next"}       also trial-start and trial-stop
@@ -52,7 +53,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ class ControlRequest:
     trial: str = ""  # the trial that it is about
     policy: int = 0  # the number of the policy to go back to
     for_s: float = 0.0  # for how long; 0: until somebody resumes
+    after: int = 0  # the last cycle that the client knows, to be told of the next; 0: tell at once
 
     @property
     def is_sound(self) -> bool:
@@ -102,10 +104,12 @@ class ControlRequest:
         is_back = self.request is Request.ROLLBACK
         has_all = not is_back or (self.policy > 0 and 0 <= self.for_s < math.inf)
         has_more = (self.eni and self.request not in NAMING) or (self.trial and self.request not in OF_TRIAL)
-        return has_all and not has_more and (is_back or not (self.policy or self.for_s))
+        waits = self.after == 0 or (self.request is Request.STATUS and self.after > 0)
+        return has_all and waits and not has_more and (is_back or not (self.policy or self.for_s))
 
 
-KINDS = {"eni": (str,), "trial": (str,), "policy": (int,), "for_s": (int, float)}  # what else a request may have
+# what else a request may have
+KINDS = {"eni": (str,), "trial": (str,), "policy": (int,), "for_s": (int, float), "after": (int,)}
 EXPECTED = 'a line {"request": R}, R one of ' + ", ".join(request.value for request in Request)
 
 
@@ -177,8 +181,19 @@ CREDENTIALS = struct.Struct("=iII")  # struct ucred: process, user, group
 Answer = Callable[[ControlRequest], bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """The agent's loop, which serves the sockets."""
+
+    selector: selectors.BaseSelector
+    """Each key's data is what to call."""
+    clock: Callable[[], float]
+    cycles: Callable[[], int]
+    """Returns the number of the agent's last cycle."""
+
+
 class Answering(Clients):
-    """Serves a socket in the caller's loop: each key's data in the given selector is what to call.
+    """Serves a socket in the agent's loop.
 
     `may_ask` is whether a user may ask, besides root and our own. `refusal` is what anybody else is told.
     """
@@ -186,29 +201,31 @@ class Answering(Clients):
     def __init__(
         self,
         listener: socket.socket,
-        loop: tuple[selectors.BaseSelector, Callable[[], float]],
+        loop: Loop,
         answer: Answer,
         *,
         may_ask: Callable[[int], bool] = lambda _: False,
         refusal: str = "only root may ask",
     ) -> None:
-        super().__init__(listener, loop[0], self._answer_bytes, loop[1])
-        self._answer, self._may_ask, self._refusal = answer, may_ask, refusal
+        super().__init__(listener, loop.selector, self._answer_bytes, loop.clock)
+        self._answer, self._cycles, self._may_ask, self._refusal = answer, loop.cycles, may_ask, refusal
 
-    def _answer_bytes(self, sock: socket.socket, asked: bytes) -> bytes | None:
+    def _answer_bytes(self, sock: socket.socket, asked: bytes, is_last: bool) -> bytes | None:
         line, end, _ = asked.partition(b"\n")
         if len(line) > MAX_REQUEST_BYTES:
             return spell_refusal(f"more than {MAX_REQUEST_BYTES} bytes; expected {EXPECTED}")
-        return self._answer_line(sock, line) if end else None
+        return self._answer_line(sock, line, is_last=is_last) if end else None
 
-    def _answer_line(self, sock: socket.socket, line: bytes) -> bytes:
+    def _answer_line(self, sock: socket.socket, line: bytes, *, is_last: bool) -> bytes | None:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         process, user, _ = CREDENTIALS.unpack(credentials)
         if user not in (0, os.geteuid()) and not self._may_ask(user):
             event(logging.WARNING, "control-refused", pid=process, uid=user)
             return spell_refusal(self._refusal)
         try:
-            return self._answer(parse_request(line))
+            asked = parse_request(line)
+            waits = asked.after and asked.after == self._cycles() and not is_last
+            return None if waits else self._answer(asked)
         except ProtocolError as error:
             return spell_refusal(str(error))
 
@@ -216,9 +233,7 @@ class Answering(Clients):
 class ControlServer(Answering):
     """The control socket, for root alone."""
 
-    def __init__(
-        self, path: Path, selector: selectors.BaseSelector, answer: Answer, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, path: Path, loop: Loop, answer: Answer) -> None:
         self._path = path
         self._lock = _lock(path)
         try:
@@ -226,7 +241,7 @@ class ControlServer(Answering):
         except HostError:
             os.close(self._lock)
             raise
-        super().__init__(self._listening, (selector, clock), answer)
+        super().__init__(self._listening, loop, answer)
 
     def close(self) -> None:
         """Drop all clients, and remove the socket."""
@@ -239,17 +254,11 @@ class ControlServer(Answering):
 class StatusServer:
     """The status socket, which serves nowhere until `follow` names a path.
 
-    `tell` returns what the owner of the state is told, and `owner` returns that user.
+    `tell` returns what the owner of the state is told, and `owner` that user.
     """
 
-    def __init__(
-        self,
-        selector: selectors.BaseSelector,
-        tell: Callable[[], bytes],
-        owner: Callable[[], int],
-        clock: Callable[[], float],
-    ) -> None:
-        self._loop, self._tell, self._owner = (selector, clock), tell, owner
+    def __init__(self, loop: Loop, tell: Callable[[], bytes], owner: Callable[[], int]) -> None:
+        self._loop, self._tell, self._owner = loop, tell, owner
         self._at = ""
         self._listening: socket.socket | None = None
         self._clients: Answering | None = None
@@ -294,8 +303,13 @@ class StatusServer:
         if self._clients is not None:
             self._clients.expire()
 
+    def answer_waiting(self) -> None:
+        """Answer the clients whose answer waited for a cycle."""
+        if self._clients is not None:
+            self._clients.answer_waiting()
+
     def _answer(self, asked: ControlRequest) -> bytes:
-        if asked != ControlRequest(Request.STATUS):
+        if replace(asked, after=0) != ControlRequest(Request.STATUS):
             raise ProtocolError('only the status is answered here: {"request": "status"}')
         return self._tell()
 
@@ -413,12 +427,43 @@ def ask(path: Path, request: Request, seconds: float = ANSWER_S, **about: Any) -
                 if not part:
                     break
                 data += part
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise HostError(str(path), f"no agent is running there; start it: {_start()}") from error
     except (TimeoutError, BlockingIOError) as error:
         raise HostError(str(path), f"the agent gave no answer in {seconds:g} s") from error
     except OSError as error:
-        raise HostError(str(path), error.strerror or str(error)) from error
+        raise _explain_silence(path, error) from error
+    return _read_answer(path, data)
+
+
+async def ask_async(path: Path, request: Request, **about: Any) -> dict[str, object]:  # noqa: ANN401
+    """Ask the agent as `ask` does, without blocking the event loop, and without an end of its own.
+
+    Raises:
+        HostError: There is no agent, or it refuses.
+    """
+    import asyncio  # noqa: PLC0415  # the agent itself needs none
+
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=MAX_ANSWER_BYTES)
+        try:
+            writer.write(spell_request(request, **about))
+            data = await reader.readline()
+        finally:
+            writer.close()
+    except (OSError, ValueError) as error:  # ValueError: the line is too long
+        raise _explain_silence(path, error) from error
+    return _read_answer(path, data)
+
+
+def _explain_silence(path: Path, error: Exception) -> HostError:
+    """Return the error for an agent that can't be asked."""
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return HostError(str(path), f"no agent is running there; start it: {_start()}")
+    return HostError(str(path), getattr(error, "strerror", None) or str(error))
+
+
+def _read_answer(path: Path, data: bytes) -> dict[str, object]:
+    if not data:
+        raise HostError(str(path), "the agent ended before it answered")
     try:
         return parse_answer(data)
     except ProtocolError as error:

@@ -142,7 +142,7 @@ def _listen(at: str) -> socket.socket:
 def _serve(listener: socket.socket, make_text: MakeText, has_ended: threading.Event) -> None:
     """Serve until the socket is shut down or something fails; then the next `follow` starts again."""
     with listener, selectors.DefaultSelector() as selector:
-        clients = Clients(listener, selector, lambda _, asked: reply(asked, make_text), time.monotonic)
+        clients = Clients(listener, selector, lambda _, asked, _is_last: reply(asked, make_text), time.monotonic)
         try:
             while not has_ended.is_set():
                 for key, _ in selector.select(clients.wait_s):

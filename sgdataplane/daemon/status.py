@@ -236,7 +236,7 @@ class Status:
                 "refused": (cycle.policy.refused or None) if cycle else None,
                 "error": (cycle.refusal or None) if cycle else None,
             },
-            "cycle": {"error": self._cycle_error},
+            "cycle": {"number": self.cycles, "error": self._cycle_error},
             "enis": [
                 {"eni": eni.report.binding.eni_id, "outcome": eni.report.outcome.value, "error": eni.error or None}
                 for eni in self.enis

@@ -5,13 +5,14 @@ Owns how to tell what is in force there: by the agent's own status. Must not kno
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from sgdataplane.daemon.control import Request, ask
+from sgdataplane.daemon.control import Request, ask, ask_async
 from sgdataplane.errors import HostError, SilentError
 from sgdataplane.handover.publishing import Publisher, name_of_generation
 from sgdataplane.model.state import CloudState
@@ -19,7 +20,8 @@ from sgdataplane.statefile.dump_native import sections
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Json
 
-TIMEOUT_S, PAUSE_S, ANSWER_S = 60.0, 0.02, 5.0
+TIMEOUT_S = 60.0
+ANSWER_S = 15.0  # the agent answers after 5 s at most, even if it has nothing new to say
 FINE = ("in force", "auditing", "absent", "closed", "stopped", "misaddressed")  # outcomes that no policy can change
 Status = Mapping[str, object]
 
@@ -65,38 +67,47 @@ class AgentPlace:
             HostError: The agent refuses the state, or it isn't in force at an ENI.
         """
         self._publisher.publish(version, {"version": 1, **sections(state)})
-        deadline = time.monotonic() + self._timeout
-        while not self._is_enforced(version):
+        deadline, cycle = time.monotonic() + self._timeout, 0
+        while True:
+            status = self._ask(cycle)
+            if _require_no_error(self.judge(status, version)).is_enforced:
+                return
             if time.monotonic() > deadline:
                 what = f"the agent doesn't say that {version} is in force; `sgdp status` says what it does"
                 raise SilentError(str(self._socket), what)
-            time.sleep(PAUSE_S)
+            cycle = number_of_cycle(status)
 
-    def _is_enforced(self, version: Version) -> bool:
-        """Return whether a version is in force.
-
-        Raises:
-            HostError: The agent refuses it.
-            SilentError: There is no agent.
-        """
-        found = self.look(version)
-        if found.error:
-            raise HostError("the agent", found.error)
-        for eni, why in found.failed:
-            raise HostError(eni, why)
-        return found.is_enforced
-
-    def look(self, version: Version) -> Enforcement:
-        """Return what the agent says of a version now.
+    def _ask(self, cycle: int) -> Status:
+        """Return the agent's status, as soon as its last cycle is another one than this.
 
         Raises:
             SilentError: There is no agent.
-            HostError: The agent reads another folder.
         """
         try:
-            status = cast(Status, ask(self._socket, Request.STATUS, ANSWER_S)["status"])
+            return cast(Status, ask(self._socket, Request.STATUS, ANSWER_S, after=cycle)["status"])
         except HostError as error:
             raise SilentError(str(self._socket), error.detail) from None
+
+    async def hear(self, cycle: int) -> Status:
+        """Return the agent's status, as soon as its last cycle is another one than this; after 5 s, whatever it is.
+
+        Raises:
+            SilentError: There is no agent.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return cast(Status, (await ask_async(self._socket, Request.STATUS, after=cycle))["status"])
+        except HostError as error:
+            raise SilentError(str(self._socket), error.detail) from None
+        except TimeoutError:
+            raise SilentError(str(self._socket), f"the agent gave no answer in {ANSWER_S:g} s") from None
+
+    def judge(self, status: Status, version: Version) -> Enforcement:
+        """Return what the agent's status says of a version.
+
+        Raises:
+            HostError: The agent reads another folder.
+        """
         read = cast(Status, status["state"])
         if read["path"] != str(self._publisher.current):
             what = f'the agent reads {read["path"]}; set state = "{self._publisher.current}" in its configuration'
@@ -113,3 +124,21 @@ class AgentPlace:
         wrong = [eni for eni in enis if eni["outcome"] not in FINE]
         failed = tuple((str(eni["eni"]), f"{eni['outcome']}: {eni['error'] or ''}") for eni in wrong)
         return replace(told, is_enforced=not failed, failed=failed)
+
+
+def _require_no_error(found: Enforcement) -> Enforcement:
+    """Return what the agent said of a version.
+
+    Raises:
+        HostError: It refuses the version, or can't enforce it at an ENI.
+    """
+    if found.error:
+        raise HostError("the agent", found.error)
+    for eni, why in found.failed:
+        raise HostError(eni, why)
+    return found
+
+
+def number_of_cycle(status: Status) -> int:
+    """Return the number of the agent's last cycle; 0: there was none yet."""
+    return cast(int, cast(Status, status["cycle"])["number"])

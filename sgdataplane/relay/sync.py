@@ -26,7 +26,7 @@ from websockets.frames import CloseCode
 
 from sgdataplane import __version__
 from sgdataplane.errors import EndpointError, HostError, SgDataplaneError, SilentError
-from sgdataplane.handover.agentplace import AgentPlace, Enforcement
+from sgdataplane.handover.agentplace import AgentPlace, Enforcement, Status, number_of_cycle
 from sgdataplane.handover.publishing import Publisher, files
 from sgdataplane.limitedlog import limit_log
 from sgdataplane.relay.counts import ENDED, NO_MESSAGE, OLDER, PUBLISH, UNREACHABLE, SyncCounts
@@ -48,7 +48,8 @@ from sgdataplane.visible import visible
 PING_S, PONG_S, CLOSE_S, OPEN_S = 5.0, 8.0, 2.0, 30.0  # silence of 15 s ends a stream
 SHORTEST_S, LONGEST_S = 0.1, 10.0  # until it connects again: between 0 and a time that doubles
 REPORT_S = 10.0  # a report is sent this often, if nothing is new
-LOOK_S, EAGER_S = 1.0, 0.01  # until the agent is asked again; the latter while it is to say something new
+LOOK_S = 1.0  # until an agent that didn't answer is asked again, and a certificate is looked at
+SHORTEST_CYCLE_S = 0.01  # until the agent is asked for what it does after the cycle that it has told of
 RETRY_S = 5.0  # after which what couldn't be published is tried again
 QUEUE = 4
 
@@ -176,6 +177,8 @@ class HostSync:
         self.report, self.counts = Reported(), SyncCounts()
         self._trouble_log = limit_log(LOGGER)
         self._enforced: Version | None = None
+        self._status: Status | SilentError | None = None  # what the agent said last
+        self._error = ""  # why what has arrived isn't published
         self._arrived, self._reported = asyncio.Event(), asyncio.Event()
         self._attempts = 0
 
@@ -183,8 +186,9 @@ class HostSync:
         """Follow the relays and publish what they send, until this is cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
-            tasks.create_task(self._enforce())
-        raise AssertionError("both go on for ever")
+            tasks.create_task(self._publish_all())
+            tasks.create_task(self._hear_agent())
+        raise AssertionError("all go on for ever")
 
     @property
     def written(self) -> Version | None:
@@ -294,22 +298,17 @@ class HostSync:
 
     # the agent
 
-    async def _enforce(self) -> NoReturn:
-        pause, tried, error = 0.0, 0.0, ""
+    async def _publish_all(self) -> NoReturn:
+        """Publish what arrives, and try again what couldn't be published."""
         while True:
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(RETRY_S if self._error else None):
                     await self._arrived.wait()
             except TimeoutError:
                 pass
-            is_news = self._arrived.is_set()
             self._arrived.clear()
-            if is_news or (error and time.monotonic() - tried > RETRY_S):
-                error, tried = await self._publish(), time.monotonic()
-            found = await self._look()
-            self._note_report(found, error)
-            is_settled = self._enforced == self._folder.same_until or bool(found.error or found.failed)
-            pause = LOOK_S if is_settled else min(LOOK_S, max(EAGER_S, (time.monotonic() - tried) / 10))
+            self._error = await self._publish()
+            self._note_report()
 
     async def _publish(self) -> str:
         """Publish the part that was received. Return why that failed; "" if it didn't."""
@@ -326,23 +325,39 @@ class HostSync:
         self._goes_back, self.counts.generations = False, self._folder.generations
         return ""
 
-    async def _look(self) -> Enforcement:
-        """Return what the agent reports. If the agent can't be asked, the error says why."""
-        version = self._folder.published.version
-        try:
-            return await asyncio.to_thread(self._place.look, version or Version(0, 0))
-        except SilentError as error:
-            return Enforcement(error=f"no agent: {error}")
-        except HostError as error:
-            return Enforcement(error=str(error))
+    async def _hear_agent(self) -> NoReturn:
+        """Note what the agent says after each of its cycles."""
+        cycle = 0
+        while True:
+            try:
+                self._status = await self._place.hear(cycle)
+                cycle = number_of_cycle(self._status)
+                pause = SHORTEST_CYCLE_S
+            except SilentError as error:
+                self._status, cycle, pause = error, 0, LOOK_S
+            self._note_report()
+            await asyncio.sleep(pause)
 
-    def _note_report(self, found: Enforcement, error: str) -> None:
+    def _note_report(self) -> None:
+        """Make the report of what the agent said last, for what is published now."""
+        found = self._judge_agent()
         if found.is_enforced and not self._folder.is_damaged:
             self._enforced = self._folder.same_until
-        report = Reported(self._enforced, found.failed, error or found.error, found.attached)
+        report = Reported(self._enforced, found.failed, self._error or found.error, found.attached)
         if report != replace(self.report, trials=()):
             self._reported.set()
         self.report = replace(report, trials=found.trials)  # counts are no news: they go with the next report
+
+    def _judge_agent(self) -> Enforcement:
+        """Return what the agent said last of the current generation. If it couldn't be asked, the error says why."""
+        if self._status is None:
+            return Enforcement()
+        if isinstance(self._status, SilentError):
+            return Enforcement(error=f"no agent: {self._status}")
+        try:
+            return self._place.judge(self._status, self._folder.published.version or Version(0, 0))
+        except HostError as error:
+            return Enforcement(error=str(error))
 
 
 def run_sync(  # noqa: PLR0913  # what the command line says

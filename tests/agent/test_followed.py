@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError, SilentError
-from sgdataplane.handover.agentplace import AgentPlace, Enforcement
+from sgdataplane.handover.agentplace import AgentPlace, Enforcement, number_of_cycle
 from sgdataplane.handover.publishing import Publisher, name_of_generation
 from sgdataplane.store.history import Version
-from tests.support.probes.flood import wait_until
 from tests.support.run.users import ALICE, BOB, as_user
 from tests.support.scenes.agentbench import AgentBench
 from tests.support.scenes.attachbench import DNS, WEB, Bench, state_of
@@ -86,7 +87,7 @@ def test_who_owns_the_state_is_told_without_being_root(
             "refused": None,
             "error": None,
         },
-        "cycle": {"error": None},
+        "cycle": {"number": agent.status()["cycle"]["number"], "error": None},
         "enis": [{"eni": "eni-a", "outcome": "in force", "error": None}],
         "trials": [],
     }
@@ -168,11 +169,24 @@ def test_attached_enis_are_told_whatever_is_in_force(bench: Bench, agent: AgentB
     place = AgentPlace(publisher, agent.socket)
     publisher.publish(Version(0, 1), {"version": 1})
     agent.start()
-    assert place.look(Version(0, 1)) == Enforcement(True, (), ("eni-a",)), "closed: the state doesn't have it"
-    assert place.look(Version(0, 2)) == Enforcement(attached=("eni-a",)), "the agent has not come to it"
+    status = asyncio.run(place.hear(0))
+    assert place.judge(status, Version(0, 1)) == Enforcement(True, (), ("eni-a",)), "closed: the state doesn't have it"
+    assert place.judge(status, Version(0, 2)) == Enforcement(attached=("eni-a",)), "the agent has not come to it"
     publisher.publish(Version(0, 3), {"version": 1, "vpcs": [{"vpc_id": 7}]})
-    wait_until(lambda: bool(place.look(Version(0, 3)).error))
-    assert place.look(Version(0, 3)).attached == ("eni-a",)
+    found = place.judge(asyncio.run(place.hear(number_of_cycle(status))), Version(0, 3))
+    assert (bool(found.error), found.attached) == (True, ("eni-a",)), "it is told after the next cycle"
+
+
+def test_who_waits_for_an_agent_that_ends_is_told(bench: Bench, agent: AgentBench, publisher: Publisher) -> None:
+    bench.attach()
+    publisher.publish(Version(0, 1), {"version": 1})
+    agent.start()
+    place = AgentPlace(publisher, agent.socket)
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(asyncio.run, place.hear(agent.cycles))
+        agent.end()
+        with pytest.raises(SilentError):
+            told.result()
 
 
 def test_what_was_refused_before_says_nothing_of_what_was_published_since(
@@ -180,7 +194,8 @@ def test_what_was_refused_before_says_nothing_of_what_was_published_since(
 ) -> None:
     refused = name_of_generation(Version(0, 1))
     state = {"path": str(publisher.current), "generation": None, "refused": refused, "error": "bad"}
-    monkeypatch.setattr("sgdataplane.handover.agentplace.ask", lambda *_: {"status": {"state": state}})
+    told = {"status": {"state": state, "cycle": {"number": 1, "error": None}}}
+    monkeypatch.setattr("sgdataplane.handover.agentplace.ask", lambda *_, **__: told)
     place = AgentPlace(publisher, Path("agent.sock"), timeout=0)
     with pytest.raises(HostError, match="bad"):
         place.put(Version(0, 1), state_of(WEB))
@@ -196,8 +211,8 @@ def test_what_a_failed_cycle_leaves_is_not_called_enforced(
     enis = [{"eni": "eni-a", "outcome": "in force", "error": None}]
     generation = name_of_generation(Version(0, 1))
     state = {"path": str(publisher.current), "generation": generation, "refused": None, "error": None}
-    told = {"status": {"state": state, "cycle": {"error": error or None}, "enis": enis}}
-    monkeypatch.setattr("sgdataplane.handover.agentplace.ask", lambda *_: told)
+    told = {"status": {"state": state, "cycle": {"number": 1, "error": error or None}, "enis": enis}}
+    monkeypatch.setattr("sgdataplane.handover.agentplace.ask", lambda *_, **__: told)
     place = AgentPlace(publisher, Path("agent.sock"))
     if error:
         with pytest.raises(HostError, match=error):

@@ -22,7 +22,7 @@ import pytest
 from sgdataplane.attach import registry as registry_module
 from sgdataplane.attach.registry import Registry
 from sgdataplane.control.access.nonces import Nonces
-from sgdataplane.daemon.control import ControlServer
+from sgdataplane.daemon.control import ControlServer, Loop
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError, LabError, StateFileError
@@ -86,7 +86,7 @@ def bind(folder: Path) -> None:
 
 def start(folder: Path) -> None:
     with selectors.DefaultSelector() as selector:
-        ControlServer(folder / "sgdp" / "agent.sock", selector, lambda _: b"", time.monotonic).close()
+        ControlServer(folder / "sgdp" / "agent.sock", Loop(selector, time.monotonic, lambda: 0), lambda _: b"").close()
 
 
 def work_on_a_lab(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import selectors
 import socket
 import stat
 from collections.abc import Iterator
@@ -16,59 +15,12 @@ import pytest
 from sgdataplane.daemon import control
 from sgdataplane.daemon.clients import MAX_CLIENTS, MAX_REQUEST_BYTES, MAX_SECONDS, NO_ROOM_S, SHORTEST_S
 from sgdataplane.daemon.control import (
-    ControlRequest,
-    ControlServer,
     Request,
-    StatusServer,
     parse_answer,
-    spell_answer,
     spell_request,
 )
 from sgdataplane.errors import HostError
-
-LARGE = "x" * (4 << 20)  # more than a socket takes at once
-
-
-class Bench:
-    def __init__(self, path: Path) -> None:
-        self.path, self.now = path, 0.0
-        self.asked: list[Request] = []
-        self.selector = selectors.DefaultSelector()
-        self.server = ControlServer(path, self.selector, self.answer, lambda: self.now)
-
-    def answer(self, asked: ControlRequest) -> bytes:
-        self.asked.append(asked.request)
-        return spell_answer(cycle=1, text=LARGE if asked.request is Request.STATUS else "")
-
-    def connect(self) -> socket.socket:
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.connect(str(self.path))
-        client.setblocking(False)
-        return client
-
-    def serve(self) -> None:
-        """Serve until nothing is ready."""
-        while ready := self.selector.select(0):
-            for key, _ in ready:
-                key.data()
-            if all(key.events == selectors.EVENT_WRITE for key, _ in ready):
-                return
-
-    def read(self, client: socket.socket) -> bytes:
-        """Read everything until the server closes."""
-        data = b""
-        for _ in range(100_000):
-            self.serve()
-            try:
-                part = client.recv(1 << 16)
-            except BlockingIOError:
-                continue
-            except ConnectionResetError:
-                return data
-            if not part:
-                return data
-            data += part
-        raise AssertionError("the server doesn't close")
+from tests.unit.daemon.control_bench import LARGE, Bench
 
 
 @pytest.fixture
@@ -234,6 +186,64 @@ def test_without_descriptors_it_does_not_ask_again_at_once(bench: Bench, monkeyp
         assert parse_answer(bench.read(client))["cycle"] == 1
 
 
+def test_an_answer_may_wait_for_a_cycle_after_one_that_is_known(bench: Bench) -> None:
+    with bench.connect() as waiting, bench.connect() as behind:
+        waiting.send(spell_request(Request.STATUS, after=7))
+        behind.send(spell_request(Request.STATUS, after=6))
+        assert parse_answer(bench.read(behind))["cycle"] == 1
+        bench.server.answer_waiting()
+        bench.serve()
+        assert bench.asked == [Request.STATUS]
+        bench.cycles = 8
+        bench.server.answer_waiting()
+        assert parse_answer(bench.read(waiting)) == {"cycle": 1, "text": LARGE}
+    assert bench.server.wait_s is None
+
+
+def test_who_waits_for_a_cycle_is_told_what_is_so_when_the_time_is_over(bench: Bench) -> None:
+    with bench.connect() as waiting:
+        waiting.send(spell_request(Request.STATUS, after=7))
+        bench.serve()
+        bench.now += MAX_SECONDS / 2
+        bench.server.expire()
+        assert bench.asked == []
+        bench.now += MAX_SECONDS / 2
+        bench.server.expire()
+        assert parse_answer(bench.read(waiting)) == {"cycle": 1, "text": LARGE}, "with time to read it"
+    assert bench.server.wait_s is None
+
+
+def test_who_waits_for_a_cycle_is_told_what_is_so_if_another_needs_the_place(bench: Bench) -> None:
+    waiting = [bench.connect() for _ in range(MAX_CLIENTS)]
+    for client in waiting:
+        client.send(spell_request(Request.STATUS, after=7))
+        bench.serve()
+        bench.now += 0.001
+    late = bench.connect()
+    late.send(spell_request(Request.RESYNC))
+    bench.serve()
+    bench.now += SHORTEST_S
+    bench.server.expire()
+    assert parse_answer(bench.read(waiting[0]))["cycle"] == 1
+    assert parse_answer(bench.read(late))["cycle"] == 1
+    assert bench.asked == [Request.STATUS, Request.RESYNC]
+    for client in (*waiting, late):
+        client.close()
+    bench.serve()
+    assert bench.server.wait_s is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"request":"reload","after":7}\n', b'{"request":"status","after":-1}\n', b'{"request":"status","after":true}\n'],
+)
+def test_only_the_status_comes_after_a_cycle(bench: Bench, line: bytes) -> None:
+    with bench.connect() as client:
+        client.send(line)
+        assert b'"ok":false' in bench.read(client)
+    assert bench.asked == []
+
+
 def test_others_are_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     class Credentials:
         size = control.CREDENTIALS.size
@@ -269,82 +279,3 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(HostError, match="in use"):
             Bench(path)
     assert path.read_text("utf-8") == "precious"
-
-
-class StatusBench(Bench):
-    """The status socket, in a folder of root's whose group may connect."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.chmod(0o750)
-        super().__init__(folder / "agent.sock")
-        self.server.close()
-        self.path, self.owner = folder / "status.sock", os.geteuid()
-        self.status = StatusServer(self.selector, lambda: spell_answer(status={}), lambda: self.owner, lambda: self.now)
-
-
-@pytest.fixture
-def told(tmp_path: Path) -> Iterator[StatusBench]:
-    bench = StatusBench(tmp_path)
-    assert bench.status.follow(str(bench.path)) == ""
-    yield bench
-    bench.status.close()
-    bench.selector.close()
-
-
-ANSWERED = (Request.STATUS, Request.ROLLBACK)  # by what they are asked with
-
-
-@pytest.mark.parametrize(
-    ("asked", "answer"),
-    [
-        (spell_request(Request.STATUS), b'{"ok":true,"status":{}}\n'),
-        *((spell_request(request), b"only the status") for request in Request if request not in ANSWERED),
-        (spell_request(Request.ROLLBACK, policy=1), b"only the status"),
-        (spell_request(Request.STATUS, "eni-a"), b"only the status"),
-        (b"nonsense\n", b"not JSON"),
-    ],
-)
-def test_at_the_status_socket_only_the_status_is_told(told: StatusBench, asked: bytes, answer: bytes) -> None:
-    with told.connect() as client:
-        client.send(asked)
-        assert answer in told.read(client)
-
-
-@pytest.mark.parametrize(("owner", "may"), [(0, True), (1, False)])
-def test_only_the_owner_of_the_state_is_told(
-    told: StatusBench, monkeypatch: pytest.MonkeyPatch, owner: int, may: bool
-) -> None:
-    class Credentials:
-        size = control.CREDENTIALS.size
-
-        def unpack(self, _: bytes) -> tuple[int, int, int]:
-            return 1, os.geteuid() + 1, 1
-
-    monkeypatch.setattr(control, "CREDENTIALS", Credentials())
-    told.owner = os.geteuid() + 1 + owner
-    with told.connect() as client:
-        client.send(spell_request(Request.STATUS))
-        assert (b"only root and the owner of the state may ask" not in told.read(client)) == may
-
-
-def test_the_status_socket_is_where_the_configuration_says(told: StatusBench, tmp_path: Path) -> None:
-    assert stat.S_IMODE(told.path.stat().st_mode) == 0o660
-    again = str(tmp_path / "again.sock")
-    assert told.status.follow(again) == told.status.follow(again) == ""
-    assert [path.name for path in tmp_path.glob("*.sock")] == ["again.sock"]
-    assert told.status.follow("") == ""
-    assert (list(tmp_path.glob("*.sock")), told.status.wait_s) == ([], None)
-
-
-@pytest.mark.parametrize("mode", [0o770, 0o757, None])
-def test_the_status_socket_is_in_no_folder_where_others_could_put_theirs(
-    told: StatusBench, tmp_path: Path, mode: int | None
-) -> None:
-    folder = tmp_path / "others"
-    if mode is not None:
-        folder.mkdir()
-        folder.chmod(mode)
-    assert told.status.follow(str(folder / "status.sock")).startswith(str(folder))
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o755)
-    assert told.status.follow(str(folder / "status.sock")) == "", "it is tried again"

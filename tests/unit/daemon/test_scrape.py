@@ -72,7 +72,7 @@ def test_metrics_that_cannot_be_told_are_an_error_of_ours() -> None:
 def test_a_client_sees_the_end_though_a_child_has_the_connection_too() -> None:
     waits, ends = os.pipe()
     with socket.create_server(("127.0.0.1", 0)) as door, selectors.DefaultSelector() as selector:
-        clients = Clients(door, selector, lambda _, asked: reply(asked, metrics), time.monotonic)
+        clients = Clients(door, selector, lambda _, asked, _is_last: reply(asked, metrics), time.monotonic)
         with socket.create_connection(door.getsockname()) as client:
             serve(selector)
             child = os.fork()
