@@ -176,11 +176,11 @@ class TypedKind(Generic[S, A]):
         return state
 
 
-VPCS = TypedKind[NativeVpc, VpcAbout](ResourceKind.VPC)
-VSWITCHES = TypedKind[VSwitchState, VSwitchAbout](ResourceKind.VSWITCH)
-GROUPS = TypedKind[NativeGroup, GroupAbout](ResourceKind.GROUP)
-PREFIX_LISTS = TypedKind[NativePrefixList, About](ResourceKind.PREFIX_LIST)
-PORT_LISTS = TypedKind[NativePortList, About](ResourceKind.PORT_LIST)
-INSTANCES = TypedKind[NativeInstance, InstanceAbout](ResourceKind.INSTANCE)
-ENIS = TypedKind[NativeEni, EniAbout](ResourceKind.ENI)
-KEY_PAIRS = TypedKind[Mapping[str, object], KeyPairAbout](ResourceKind.KEY_PAIR)
+VPCS: TypedKind[NativeVpc, VpcAbout] = TypedKind(ResourceKind.VPC)
+VSWITCHES: TypedKind[VSwitchState, VSwitchAbout] = TypedKind(ResourceKind.VSWITCH)
+GROUPS: TypedKind[NativeGroup, GroupAbout] = TypedKind(ResourceKind.GROUP)
+PREFIX_LISTS: TypedKind[NativePrefixList, About] = TypedKind(ResourceKind.PREFIX_LIST)
+PORT_LISTS: TypedKind[NativePortList, About] = TypedKind(ResourceKind.PORT_LIST)
+INSTANCES: TypedKind[NativeInstance, InstanceAbout] = TypedKind(ResourceKind.INSTANCE)
+ENIS: TypedKind[NativeEni, EniAbout] = TypedKind(ResourceKind.ENI)
+KEY_PAIRS: TypedKind[Mapping[str, object], KeyPairAbout] = TypedKind(ResourceKind.KEY_PAIR)
