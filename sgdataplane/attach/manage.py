@@ -49,6 +49,8 @@ class AttachRequest:
     """
     mode: Mode = Mode.ENFORCE
     """Audit puts the ENI into audit mode, whatever the state says."""
+    pod: str = ""
+    """NAMESPACE/NAME of its Kubernetes pod, if the runtime says it."""
 
     def binding_at(self, path: str, identity: Identity) -> Binding:
         """Return the binding that is asked for, in that namespace."""
@@ -56,7 +58,15 @@ class AttachRequest:
         if self.attachment:
             named, means = describe_attachment(self.attachment), Means.RUNTIME
         return Binding(
-            self.eni_id, self.ifname, named, path, identity, means=means, set_mac=self.set_mac, mode=self.mode
+            self.eni_id,
+            self.ifname,
+            named,
+            path,
+            identity,
+            means=means,
+            set_mac=self.set_mac,
+            mode=self.mode,
+            pod=self.pod,
         )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from sgdataplane.errors import BindingError, HostError, Problem, Where
 from sgdataplane.host.files import Survives, replace_file
@@ -32,11 +32,19 @@ RECORD, LOCK, COMMITS = "bindings.json", "lock", "commits"  # the last one: atta
 APPLIED = "policies"  # the folder of what `sgdp apply` has put in force (daemon/pastpolicies.py)
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
 FLAGS = ("set_mac", "superseded")
-MODE = "mode"
+MODE, POD = "mode", "pod"
 # Keys that older entries don't have, and what holds for those.
-LATER: dict[str, object] = {"host_end": None, "means": "attach", "set_mac": False, "superseded": False, MODE: "enforce"}
+LATER: dict[str, object] = {
+    "host_end": None,
+    "means": "attach",
+    "set_mac": False,
+    "superseded": False,
+    MODE: "enforce",
+    POD: "",
+}
 END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
 NUMBER_KEYS = {"index": int, "peer": int, "peer_nsid": int, "mac": str, "alias": str}
+Word = TypeVar("Word", bound=enum.Enum)
 
 
 class Means(enum.Enum):
@@ -102,6 +110,8 @@ class Binding:
     """
     mode: Mode = Mode.ENFORCE
     """Audit puts the ENI into audit mode, whatever the state says."""
+    pod: str = ""
+    """NAMESPACE/NAME of its Kubernetes pod, as its runtime said; "" if it said none."""
 
     def __str__(self) -> str:
         return f"{self.ifname} of {self.named}"
@@ -237,6 +247,7 @@ def _encode(binding: Binding) -> dict[str, object]:
         "set_mac": binding.set_mac,
         "superseded": binding.superseded,
         MODE: binding.mode.value,
+        POD: binding.pod,
         "host_end": None if end is None else _encode_end(end),
     }
 
@@ -270,22 +281,36 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
 
 def _parse_binding(entry: object, file: str, pointer: str) -> Binding:
     whole = {**LATER, **entry} if isinstance(entry, dict) else entry
-    texts, identity, (end, mode_word, *flags) = _fields(whole, TEXTS, file, pointer, more=("host_end", MODE, *FLAGS))
-    eni_id, ifname, named, path, word = texts
-    means = next((means for means in Means if means.value == word), None)
-    if means is None:
-        _refuse_malformed(file, f"{pointer}/means", repr(word), f"one of {', '.join(known.value for known in Means)}")
+    more = ("host_end", MODE, POD, *FLAGS)
+    texts, identity, (end, mode, pod, *flags) = _fields(whole, TEXTS, file, pointer, more=more)
+    eni_id, ifname, named, path, means = texts
     for key, flag in zip(FLAGS, flags, strict=True):
         if not isinstance(flag, bool):
             _refuse_malformed(file, f"{pointer}/{key}", repr(flag), "true or false")
-    mode = next((mode for mode in Mode if mode.value == mode_word), None)
-    if mode is None:
-        _refuse_malformed(
-            file, f"{pointer}/{MODE}", repr(mode_word), f"one of {', '.join(known.value for known in Mode)}"
-        )
+    if not isinstance(pod, str):
+        _refuse_malformed(file, f"{pointer}/{POD}", repr(pod), "a text")
     host_end = _host_end(end, file, f"{pointer}/host_end")
     set_mac, superseded = map(bool, flags)
-    return Binding(eni_id, ifname, named, path, identity, host_end, means, set_mac, superseded, mode)
+    return Binding(
+        eni_id,
+        ifname,
+        named,
+        path,
+        identity,
+        host_end,
+        _parse_word(Means, means, file, f"{pointer}/means"),
+        set_mac,
+        superseded,
+        _parse_word(Mode, mode, file, f"{pointer}/{MODE}"),
+        pod,
+    )
+
+
+def _parse_word(words: type[Word], word: object, file: str, pointer: str) -> Word:
+    found = next((known for known in words if known.value == word), None)
+    if found is None:
+        _refuse_malformed(file, pointer, repr(word), f"one of {', '.join(known.value for known in words)}")
+    return found
 
 
 def _host_end(entry: object, file: str, pointer: str) -> HostEnd | None:

@@ -1,7 +1,7 @@
 """`sgdp agent` and `sgdp status`: the daemon, and its health.
 
-Owns the arguments and the wording; the keys of `status --json`: pydoc sgdataplane.daemon.status. Must not know how the
-agent works.
+Owns the arguments and the wording. The keys of `status --json`: pydoc sgdataplane.daemon.status, and beside each ENI
+`workload`, the name of its container or pod. Must not know how the agent works.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from sgdataplane.attach.names import WorkloadNames
 from sgdataplane.cli.nextsteps import next_steps
-from sgdataplane.cli.scopes import agent_config
+from sgdataplane.cli.scopes import agent_config, names_here
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
 from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.arguments import Verbs, get_choices, require_root, say_choices
@@ -89,16 +89,18 @@ def run_status(arguments: argparse.Namespace) -> int:
 
     config = agent_config(arguments)
     status: Any = control.ask(config.socket, Request.STATUS)["status"]
+    names = names_here(config)
+    status["enis"] = [names.add_to(eni) for eni in status["enis"]]
     if arguments.json:
         print_json(status)
     else:
-        _say_status(status)
+        _say_status(status, names)
         for step in next_steps(status, config.bindings, has_unit=control.has_unit()):
             say_block(hanging("next: ", step))
     return Exit.DONE if status["healthy"] else Exit.NO
 
 
-def _say_status(status: dict[str, Any]) -> None:
+def _say_status(status: dict[str, Any], names: WorkloadNames) -> None:
     """Print the status for people; what isn't well goes to stderr."""
     from sgdataplane.host.timeouts import complaint
 
@@ -122,39 +124,39 @@ def _say_status(status: dict[str, Any]) -> None:
         warn(f"the agent reads these only when it starts; restart it to use their new values: {keys}")
     if status["unknown_timeouts"]:
         warn(complaint(status["unknown_timeouts"]))
-    _say_what_others_did(drift, status["tampering"])
-    _say_history(status["history"])
+    _say_what_others_did(drift, status["tampering"], names)
+    _say_history(status["history"], names)
     _say_faults(status["kernel"])
     for line in status["warnings"]:
         warn(line)
-    _print_enis(status["enis"])
+    _print_enis(status["enis"], names)
 
 
-def _say_what_others_did(drift: dict[str, Any], tampering: dict[str, Any]) -> None:
+def _say_what_others_did(drift: dict[str, Any], tampering: dict[str, Any], names: WorkloadNames) -> None:
     """Say how often others have changed sgdataplane's rules, and links of its routers."""
     if drift["last"]:
-        _say_drift(drift["last"], drift["count"])
+        _say_drift(drift["last"], drift["count"], names)
     if tampering["last"]:
         _say_tampering(tampering)
 
 
-def _say_history(history: dict[str, Any]) -> None:
+def _say_history(history: dict[str, Any], names: WorkloadNames) -> None:
     """Say where history is kept and since when, or why it isn't."""
     if not history["on"]:
         return
     if history["error"]:
         warn(f"history is not kept: {history['error']}")
     for namespace, why in (history["silent"] or {}).items():
-        warn(f"no history of {namespace}: {why}")
+        warn(f"no history of {names.place(namespace)}: {why}")
     since = "" if history["since"] is None else f" since {whole_seconds(history['since'])}"
     size = "" if history["bytes"] is None else f", {history['bytes'] / 1e6:.1f} MB"
     say(f"history: {history['path']}{since}{size}")
 
 
-def _say_drift(last: dict[str, str], count: int) -> None:
+def _say_drift(last: dict[str, str], count: int, names: WorkloadNames) -> None:
     """Say how often others have changed sgdataplane's rules, and what the last change was."""
     often = "once" if count == 1 else f"{count:,} times"
-    where = f"at {local_time(last['at'])} in {last['namespace']}"
+    where = f"at {local_time(last['at'])} in {names.place(last['namespace'])}"
     say(f"other programs changed sgdataplane's rules {often} since the agent started, last {where}")
     say(f"  {last['by']}: {last['changes']}; the agent repairs such changes")
 
@@ -196,14 +198,13 @@ def _blocks(errors: str) -> list[str]:
     return re.split(r"\n(?! )", errors) if errors else []
 
 
-def _print_enis(enis: list[dict[str, Any]]) -> None:
+def _print_enis(enis: list[dict[str, Any]], names: WorkloadNames) -> None:
     """Print a row for each attached ENI, and first what isn't well with it."""
-    names = WorkloadNames.of(eni["namespace"] for eni in enis)
     for eni in enis:
         for line in eni["warnings"]:
             warn(f"{eni['interface']} of {names.place(eni['namespace'])}: {line}")
         if eni["error"]:
-            complain(f"{eni['eni']}: {eni['error']}")
+            complain(f"{names.label(eni['eni'])}: {eni['error']}")
     if not enis:
         say("no ENI is attached; run `sgdp attach` to bind an interface to one")
         return
@@ -222,4 +223,5 @@ def _print_enis(enis: list[dict[str, Any]]) -> None:
     for eni in enis:
         if eni.get("audited"):
             passed, since = pluralize(eni["audited"]["packets"], "packet"), whole_seconds(eni["audited"]["since"])
-            say(f"{eni['eni']} is in audit mode: {passed} passed{since and f' since {since}'} that would be dropped")
+            kept = f"{passed} passed{since and f' since {since}'} that would be dropped"
+            say(f"{names.label(eni['eni'])} is in audit mode: {kept}")

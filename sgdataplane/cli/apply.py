@@ -17,6 +17,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from sgdataplane.attach.names import WorkloadNames
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import OUTCOMES, EniOutcome, HostReport, Manner
@@ -120,11 +121,13 @@ def _apply(arguments: argparse.Namespace, registry: Registry, state: CloudState,
     unrecorded = (report.unrecorded,) if report.unrecorded else ()
     told = map(str, (*report.refusals, *report.tampering, *report.warnings, *unrecorded))
     warnings = (*told, *read_complaints())
+    names = WorkloadNames.of(eni.binding for eni in report.everywhere)
     if arguments.json:
         more = {"unknown_timeouts": report.unknown_timeouts, "warnings": warnings}
-        print_json({"enis": _enis_as_json(report), **more})
+        print_json({"enis": [*map(names.add_to, _enis_as_json(report))], **more})
     else:
-        _print_report(registry, report, warnings)
+        _complain(report, warnings, names)
+        _print_report(registry, report, names)
     if any(isinstance(namespace.error, ContainedError) for namespace in report.namespaces):
         return Exit.INTERNAL
     if report.unrecorded or _is_refused(report):
@@ -132,16 +135,17 @@ def _apply(arguments: argparse.Namespace, registry: Registry, state: CloudState,
     return max((CODES[eni.outcome] for eni in report.enis), default=Exit.DONE) or (Exit.NO if report.refusals else 0)
 
 
-def _print_report(registry: Registry, report: HostReport, warnings: Sequence[str]) -> None:
+def _print_report(registry: Registry, report: HostReport, names: WorkloadNames) -> None:
     """Print a row for each ENI, and what its outcome means if the policy isn't in force."""
-    _complain(report, warnings)
     if not report.enis:
         say(f"no ENI is attached (in {registry.path}); run `sgdp attach` to bind an interface to one")
         return
     rows = []
     for eni in report.enis:
         outcome = paint(eni.outcome.value, COLOURS[eni.outcome.value])
-        rows.append((eni.binding.eni_id, str(eni.binding), eni.binding.enforced_at, outcome))
+        place = names.describe(eni.binding)
+        enforced_at = place if eni.binding.host_end is None else eni.binding.enforced_at
+        rows.append((eni.binding.eni_id, place, enforced_at, outcome))
     say_block(render_table(HEADERS, rows))
     found = {eni.outcome for eni in report.enis} - {EniOutcome.IN_FORCE}
     for each, meaning in OUTCOMES.items():
@@ -149,22 +153,22 @@ def _print_report(registry: Registry, report: HostReport, warnings: Sequence[str
             say(f"{each.value}: {meaning.why}. What passes: {meaning.passes}. Next: {meaning.step}.")
 
 
-def _complain(report: HostReport, warnings: Sequence[str]) -> None:
+def _complain(report: HostReport, warnings: Sequence[str], names: WorkloadNames) -> None:
     """Say on stderr what isn't as it should be."""
     if report.unknown_timeouts:
         warn(complaint(report.unknown_timeouts))
     for namespace in report.namespaces:
         if namespace.error is not None:
-            complain(f"{namespace.named}: {namespace.error}")
+            complain(f"{names.place(namespace.named)}: {namespace.error}")
         for refusal in (eni.refusal for eni in namespace.enis if eni.refusal is not None):
             complain(refusal)
         for ifname in namespace.unbound:
-            warn(f"{ifname} of {namespace.named}: no ENI is bound to it, so it passes nothing")
+            warn(f"{ifname} of {names.place(namespace.named)}: no ENI is bound to it, so it passes nothing")
     for line in warnings:
         warn(line)
     for eni in report.enis:
         for line in eni.warnings:
-            warn(f"{eni.binding}: {line}")
+            warn(f"{names.describe(eni.binding)}: {line}")
 
 
 def _enis_as_json(report: HostReport) -> list[dict[str, object]]:

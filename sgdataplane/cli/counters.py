@@ -3,7 +3,8 @@
 Owns the arguments, the wording and the document of `--json`. Must not know how counters are read or kept.
 
     {"source": "agent" | "lab", "name": of the lab or null, "at": time, "error": why counts aren't kept or null,
-     "scopes": [{"namespace", "placement", "enis", "at", "counters": [a row each]}], "unused": [...]}
+     "scopes": [{"namespace", "placement", "enis", "at", "counters": [a row each]}], "unused": [...],
+     "workloads": {ENI id: the name of its container or pod}}
 
     scopes      the namespaces; "at": when its counters were read; the keys of a row: pydoc sgdataplane.observe.hits
     unused      rules in force that decided about no packet in any of these namespaces: {security_group_id,
@@ -17,7 +18,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sgdataplane.cli.scopes import USUAL, ask_agent, find_named_lab, of_lab
+from sgdataplane.attach.names import NO_NAMES, WorkloadNames
+from sgdataplane.cli.scopes import USUAL, agent_config, ask_agent, find_named_lab, names_here, of_lab
 from sgdataplane.cli.times import add_since
 from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
@@ -67,17 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
 
         scopes, begin = since_then(document, arguments)
         document = {**document, "unused": list(find_unused(scopes)), "recorded_since": begin}
+    names = names_here(agent_config(arguments)) if document["source"] == "agent" else NO_NAMES
     if arguments.json:
-        print_json(document)
+        print_json({**document, "workloads": _workloads(document["scopes"], names)})
         return Exit.DONE
     if document["error"]:
         warn(f"counts are not kept: {document['error']}")
     if arguments.unused:
-        _print_unused(document)
+        _print_unused(document, names)
     elif arguments.audited:
-        _print_audited(document["scopes"])
+        _print_audited(document["scopes"], names)
     else:
-        _print_scopes(document["scopes"], is_all=arguments.all)
+        _print_scopes(document["scopes"], names, is_all=arguments.all)
     return Exit.DONE
 
 
@@ -148,7 +151,13 @@ def find_unused(scopes: Iterable[Document]) -> Iterator[Document]:
             }
 
 
-def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
+def _workloads(scopes: list[Document], names: WorkloadNames) -> dict[str, str]:
+    """Return ENI id -> the name of its container or pod, if it has one."""
+    enis = {eni for scope in scopes for eni in scope["enis"]}
+    return {eni: name for eni in sorted(enis) if (name := names.workload(eni))}
+
+
+def _print_scopes(scopes: list[Document], names: WorkloadNames, *, is_all: bool) -> None:
     """Print a table for each namespace."""
     shown = [scope for scope in scopes if is_all or _is_enforced(scope)]
     if not shown:
@@ -156,14 +165,14 @@ def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
     for number, scope in enumerate(shown):
         if number:
             say()
-        say(_title(scope))
+        say(_title(scope, names))
         rows = [row for row in scope["counters"] if (is_all or row["in_force"]) and not row.get("audited")]
         is_timed = any(row["last_hit"] for row in rows)
         table = [cells if is_timed else cells[:-1] for cells in map(_cells, rows)]
         say_block(render_table(HEADERS if is_timed else HEADERS[:-1], table))
 
 
-def _print_audited(scopes: list[Document]) -> None:
+def _print_audited(scopes: list[Document], names: WorkloadNames) -> None:
     """Print one row for each ENI and rule that would have dropped something, and the sum."""
     rows = [row for scope in scopes for row in scope["counters"] if row.get("audited") and row["packets"]]
     if not any(row.get("audited") for scope in scopes for row in scope["counters"]):
@@ -171,7 +180,7 @@ def _print_audited(scopes: list[Document]) -> None:
         return
     table = [
         (
-            row.get("eni") or "",
+            names.label(row.get("eni") or ""),
             row["direction"] or "",
             describe_decision(row),
             str(row["packets"]),
@@ -191,10 +200,11 @@ def _is_enforced(scope: Document) -> bool:
     return any(row["in_force"] for row in scope["counters"])
 
 
-def _title(scope: Document) -> str:
+def _title(scope: Document, names: WorkloadNames) -> str:
     """Return the ENIs of a namespace, and where they are."""
-    where = f"in {scope['namespace']}" if scope["namespace"] else "in a namespace that has ended"
-    return f"{words.first_of(scope['enis'], SHOWN_ENIS)} {where}" if scope["enis"] else where
+    where = f"in {names.place(scope['namespace'])}" if scope["namespace"] else "in a namespace that has ended"
+    enis = [*map(names.label, scope["enis"])]
+    return f"{words.first_of(enis, SHOWN_ENIS)} {where}" if enis else where
 
 
 def _cells(row: Document) -> tuple[str, ...]:
@@ -211,7 +221,7 @@ def describe_decision(row: Document) -> str:
     return named if row["in_force"] else f"{named} (no longer in force)"
 
 
-def _print_unused(document: Document) -> None:
+def _print_unused(document: Document, names: WorkloadNames) -> None:
     """Print the rules that never decided about a packet, or why there are none."""
     found, scopes = document["unused"], document["scopes"]
     if not found:
@@ -224,7 +234,7 @@ def _print_unused(document: Document) -> None:
             entry["verdict"],
             str(entry["priority"]),
             whole_seconds(entry["since"]) or "-",
-            words.first_of(entry["enis"], SHOWN_ENIS),
+            words.first_of([*map(names.label, entry["enis"])], SHOWN_ENIS),
         )
         for entry in found
     ]

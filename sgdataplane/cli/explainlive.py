@@ -165,11 +165,12 @@ def _on_this_host(
         if registry.path.exists():  # taking the lock would make the folder
             stack.enter_context(registry.lock())
         found: dict[str, HeldScope] = {}
-        for scope in of_bindings(current(registry.load()), state, config.choices.options, config.uplinks).all:
+        there = of_bindings(current(registry.load()), state, config.choices.options, config.uplinks)
+        for scope in there.all:
             asked = [eni for eni in enis if eni in scope.interfaces]
             path = stack.enter_context(scope.held()) if asked else None
             if path is not None and scope.desired is not None:
-                found |= dict.fromkeys(asked, HeldScope(scope.name, path, scope.desired))
+                found |= dict.fromkeys(asked, HeldScope(there.workloads.place(scope.name), path, scope.desired))
         if enis[0] not in found:
             expected = "an ENI that is attached, or --name with the name of a lab"
             refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached on this host", enis[0], expected)

@@ -3,11 +3,12 @@
 Owns the arguments, the wording, the document of `--json` and the page of `--html`. Must not know how history is kept.
 
     {... of cli/history.py, "by": what rows are summed up by, or null, "more": rows that are left out,
-     "flows": [{"eni", "direction", "end", "protocol", "port", "icmp_type", "icmp_code", "verdict", "reason",
-                "security_group_id", "security_group_rule_id", "packets", "bytes", "first", "last", "sampled",
-                "merged"}]}
+     "flows": [{"eni", "workload", "direction", "end", "end_workload", "protocol", "port", "icmp_type", "icmp_code",
+                "verdict", "reason", "security_group_id", "security_group_rule_id", "packets", "bytes", "first", "last",
+                "sampled", "merged"}]}
 
-    packets    of drops; sessions otherwise. Rows of --by have only the keys that they are summed up by, and the numbers
+    workload    the name of the container or pod at the ENI, or null; end_workload: that at the other end
+    packets     of drops; else sessions. Rows of --by have only the keys that they are summed up by, and the numbers
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sgdataplane.attach.names import describe_eni
 from sgdataplane.cli.history import (
     Coverage,
     Document,
@@ -26,6 +28,7 @@ from sgdataplane.cli.history import (
     query_of,
     say_coverage,
 )
+from sgdataplane.cli.scopes import agent_config, names_here
 from sgdataplane.cli.times import add_time
 from sgdataplane.history.read import History, HistoryQuery, open_history
 from sgdataplane.history.rows import ALL_OF_ENI, ANY, Fate, FlowCount, FlowKey, HistoryRow, traffic_words
@@ -90,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     with open_history(history_path(arguments)) as history:
         coverage = coverage_of(history, query)
         document = read(history, query, arguments.by, most)
+    names = names_here(agent_config(arguments))
+    document["flows"] = [names.add_to(flow) for flow in document["flows"]]
     if arguments.json:
         print_json({**coverage.as_json(), **document})
     elif arguments.html is not None:
@@ -214,7 +219,9 @@ def _say(document: Document, coverage: Coverage) -> None:
     else:
         say_aside(NOTHING)
     if document["more"]:
-        say_aside(f"{pluralize(len(rows), 'row')} shown, there are more: --limit, --eni, --by or a shorter time")
+        say_aside(
+            f"{pluralize(len(rows), 'row')} shown, there are more: --limit, --eni, --by or a shorter time"
+        )
     say_coverage(coverage)
 
 
@@ -227,7 +234,7 @@ def table_of(document: Document) -> tuple[Sequence[str], list[tuple[str, ...]]]:
 
 
 def _cells(flow: Document) -> tuple[str, ...]:
-    start = (flow["eni"], flow["direction"], flow["end"], traffic(flow), paint_verdict(flow["verdict"]))
+    start = (_eni(flow), flow["direction"], _other_end(flow), traffic(flow), paint_verdict(flow["verdict"]))
     return (*start, describe_decision(flow), *_counts(flow))
 
 
@@ -235,13 +242,21 @@ def _cells_by(by: str, flow: Document) -> tuple[str, ...]:
     end = (paint_verdict(flow["verdict"]), *_counts(flow))
     match by:
         case "eni":
-            return (flow["eni"], flow["direction"], *end)
+            return (_eni(flow), flow["direction"], *end)
         case "group":
             group, rule = flow["security_group_id"] or "-", flow["security_group_rule_id"] or flow["reason"]
             return (group, rule, flow["direction"], *end)
         case "address":
-            return (flow["end"], *end)
+            return (_other_end(flow), *end)
     return (traffic(flow), flow["direction"], *end)
+
+
+def _eni(flow: Document) -> str:
+    return describe_eni(flow["eni"], flow["workload"])
+
+
+def _other_end(flow: Document) -> str:
+    return describe_eni(flow["end"], flow["end_workload"])
 
 
 def _counts(flow: Document) -> tuple[str, str]:

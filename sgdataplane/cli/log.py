@@ -23,6 +23,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Self
 
+from sgdataplane.attach.names import NO_NAMES, WorkloadNames
 from sgdataplane.cli.scopes import Scopes, look
 from sgdataplane.cli.times import add_time
 from sgdataplane.model import words
@@ -43,6 +44,7 @@ NOTHING = "-"
 CLOCK = "%H:%M:%S.%f"
 HEADERS = ("TIME", "ENI", "DIRECTION", "PROTOCOL", "FROM > TO", "DENIED BY")
 USUAL_WAY = len("198.51.100.7:49152 > 10.20.30.40:443")
+FORMATS = ("text", "json", "flowlog")
 WAYS = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 
 
@@ -57,7 +59,7 @@ def register(verbs: Verbs) -> None:
         "--seconds", type=read_seconds(MAX_SECONDS), default=5.0, metavar="S", help="without -f: how long (default: 5)"
     )
     help_text = "text (default), json, or the fields of the cloud's VPC flow log (flowlog)"
-    parser.add_argument("--format", choices=("text", *FORMATS), default="text", help=help_text)
+    parser.add_argument("--format", choices=FORMATS, default="text", help=help_text)
     help_text = "--format json: one object per line, sgdataplane/schemas/log.schema.json"
     add_time(parser, None)
     parser.add_argument("--json", action="store_const", const="json", dest="format", help=help_text)
@@ -76,8 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     there.say_if_unread()
     eni_id = None if arguments.eni is None else there.eni(arguments.eni)
     sources = [scope.source for scope in (there.all if eni_id is None else (there.having(eni_id),))]
-    columns = columns_of(sources, there.label)
-    shown_as = FORMATS.get(arguments.format) or partial(as_text, columns=columns, label=there.label)
+    columns = columns_of(sources, there.workloads)
+    shown_as = _writer(arguments.format, columns, there.workloads)
     with _following(there, sources) as follow:
         say_aside(f"listening in {words.pluralize(len(sources), 'namespace')}")
         if arguments.format == "text":
@@ -140,9 +142,19 @@ def _lines(told: Iterable[Told], eni_id: str | None, written: Format) -> Iterato
                 yield line
 
 
-def columns_of(sources: Iterable[Followed], label: Callable[[str], str] = str) -> Columns:
+def _writer(chosen: str, columns: Columns, names: WorkloadNames) -> Format:
+    """Return the format that was asked for."""
+    writers: dict[str, Format] = {
+        "text": partial(as_text, columns=columns, names=names),
+        "json": partial(as_json, names=names),
+        "flowlog": as_flowlog,
+    }
+    return writers[chosen]
+
+
+def columns_of(sources: Iterable[Followed], names: WorkloadNames = NO_NAMES) -> Columns:
     """Return columns that are wide enough for the ENIs there."""
-    eni = max((len(label(eni)) for source in sources for eni in source.interfaces), default=0)
+    eni = max((len(names.label(eni)) for source in sources for eni in source.interfaces), default=0)
     return Columns(len(local_time(time.time(), CLOCK)), eni, len(HEADERS[2]), len(HEADERS[3]), USUAL_WAY)
 
 
@@ -152,13 +164,13 @@ def as_text(
     entry: Entry,
     *,
     columns: Columns | None = None,
-    label: Callable[[str], str] = str,
+    names: WorkloadNames = NO_NAMES,
 ) -> str:
     """Return a line for people; the time is local, with its offset from UTC.
 
-    `columns` are those of the lines before. `label` returns an ENI as people see it.
+    `columns` are those of the lines before.
     """
-    at = local_time(entry.seconds, CLOCK)
+    place, at = names.place(place), local_time(entry.seconds, CLOCK)
     if isinstance(entry, Forged):
         whose = "in the name of sgdataplane's rules by another program"
         return paint(f"{at}  {place}: {entry.packets:,} logged {whose}, and ignored", "yellow")
@@ -168,7 +180,7 @@ def as_text(
         return paint(f"{at}  {place}: {entry.packets:,} more {what} and not logged: {side}{_cause(entry)}", "yellow")
     headers = entry.headers
     ends = [_end(headers.source, headers.source_port), _end(headers.destination, headers.port)]
-    who = label(entry.eni_id) if entry.eni_id else f"{entry.ifname or NOTHING} of {place}"
+    who = names.label(entry.eni_id) if entry.eni_id else f"{entry.ifname or NOTHING} of {place}"
     judged_as = entry.decision.direction if entry.decision else entry.direction
     rules = f" ({judged_as.value} rules, of a reply)" if judged_as is not entry.direction else ""
     way = (entry.direction.value, _protocol(entry), f"{ends[0]} > {ends[1]}")
@@ -207,7 +219,7 @@ def _cause(entry: Denied | Unlogged) -> str:
     return words.name(entry.decision.enforced)
 
 
-def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
+def as_json(place: str, _state: CloudState | None, entry: Entry, *, names: WorkloadNames = NO_NAMES) -> str:
     """Return an object on a line; sgdataplane/schemas/log.schema.json has its keys."""
     at = iso_time(entry.seconds, "microseconds")
     if isinstance(entry, Forged):
@@ -235,7 +247,7 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
         "tcp_flags": headers.tcp_flags,
         "bytes": headers.length,
     }
-    whose = {"eni": entry.eni_id, "interface": entry.ifname, "direction": entry.direction.value}
+    whose = {**names.add_to({"eni": entry.eni_id}), "interface": entry.ifname, "direction": entry.direction.value}
     event = "audited" if _is_audited(entry) else "denied"
     return json_text({"event": event, "time": at, "namespace": place, **whose, **packet, **why})
 
@@ -290,6 +302,3 @@ def _flow(fields: dict[str, str]) -> str:
     """Return an entry with all FLOW_FIELDS, on a line."""
     values = {"version": "1", **fields}
     return json_text({name: values.get(name, NOTHING) for name in FLOW_FIELDS})
-
-
-FORMATS: dict[str, Format] = {"json": as_json, "flowlog": as_flowlog}  # beside "text"

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
+from sgdataplane.attach.names import describe_eni
 from sgdataplane.cli.flows import describe_decision, document_of, traffic
 from sgdataplane.cli.history import Document, coverage_of, history_path, query_of, say_coverage
+from sgdataplane.cli.scopes import agent_config, names_here
 from sgdataplane.history.read import open_history
 from sgdataplane.history.rows import Fate
 from sgdataplane.terminal.output import Exit, render_table, say, say_aside, say_block, whole_seconds
@@ -25,7 +27,9 @@ def show_past(arguments: argparse.Namespace) -> int:
     query = query_of(arguments, fates=(Fate.DROP, Fate.AUDITED))
     with open_history(history_path(arguments)) as history:
         coverage = coverage_of(history, query)
-        rows = [document_of(row) for row in history.buckets(query, most=MAX_ROWS + 1)]
+        found = [document_of(row) for row in history.buckets(query, most=MAX_ROWS + 1)]
+    names = names_here(agent_config(arguments))
+    rows = [names.add_to(row) for row in found]
     shown = sorted(rows[:MAX_ROWS], key=lambda row: row["first"])
     if arguments.format == "json":
         for row in shown:
@@ -49,5 +53,6 @@ def _say(rows: Iterable[Document]) -> None:
 def _cells(row: Document) -> tuple[str, ...]:
     times = whole_seconds(row["first"]), whole_seconds(row["last"])
     why = f"{WOULD if row['verdict'] == Fate.AUDITED.value else ''}{describe_decision(row)}"
+    eni, end = describe_eni(row["eni"], row["workload"]), describe_eni(row["end"], row["end_workload"])
     count = f"{'~' if row['sampled'] else ''}{row['packets']}"
-    return (*times, row["eni"], row["direction"], row["end"], traffic(row), count, why)
+    return (*times, eni, row["direction"], end, traffic(row), count, why)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sgdataplane.attach.names import NO_NAMES, WorkloadNames
 from sgdataplane.daemon.control import Request
 from sgdataplane.daemon.lookup import agent_state, find_attached_eni, look_up_here
 from sgdataplane.errors import HostError, LabError
@@ -82,12 +83,8 @@ class Scopes:
     lab: Lab | None = None
     config: Config | None = None
     """The agent's configuration."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """ENI id -> the ENI with its container's name beside it, on this host."""
-
-    def label(self, eni_id: str) -> str:
-        """Return an ENI as people see it: with its container's name, if it has one."""
-        return self.labels.get(eni_id, eni_id)
+    workloads: WorkloadNames = NO_NAMES
+    """The names of containers and pods at ENIs, on this host."""
 
     def say_if_unread(self) -> None:
         """Say on stderr what a verb can't show if the state can't be read."""
@@ -214,9 +211,6 @@ def of_bindings(
         uplinks: The routers' interfaces that carry no ENI.
         config: The agent's configuration.
     """
-    from sgdataplane.attach.names import WorkloadNames
-    from sgdataplane.attach.registry import current
-
     by_place: dict[object, list[Binding]] = {}
     for binding in bindings:
         by_place.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
@@ -225,9 +219,7 @@ def of_bindings(
     names = {node: [instances[node].instance_name] if node in instances else [] for node in nodes.values()}
     desired_at = partial(_make_desired, state, options, uplinks)
     found = tuple(_make_scope(some, desired_at) for some in by_place.values())
-    containers = WorkloadNames.of(binding.named for binding in bindings)
-    labels = {binding.eni_id: containers.label(binding.eni_id, binding.named) for binding in current(bindings)}
-    return Scopes(found, state, options, nodes, names, config=config, labels=labels)
+    return Scopes(found, state, options, nodes, names, config=config, workloads=WorkloadNames.of(bindings))
 
 
 def _node(eni_id: str, state: CloudState | None) -> str:
@@ -288,6 +280,13 @@ def agent_config(arguments: argparse.Namespace) -> Config:
 
     named = getattr(arguments, "config", None)
     return load_config(named or CONFIG_FILE, must_exist=named is not None)
+
+
+def names_here(config: Config) -> WorkloadNames:
+    """Return the names of containers and pods at what is attached here; none if the record of that can't be read."""
+    from sgdataplane.attach.registry import Registry
+
+    return WorkloadNames.read(Registry(config.bindings))
 
 
 def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | None = None) -> dict[str, object] | None:

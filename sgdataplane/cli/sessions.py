@@ -7,6 +7,7 @@ enforces the policies of both ends). Its keys; null where nothing is known:
 
     node, namespace, eni, interface     whose session it is, and where it is enforced; with --all, eni and interface are
                                         null for a session of no ENI; its node is the instance or router that has it
+    workload                            the name of the container or pod at the ENI
     family, protocol                    "ipv4" | "ipv6"; tcp, udp, icmp, icmpv6, gre or a number, as text
     direction                           of its opening packet: "ingress" (towards the ENI) | "egress"
     remote, remote_port                 the other end, as on the wire (before or after the instance's own NAT)
@@ -102,12 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
         found = read(there, arguments)
     ordered = in_order(found, arguments.sort, descending=arguments.reverse)
     shown = ordered[: arguments.limit or (None if arguments.json else SHOWN)]
-    node_of = names_of_places(there)
     if arguments.json:
-        print_objects(as_json(session, node_of[place_of(session)], there.time_scale) for session in shown)
+        node_of = names_of_places(there)
+        objects = (as_json(session, node_of[place_of(session)], there.time_scale) for session in shown)
+        print_objects(map(there.workloads.add_to, objects))
     else:
         if shown:
-            print_table(shown, {**node_of, **_labels(there)}, there.time_scale)
+            print_table(shown, _labels(there), there.time_scale)
         found_in_all = words.pluralize(len(ordered), "session")
         more = "" if arguments.limit else "; --limit N lists more"
         say(found_in_all if len(shown) == len(ordered) else f"{len(shown):,} of {found_in_all}{more}")
@@ -124,8 +126,13 @@ def names_of_places(there: Scopes) -> dict[tuple[str, str], str]:
 
 
 def _labels(there: Scopes) -> dict[tuple[str, str], str]:
-    """Return (namespace, ENI id) of a session -> that ENI as people see it."""
-    return {(scope.namespace, eni_id): there.label(eni_id) for scope in there.all for eni_id in scope.interfaces}
+    """Return (namespace, ENI id) of a session -> that ENI as people see it, or for no ENI the namespace."""
+    label, place = there.workloads.label, there.workloads.place
+    return {
+        (scope.namespace, eni_id): label(eni_id) if eni_id else place(scope.name)
+        for scope in there.all
+        for eni_id in ("", *scope.interfaces)
+    }
 
 
 def place_of(session: Session) -> tuple[str, str]:
@@ -255,14 +262,14 @@ def _decision(decision: Decision | None) -> dict[str, object]:
     return dict.fromkeys(("verdict", "reason", "security_group_id", "security_group_rule_id", "priority"))
 
 
-def print_table(sessions: Sequence[Session], node_of: Mapping[tuple[str, str], str], time_scale: float) -> None:
+def print_table(sessions: Sequence[Session], labels: Mapping[tuple[str, str], str], time_scale: float) -> None:
     """Print a row for each session.
 
     It has the session's bytes where the kernel counts them, and what becomes of its next packet where that isn't usual.
     """
     if time_scale != 1.0:
         say(f"timeouts times {time_scale:g}")
-    headers, columns = list(HEADERS), [_row(session, node_of) for session in sessions]
+    headers, columns = list(HEADERS), [_row(session, labels) for session in sessions]
     if any(next_packet(session) not in USUAL_NEXT for session in sessions):
         headers.append("NEXT PACKET")
         columns = [[*row, _paint(next_packet(each))] for row, each in zip(columns, sessions, strict=True)]
@@ -272,9 +279,9 @@ def print_table(sessions: Sequence[Session], node_of: Mapping[tuple[str, str], s
     say_block(render_table(headers, columns))
 
 
-def _row(session: Session, node_of: Mapping[tuple[str, str], str]) -> list[str]:
+def _row(session: Session, labels: Mapping[tuple[str, str], str]) -> list[str]:
     return [
-        node_of[place_of(session)],
+        labels[place_of(session)],
         session.direction.value if session.direction else "-",
         _flow(session),
         session.state,

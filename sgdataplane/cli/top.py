@@ -22,7 +22,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgdataplane.attach.names import WorkloadNames, describe_eni
 from sgdataplane.cli.history import Document, history_path
+from sgdataplane.cli.scopes import agent_config, names_here
 from sgdataplane.history import live
 from sgdataplane.history.read import HistoryQuery, open_history
 from sgdataplane.history.rows import ALL_OF_ENI, BUCKET_S
@@ -70,13 +72,13 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show rates until somebody presses q, or after --count looks."""
     require_root("reading the agent's history")
-    path = history_path(arguments)
+    path, config = history_path(arguments), agent_config(arguments)
     with _follow(path), _keys() as wants_to_quit, suppress(KeyboardInterrupt):
         before = read(path)
         left = arguments.count
         while left != 0 and not wants_to_quit(arguments.interval):
             now = read(path)
-            document = rates(before, now)
+            document = rates(before, now, names_here(config))
             _show(document, is_json=arguments.json)
             before = now
             left = None if left is None else left - 1
@@ -111,8 +113,11 @@ def read(path: Path) -> TopReading:
     return TopReading(at, {"enis": enis, "rules": rules, "ends": ends})
 
 
-def rates(before: TopReading, now: TopReading) -> Document:
-    """Return what has come between two readings, a second; the most frequent first."""
+def rates(before: TopReading, now: TopReading, names: WorkloadNames) -> Document:
+    """Return what has come between two readings, a second; the most frequent first.
+
+    `names` are those of containers and pods at ENIs.
+    """
     seconds = max(now.at - before.at, 0.001)
     found: Document = {"time": iso_time(now.at), "seconds": round(seconds, 3)}
     for table in TABLES:
@@ -123,7 +128,13 @@ def rates(before: TopReading, now: TopReading) -> Document:
             ((key, count) for key, count in grown.items() if count > 0), key=lambda item: (-item[1], item[0])
         )
         found[table] = [
-            {"name": key[0], "direction": key[1], "verdict": key[2], "per_second": round(count / seconds, 2)}
+            {
+                "name": key[0],
+                **({} if table == "rules" else {"workload": names.workload(key[0])}),
+                "direction": key[1],
+                "verdict": key[2],
+                "per_second": round(count / seconds, 2),
+            }
             for key, count in ordered[:MAX_JSON]
         ]
     return found
@@ -158,7 +169,13 @@ def screen(document: Document, columns: int, lines: int) -> list[str]:
 
 def _table(header: str, rows: Sequence[Document]) -> list[str]:
     cells = [
-        (row["name"], row["direction"], paint_verdict(row["verdict"]), f"{row['per_second']:,.1f}") for row in rows
+        (
+            describe_eni(row["name"], row.get("workload")),
+            row["direction"],
+            paint_verdict(row["verdict"]),
+            f"{row['per_second']:,.1f}",
+        )
+        for row in rows
     ]
     return render_table((header, "DIRECTION", "VERDICT", "A SECOND"), cells or [("-", "", "", "0.0")]).splitlines()
 

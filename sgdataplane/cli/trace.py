@@ -7,8 +7,9 @@ Owns the arguments, the wording and the document of `--json`. Must not know how 
 
     packets     {at, protocol, source, source_port, destination, port, icmp_type, verdict, gates}; verdict: "drop" if a
                 gate dropped the packet, "accept" if one accepted it, else "continue"
-    gates       {kind: "policy" | "fence" | "other", name, eni, direction, verdict, reason, security_group_id,
-                security_group_rule_id, priority, cause, steps}; reason as in explain, or "session": the policy in force
+    gates       {kind: "policy" | "fence" | "other", name, eni, workload, direction, verdict, reason,
+                security_group_id, security_group_rule_id, priority, cause, steps}; workload: the name of the ENI's
+                container or pod, or null; reason as in explain, or "session": the policy in force
                 accepted the packet's session, so no rule is asked; "interface": of no ENI; "unknown"
     steps       {station, chain, verdict, target, words}
 """
@@ -17,12 +18,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from sgdataplane.attach.names import WorkloadNames, describe_eni
 from sgdataplane.cli.oneprobe import add_probe, is_probe, parse_probe
 from sgdataplane.cli.scopes import (
     USUAL,
@@ -137,6 +139,7 @@ class TracePoint:
     decisions: Mapping[str, Decision]
     """Counter -> what it counts."""
     eni_id: str
+    workloads: WorkloadNames
 
     @property
     def ifname(self) -> str:
@@ -157,9 +160,9 @@ def _point_of(there: Scopes, eni: str) -> Iterator[TracePoint]:
     scope = there.having(eni_id)
     with scope.held() as path:
         if path is None:
-            raise HostError(scope.name, "its namespace has ended")
+            raise HostError(there.workloads.place(scope.name), "its namespace has ended")
         enis = {ifname: eni for eni, ifname in scope.interfaces.items()}
-        yield TracePoint(path, SITES[scope.placement], enis, _decisions(there, scope, eni_id), eni_id)
+        yield TracePoint(path, SITES[scope.placement], enis, _decisions(there, scope, eni_id), eni_id, there.workloads)
 
 
 def _decisions(there: Scopes, scope: PolicyScope, eni_id: str) -> Mapping[str, Decision]:
@@ -203,7 +206,7 @@ def _follow(arguments: argparse.Namespace) -> int:
             for path in tracer.read(arguments.seconds):
                 packets.append(packet_of(point, tracer, path))
                 if not arguments.json:
-                    _say(packets[-1], there.label)
+                    _say(packets[-1])
                 if len(packets) == arguments.count:
                     break
         source, name = ("attached", None) if there.lab is None else ("lab", find_named_lab(arguments) or USUAL)
@@ -241,7 +244,7 @@ def _await(arguments: argparse.Namespace, asked: Asked) -> int:
             paths = [(*first, path), *((*other, next(other[1].read(2 * QUIET_S), None)) for other in others)]
             some = [packet_of(point, tracer, path) for point, tracer, path in paths if path is not None]
             for packet in () if arguments.json else some:
-                _say(packet, there.label)
+                _say(packet)
             packets += some
     if arguments.json:
         print_json({"source": "attached", "name": None, "packets": packets, "probe": None})
@@ -355,7 +358,7 @@ def packet_of(point: TracePoint, tracer: Tracer, path: PacketPath) -> Document:
         "at": iso_time(path.at),
         **_header(headers_of(path.events[0])),
         "verdict": next((v for v in ("drop", "accept") if v in verdicts), "continue"),
-        "gates": [_gate(gate) for gate in found],
+        "gates": [point.workloads.add_to(_gate(gate)) for gate in found],
     }
 
 
@@ -387,11 +390,8 @@ def _gate(gate: Gate) -> Document:
     }
 
 
-def _say(packet: Document, label: Callable[[str], str] = str) -> None:
-    """Print a packet, and below it each base chain that it met, with what that did.
-
-    `label` returns an ENI as people see it.
-    """
+def _say(packet: Document) -> None:
+    """Print a packet, and below it each base chain that it met, with what that did."""
     protocol = packet["protocol"] or "packet"
     ends = [endpoint(packet["source"], packet["source_port"]), endpoint(packet["destination"], packet["port"])]
     say(f"{local_time(packet['at'])} {protocol} {ends[0]} -> {ends[1]}: {paint_verdict(packet['verdict'])}")
@@ -400,7 +400,7 @@ def _say(packet: Document, label: Callable[[str], str] = str) -> None:
             if gate["verdict"] == "drop":
                 say(f"  {gate['name']}, which isn't sgdataplane's: {paint_verdict(gate['verdict'])}")
             continue
-        subject = f"{label(gate['eni']) if gate['eni'] else 'no ENI'} {gate['direction']}"
+        subject = f"{describe_eni(gate['eni'], gate['workload']) if gate['eni'] else 'no ENI'} {gate['direction']}"
         say(f"  {subject}{', fence' if gate['kind'] == 'fence' else ''}: {paint_verdict(gate['verdict'])}")
         for step in gate["steps"]:
             if step["words"]:

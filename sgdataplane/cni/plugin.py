@@ -77,7 +77,9 @@ def add(request: CniRequest, config: Config, *, takes_back: bool = False) -> Ans
     registry = Registry(config.bindings)
     eni_id, _ = resolve_eni_id(request.eni, registry, lambda: config)
     workload = Workload(Naming.NETNS, request.netns)
-    asked = AttachRequest(eni_id, workload, request.ifname, set_mac=True, attachment=request.attachment)
+    asked = AttachRequest(
+        eni_id, workload, request.ifname, set_mac=True, attachment=request.attachment, pod=request.pod
+    )
     attached = attach(registry, asked)
     with _undo_if_failed(config, attached) if takes_back and attached.is_new else nullcontext():
         _wait(config, attached.binding, (*IN_FORCE, ABSENT) if request.previous is None else IN_FORCE)

@@ -15,6 +15,8 @@ An ENI can be named in these places; where several name one, they have to agree:
     runtimeConfig   {"eni": "eni-web"}, with "capabilities": {"eni": true}
     annotation      sgdataplane/eni: eni-web                with "capabilities": {"io.kubernetes.cri.pod-annotations":
                                                             true}, as containerd and CRI-O hand them over
+
+The kubelet names the pod, too (K8S_POD_NAMESPACE and K8S_POD_NAME in CNI_ARGS). People see that name beside the ENI.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ MAX_PID = 1 << 22  # linux/threads.h: PID_MAX_LIMIT
 VALID = "cni.dev/valid-attachments"
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # a network's name and a container's id
 ENI = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")  # its id, or the id or name of its instance
+# Arguments of the kubelet. Names of Kubernetes objects are labels or subdomains as in DNS.
+POD_NAMESPACE, POD_NAME = "K8S_POD_NAMESPACE", "K8S_POD_NAME"
+LABEL, SUBDOMAIN = re.compile(r"[a-z0-9-]{1,63}"), re.compile(r"[a-z0-9.-]{1,253}")
 SHORT = 12
 MADE, MADE_PART = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{12}")
 PLACE = re.compile(r"/[\x21-\x7e]{1,4094}")
@@ -109,6 +114,8 @@ class CniRequest:
     """The result of the plugins before this one; None if it is the first."""
     valid: frozenset[tuple[str, str]] = frozenset()
     """The attachments that stay, for a GC: (attachment, interface)."""
+    pod: str = ""
+    """NAMESPACE/NAME of the Kubernetes pod; empty if the runtime names none."""
 
 
 def read_request(environment: Mapping[str, str], text: bytes) -> CniRequest:
@@ -131,6 +138,7 @@ def read_request(environment: Mapping[str, str], text: bytes) -> CniRequest:
         _variable(environment, "CNI_NETNS", PLACE, may_be_missing=command is CniCommand.DEL),
         _eni(environment, config, is_needed=command is CniCommand.ADD),
         previous,
+        pod=_pod(environment),
     )
 
 
@@ -248,10 +256,26 @@ def _eni(environment: Mapping[str, str], config: Mapping[str, object], *, is_nee
     return str(next(iter(found.values()), ""))
 
 
+def _pod(environment: Mapping[str, str]) -> str:
+    """Return the pod that CNI_ARGS names; "" if it names none.
+
+    Only people need the name, so one that no pod can have is left out, and not refused.
+    """
+    found = dict(_arguments(environment))
+    namespace, name = found.get(POD_NAMESPACE, ""), found.get(POD_NAME, "")
+    return f"{namespace}/{name}" if LABEL.fullmatch(namespace) and SUBDOMAIN.fullmatch(name) else ""
+
+
+def _arguments(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the keys and values in CNI_ARGS."""
+    for pair in environment.get("CNI_ARGS", "").split(";"):
+        key, _, value = pair.partition("=")
+        yield key, value
+
+
 def _list_named_enis(environment: Mapping[str, str], config: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Yield each place that names an ENI, and what stands there."""
-    pairs = (pair.partition("=") for pair in environment.get("CNI_ARGS", "").split(";"))
-    yield from ((f"CNI_ARGS {ARGUMENT}", value) for key, _, value in pairs if key == ARGUMENT)
+    yield from ((f"CNI_ARGS {ARGUMENT}", value) for key, value in _arguments(environment) if key == ARGUMENT)
     handed = _object(config, "runtimeConfig")
     places: tuple[tuple[str, Mapping[str, object], str], ...] = (
         ("args.cni", _object(_object(config, "args"), "cni"), CAPABILITY),

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.attach.registry import Means, Registry
+from sgdataplane.cli.main import main as sgdp
 from sgdataplane.cni.plugin import main
 from sgdataplane.cni.request import CniCode
 from sgdataplane.host import netns
@@ -144,6 +145,15 @@ def test_a_container_obeys_from_add_to_del(bench: CniBench, named: dict[str, obj
     assert (bench.registry.load(), tables(runtime.netns)) == ((), "")
     network.delete(runtime)  # a DEL can come twice
     assert bench.agent.status()["enis"] == []
+
+
+def test_a_pod_is_shown_by_its_name(bench: CniBench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.agent.start()
+    arguments = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;SGDP_ENI=eni-a"
+    bench.network().add(replace(bench.container(), arguments=arguments))
+    capsys.readouterr()
+    assert sgdp(["counters", "--config", str(bench.agent.config)]) == 0
+    assert "eni-a (shop/web-0) in pod shop/web-0 of network podnet\n" in capsys.readouterr().out
 
 
 def test_a_workload_that_starts_after_add_never_gets_a_denied_packet(bench: CniBench) -> None:

@@ -5,6 +5,7 @@ under a flood that never stops (tests/support/events/pinged.py).
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import grpc
 import pytest
 
 from sgdataplane.attach.registry import Registry
+from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from tests.support.events.pinged import (
     ALLOWED,
@@ -172,6 +174,15 @@ def test_what_the_policy_lets_in_later_comes(containerd: Containerd, agent: Agen
         everything = make_group("sg-a", [make_rule("ingress all from 0.0.0.0/0", "sgr-all")])
         agent.write(make_state([everything], [make_eni("eni-a", CONTAINER, "sg-a")]))
         wait_until(lambda: came_to(web.pid).denied > before + ALLOWED)
+
+
+def test_a_pod_is_shown_by_its_name(
+    containerd: Containerd, agent: AgentBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(containerd, agent):
+        assert main(["status", "--config", str(agent.config)]) == 0
+    row = re.split(" {2,}", capsys.readouterr().out.splitlines()[-1])
+    assert row[:2] == ["eni-a", "eth0 of pod default/web of network podnet"]
 
 
 def test_without_an_agent_no_pod_starts_and_the_kubelet_is_told_why(containerd: Containerd, agent: AgentBench) -> None:

@@ -17,6 +17,7 @@ from sgdataplane.host.identity import Identity
 ONE = Binding("eni-a", "eth0", "pid 17", "/proc/17/ns/net", Identity(4026532398, 7))
 END = HostEnd("sgdp-vpc-a", "eni-b", "veth7", "/proc/thread-self/ns/net", Identity(4026531833, 3))
 TWO = Binding("eni-b", "eth1", "container web", "/proc/18/ns/net", Identity(4026532399, 8), END, Means.MAC)
+POD = replace(ONE, pod="shop/web-0")
 
 
 @pytest.fixture
@@ -31,6 +32,8 @@ def test_what_is_stored_is_loaded_by_eni(registry: Registry) -> None:
         assert registry.load() == (ONE, TWO)
         registry.store((TWO,))
         assert registry.load() == (TWO,)
+        registry.store((POD,))
+        assert registry.load() == (POD,)
         registry.forget()
         registry.forget()
         assert registry.load() == ()
@@ -109,6 +112,7 @@ MALFORMED = [
     pytest.param({"version": 1, "bindings": [changed(ifname="")]}, "/bindings/0/ifname", id="text-empty"),
     pytest.param({"version": 1, "bindings": [changed(eni=3)]}, "/bindings/0/eni", id="text-a-number"),
     pytest.param({"version": 1, "bindings": [changed(means="magic")]}, "/bindings/0/means", id="means-unknown"),
+    pytest.param({"version": 1, "bindings": [changed(pod=7)]}, "/bindings/0/pod", id="pod-a-number"),
     pytest.param({"version": 1, "bindings": [changed(cookie="7")]}, "/bindings/0/cookie", id="number-a-text"),
     pytest.param({"version": 1, "bindings": [changed(inode=True)]}, "/bindings/0/inode", id="number-a-bool"),
     pytest.param(

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from sgdataplane.attach.names import WorkloadNames
 from sgdataplane.cli.log import FLOW_FIELDS, HEADERS, as_flowlog, as_json, as_text, columns_of
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Family, Verdict
@@ -54,9 +55,16 @@ def test_text() -> None:
 
 
 def test_a_container_is_named_beside_its_eni() -> None:
-    columns = columns_of([], label="{} (web)".format)
-    line = as_text("i-a", STATE, DENIED, columns=columns, label="{} (web)".format)
+    names = WorkloadNames({}, {}, {"eni-a": "container web"})
+    line = as_text("i-a", STATE, DENIED, columns=columns_of([], names), names=names)
     assert re.split(" {2,}", line)[1:3] == ["eni-a (web)", "ingress"]
+    assert json.loads(as_json("i-a", STATE, DENIED, names=names))["workload"] == "web"
+
+
+def test_a_namespace_is_named_by_its_container() -> None:
+    names = WorkloadNames({"0123456789ab": "web"})
+    line = as_text("attachment oci:0123456789ab", STATE, MORE, names=names)
+    assert line.endswith("  container web: 4,321 more denied and not logged: ingress default")
 
 
 def test_each_column_of_the_text_stands_below_its_header() -> None:

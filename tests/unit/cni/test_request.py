@@ -92,6 +92,33 @@ def test_enis_that_disagree_are_refused(arguments: str) -> None:
     refused(CniCode.CONFIGURATION, config={"args": {"cni": {"eni": "eni-a"}}}, CNI_ARGS=arguments)
 
 
+NAMESPACED = "IgnoreUnknown=1;SGDP_ENI=eni-a;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID=c1"
+
+
+def test_a_pod_is_named_as_the_kubelet_does_it() -> None:
+    assert read(CNI_ARGS=NAMESPACED.format("shop", "web-0.a")).pod == "shop/web-0.a"
+    assert read().pod == ""
+
+
+BAD_PODS = {
+    "no namespace": ("", "web"),
+    "no name": ("shop", ""),
+    "a path": ("../..", "web"),
+    "a control sequence": ("shop", "\x1b[2Jweb"),
+    "a line": ("shop", "web\n"),
+    "a bracket": ("shop", "web)"),
+    "letters of others": ("shop", "w\u202eeb"),
+    "too long": ("s" * 64, "web"),
+    "far too long": ("shop", "w" * 254),
+}
+
+
+@pytest.mark.parametrize(("namespace", "name"), BAD_PODS.values(), ids=BAD_PODS)
+def test_what_can_be_no_pods_name_is_left_out_and_refuses_nothing(namespace: str, name: str) -> None:
+    asked = read(CNI_ARGS=NAMESPACED.format(namespace, name))
+    assert (asked.eni, asked.pod) == ("eni-a", "")
+
+
 BAD_VARIABLES = {
     "CNI_COMMAND": ["", "add", "ADD\n", "UPDATE"],
     "CNI_CONTAINERID": ["", "a/b", "../x", "a b", "a\x1b[2J", "x" * 129, "-x"],
