@@ -58,7 +58,7 @@ def register(verbs: Verbs) -> None:
     parser = add_verb(verbs, "apply", run_apply, "Returns when it is in force; `sgdp agent` keeps it so.")
     parser.add_state()
     before = parser.add_mutually_exclusive_group()
-    about = "only say which traffic changes its verdict, and which live sessions would end"
+    about = "only say which traffic changes its verdict, which live sessions would end, and what it costs"
     before.add_argument("--dry-run", action="store_true", help=about)
     before.add_argument("--diff", action="store_true", help="print that first, then apply")
     about = f"return to the previous policy unless you confirm within this time: {SPAN_WORDS} (at most 1d)"
@@ -80,7 +80,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)
     state, past = load_state(arguments.state, choices.profile).state, find_applied_policies(registry)
     if arguments.dry_run or arguments.diff:
-        say_change(Before.of(past), state, registry.load(), choices.options)
+        say_change(Before.of(past), state, registry.load(), manner)
     if arguments.dry_run:
         return Exit.DONE
     apply = partial(_apply, arguments, registry, state, manner)

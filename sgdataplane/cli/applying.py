@@ -14,21 +14,22 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.difference import compare
 from sgdataplane.attach.registry import APPLIED, Binding, Registry
+from sgdataplane.attach.report import Manner
 from sgdataplane.cli.diff import print_text
 from sgdataplane.cli.difflive import endings_there
 from sgdataplane.cli.ending import EndingSessions
-from sgdataplane.cli.scopes import of_bindings
+from sgdataplane.cli.scopes import Scopes, of_bindings
 from sgdataplane.daemon.config import Config
 from sgdataplane.daemon.pastpolicies import PastPolicies
+from sgdataplane.enforce import build
 from sgdataplane.errors import HostError, SgDataplaneError
-from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.output import Exit, complain, say, say_aside
@@ -63,19 +64,33 @@ class Before:
         return cls(CloudState(), "")
 
 
-def say_change(before: Before, after: CloudState, bindings: Iterable[Binding], options: Options) -> None:
-    """Print which traffic changes its verdict, at how many attached ENIs, and which live sessions would end."""
+def say_change(before: Before, after: CloudState, bindings: Iterable[Binding], manner: Manner) -> None:
+    """Print what changes in traffic, at how many attached ENIs, what that costs, and which live sessions would end."""
     if not before.name:
         say_aside("note: no earlier policy is known; everything that STATE accepts is shown as opening")
-    diff = StateDiff(before.state, after, options)
+    diff = StateDiff(before.state, after, manner.options)
     with Progress("comparing", 0) as progress:
         found = compare(diff, (), progress)
     print_text(found)
-    there = of_bindings(tuple(bindings), before.state, options)
+    attached = tuple(bindings)
+    there = of_bindings(attached, before.state, manner.options)
     here = {eni_id for scope in there.all for eni_id in scope.interfaces}
     concerned = here & {one.eni_id for one in found.enis}
     say(f"changes the policy of {len(concerned):,} of {pluralize(len(here), 'attached ENI')}")
+    _say_cost(of_bindings(attached, after, manner.options, manner.uplinks), concerned, manner)
     EndingSessions(endings_there(there, diff, found.changes)).say(is_always=True)
+
+
+def _say_cost(there: Scopes, concerned: Collection[str], manner: Manner) -> None:
+    """Say how long it takes to make the new rules of these ENIs. Put nothing in force."""
+    scopes = [scope.desired for scope in there.all if not scope.interfaces.keys().isdisjoint(concerned)]
+    with Progress("compiling", len(scopes)) as progress:
+        seconds = 0.0
+        for desired in scopes:
+            seconds += 0.0 if desired is None else build(desired, manner.settings).seconds
+            progress.advance()
+    if scopes:
+        say(f"cost: {pluralize(len(scopes), 'namespace')} to compile and prove, which takes {seconds:.1f} s here")
 
 
 def require_way_back(before: Before, config: Config) -> None:

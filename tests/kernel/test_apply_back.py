@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,7 @@ def test_a_dry_run_says_what_would_change_and_end_and_changes_nothing(
     said = applied.read_output()
     assert "closes" in said
     assert "changes the policy of 1 of 1 attached ENI" in said
+    assert re.search(r"^cost: 1 namespace to compile and prove, which takes \d+\.\d s here$", said, re.MULTILINE)
     assert "live sessions that the change would end: 1" in said
     assert dns.passes(beside=web)
     assert applied.sgdp("apply", applied.write(state_of(WEB)), "--diff") == 0
