@@ -247,7 +247,8 @@ def _note_move(binding: Binding, end: HostEnd, where: Where, there: Present, age
         return
     at, ifname = where
     if at == end.router:
-        detail = f"its link leads to {ifname} of {at}, which isn't the host end that we put there; detach and attach it"
+        why = "which isn't the host end that sgdataplane put there; detach the ENI and attach it again"
+        detail = f"its link leads to {ifname} of {at}, {why}"
         raise HostError(str(binding), detail)
     what = f"{end.ifname} was moved to {at} as {ifname}; moved back"
     agenda.tampering.append(Tampering(end.router, what, (binding.eni_id,)))

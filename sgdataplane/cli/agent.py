@@ -22,6 +22,7 @@ from sgdataplane.terminal.output import (
     complain,
     hanging,
     local_time,
+    localize_times,
     paint,
     print_json,
     render_table,
@@ -39,13 +40,19 @@ CAUSES = {
     "link": "an interface or namespace changed",
     "drift": "another program may have changed sgdataplane's rules",
     "timer": "its regular check was due",
-    "retry": "the cycle before could not do everything",
+    "retry": "the previous cycle could not finish its work",
     "reload": "somebody asked for a reload",
     "resync": "somebody asked to write all rules again",
     "mode": "the audit of an ENI is over",
-    "undo": "an earlier policy was asked for, or is over",
+    "undo": "somebody rolled back or resumed, or the time of a rollback is over",
     "turn": "it was the turn of a namespace that had to wait",
 }  # of daemon/schedule.py
+# Where the policy in force comes from, with the path of the state on disk.
+POLICIES = {
+    "held": "an earlier one, in place of {path}",
+    "last good": "the last good one, because {path} can't be used",
+    "closed": "none, because {path} can't be used; attached ENIs pass nothing",
+}
 COLOURS = {"in force": "green", "stopped": "green", "refused": "red"}
 
 
@@ -110,13 +117,13 @@ def _say_status(status: dict[str, Any], names: WorkloadNames) -> None:
     if state["waiting"]:
         say(f"waiting for a state: {state['path']} doesn't exist yet (run `sgdp init` to write one)")
     else:
-        say(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
+        say(f"policy: {POLICIES.get(state['origin'], '{path}').format(path=state['path'])}")
     say_choices(ON_HOSTS.over(read_choices(status["config"].get("choices", {}))))
     if cycle["at"]:
         say(f"last cycle: {cycle['number']}, at {local_time(cycle['at'])}, because {_because(cycle['causes'])}")
     for part in ("state", "cycle", "last_good", "config", "bind"):
         for block in _blocks(status[part]["error"] or ""):
-            complain(block)
+            complain(localize_times(block))
     for entry in status["bind"]["refused"]:
         complain(f"{entry['eni']} is not bound: {entry['reason']}: {', '.join(entry['interfaces'])}")
     if status["config"]["restart"]:
@@ -128,7 +135,7 @@ def _say_status(status: dict[str, Any], names: WorkloadNames) -> None:
     _say_history(status["history"], names)
     _say_faults(status["kernel"])
     for line in status["warnings"]:
-        warn(line)
+        warn(localize_times(line))
     _print_enis(status["enis"], names)
 
 
@@ -202,9 +209,9 @@ def _print_enis(enis: list[dict[str, Any]], names: WorkloadNames) -> None:
     """Print a row for each attached ENI, and first what isn't well with it."""
     for eni in enis:
         for line in eni["warnings"]:
-            warn(f"{eni['interface']} of {names.place(eni['namespace'])}: {line}")
+            warn(f"{eni['interface']} of {names.place(eni['namespace'])}: {localize_times(line)}")
         if eni["error"]:
-            complain(f"{names.label(eni['eni'])}: {eni['error']}")
+            complain(f"{names.label(eni['eni'])}: {localize_times(eni['error'])}")
     if not enis:
         say("no ENI is attached; run `sgdp attach` to bind an interface to one")
         return

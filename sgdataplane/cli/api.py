@@ -215,7 +215,7 @@ def _development(arguments: argparse.Namespace) -> Development | None:
             arguments, lambda: listen_at(listen, Path(), Path())
         ).is_loopback  # TLS, by files to come
         if not is_loopback and not arguments.hostnames:
-            how = "to serve other machines, too, say by --hostname how they reach this one"
+            how = "to serve other machines, too, add --hostname with the name by which they reach this one"
             arguments.parser.error(f"--dev serves on loopback only, and not at {listen}; {how}")
         folder = default_folder() if arguments.dev is True else arguments.dev
         found = Development(folder, arguments.hostnames)

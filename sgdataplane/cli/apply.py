@@ -74,7 +74,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound.
     """
     if arguments.json and (arguments.dry_run or arguments.diff or arguments.confirm):
-        arguments.parser.error("--json has what apply did; --dry-run, --diff and --confirm are for people")
+        arguments.parser.error("--json prints what apply did, so it takes no --dry-run, --diff or --confirm")
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)
     registry = registry_of(arguments)
     manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)

@@ -220,7 +220,7 @@ def _say(document: Document, coverage: Coverage) -> None:
         say_aside(NOTHING)
     if document["more"]:
         say_aside(
-            f"{pluralize(len(rows), 'row')} shown, there are more: --limit, --eni, --by or a shorter time"
+            f"{pluralize(len(rows), 'row')} shown, and there are more: use --limit, --eni, --by or a shorter time"
         )
     say_coverage(coverage)
 

@@ -105,7 +105,7 @@ def _register_questions(actions: Verbs) -> None:
     status = _add_named(actions, "status", run_status)
     exec_ = _add(actions, "exec", run_exec)
     exec_.add_argument("node", metavar="NODE", help="an instance's id or name, or an external host")
-    command = "the command with its options; our own options come before NODE"
+    command = "the command with its options; options of sgdp come before NODE"
     exec_.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help=command)
     probe = _add(actions, "probe", run_probe, "The exit code is 1 if they differ.")
     add_probe(probe)

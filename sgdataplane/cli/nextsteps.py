@@ -85,7 +85,7 @@ def _of_files(status: Mapping[str, Any]) -> Iterator[Step]:
     """Yield the steps about the state, the configuration and what is kept."""
     state, config = status["state"], status["config"]
     if state["origin"] == "held":
-        yield _step("when the state is right again, or may be in force as it is", "sgdp", "resume")
+        yield _step("when the state on disk is right", "sgdp", "resume")
     elif state["error"] and str(state["error"]).startswith(OF_OWNERS):
         yield _step("see that nobody but root and one user can change the state", "namei", "-l", state["path"])
     elif state["error"] and str(state["error"]).startswith(OF_NONE):

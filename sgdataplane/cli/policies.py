@@ -30,6 +30,7 @@ from sgdataplane.terminal.output import (
     Exit,
     complain,
     iso_time,
+    localize_times,
     print_json,
     render_table,
     say,
@@ -152,9 +153,10 @@ def _await_cycle(config: Config, cycle: int, origin: str, words: str) -> int:
         time.sleep(POLL_S)
         status = control.ask(config.socket, Request.STATUS)["status"]
     for line in (eni["error"] for eni in status["enis"] if eni["error"]):
-        complain(line)
+        complain(localize_times(line))
     if status["state"]["origin"] != origin:
-        complain(f"not in force: {status['state']['error'] or status['cycle']['error'] or 'the state has changed'}")
+        why = status["state"]["error"] or status["cycle"]["error"] or "the state has changed"
+        complain(f"not in force: {localize_times(why)}")
         return Exit.KERNEL
     say(words)
     return Exit.KERNEL if any(eni["error"] for eni in status["enis"]) else Exit.DONE

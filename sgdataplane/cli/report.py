@@ -42,7 +42,7 @@ MAX_SESSIONS = 200
 
 def register(verbs: Verbs) -> None:
     """Add the verb."""
-    more = "Hits and sessions need root; without, the page has everything else."
+    more = "Hits and sessions need root; without root, the page has everything else."
     parser = verbs.add("report", run, more)
     parser.add_state()
     parser.add_argument("--html", type=Path, metavar="FILE", required=True, help="the page, a single file")
@@ -166,7 +166,7 @@ def _of_host(state: CloudState, attached: Sequence[Binding], options: Options) -
                 ended += len(scope.interfaces)
             else:
                 observer.read(path, scope)
-    missing = f"; {pluralize(ended, 'ENI')} more ended" if ended else ""
+    missing = f"; {pluralize(ended, 'more ENI')} ended" if ended else ""
     where = f"at {pluralize(len(bindings) - ended, 'ENI')} of this state that this host has{missing}"
     return observer.summarize(state, where)
 

@@ -57,7 +57,7 @@ def register(verbs: Verbs) -> None:
     """Add the verb."""
     more = (
         "Each flow that STATE accepts passes under the suggestion, too, and nothing passes that STATE refuses. Drop "
-        "rules stay. Applies nothing: look at it, and write it with -o."
+        "rules stay. It is only printed; -o writes it. Applies nothing."
     )
     parser = verbs.add("suggest", run, more)
     parser.add_state(nargs="?")
@@ -116,7 +116,7 @@ def state_of(arguments: argparse.Namespace) -> Path:
     path: Path | None = arguments.state
     if path is None:
         parser: Parser = arguments.parser
-        parser.error("name a STATE (SGDP_STATE may do so)")
+        parser.error("name a STATE, or set SGDP_STATE")
     return path
 
 
@@ -126,7 +126,7 @@ def make_suggestion(
     """Return the suggestion that the arguments ask for. LabError if there is nothing to make one of."""
     judged = {eni.network_interface_id for eni in state.judged_enis}
     if not any(flow.eni_id in judged for flow in flows):
-        raise LabError("evidence", "it has no session of any ENI of the state, so there is nothing to suggest")
+        raise LabError("evidence", "no session in it belongs to an ENI of the state, so there is nothing to suggest")
     wishes = Wishes(
         groups_of(arguments, state), arguments.ports, arguments.ends, arguments.allow_audited,
         choices_of(arguments).profile,

@@ -163,9 +163,9 @@ def check_sources(arguments: argparse.Namespace) -> None:
     if not arguments.captures and not is_here:
         parser.error("name the evidence: --capture FILE, --live, --history")
     if arguments.since is not None and not arguments.history:
-        parser.error("--since: it is about --history")
+        parser.error("--since needs --history")
     if arguments.maps and not arguments.captures:
-        parser.error("--map: it is about addresses of a capture; give --capture")
+        parser.error("--map needs --capture")
     if not is_here and (arguments.name is not None or arguments.config is not None):
         parser.error("--name and --config say where to look, with --live or --history")
     if is_here:

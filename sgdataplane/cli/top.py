@@ -60,7 +60,7 @@ class TopReading:
 
 def register(verbs: Verbs) -> None:
     """Add the verb."""
-    more = "q ends it. The agent must keep history: its configuration has the key history. Needs root."
+    more = "Press q to quit. The agent must keep history: its configuration has the key history. Needs root."
     parser = verbs.add("top", run, more)
     parser.add_config()
     words = "seconds between two looks (default: 2)"

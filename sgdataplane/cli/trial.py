@@ -68,7 +68,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _register_start(actions: Verbs) -> None:
-    more = "What `sgdp check` refuses is refused. The trial survives restarts of the agent and of the machine."
+    more = "It refuses a state that `sgdp check` refuses. The trial survives restarts of the agent and of the machine."
     parser = actions.add("start", run_start, more)
     parser.add_state("after", "the state on trial", metavar="AFTER")
     parser.add_argument("--name", dest="trial", type=_name, metavar="N", help="the trial's name (default: trial1, ...)")

@@ -44,7 +44,7 @@ class Hold:
     def words(self) -> str:
         """Why the state on disk isn't in force."""
         until = f" until {until_text(self.until)}" if self.until else ""
-        return f"policy {self.number} is held in its place{until} (`sgdp resume` ends that)"
+        return f"policy {self.number} is in force in place of the state on disk{until} (`sgdp resume` ends that)"
 
 
 class PolicyKeeper:
@@ -134,7 +134,7 @@ class PolicyKeeper:
         return None
 
     def holds(self, on_disk: CloudState | None) -> bool:
-        """Whether an earlier policy is held in place of this state on disk; None: it can't be read."""
+        """Whether an earlier policy is held in place of the state on disk on disk; None: it can't be read."""
         hold = self.hold
         if hold is None or (hold.until and self._now() >= hold.until):
             return False

@@ -66,7 +66,7 @@ def _tighten(handle: int, path: Path, known: Collection[str] | None, *, may_be_r
         os.fchmod(handle, PRIVATE_FOLDER)
     elif not may_be_read or found.st_mode & OTHERS_WRITE:
         wanted = "expected a folder that only its owner can use (mode 0700)"
-        raise HostError(str(path), f"other users can use it, and it holds more than ours ({min(more)}); {wanted}")
+        raise HostError(str(path), f"other users can use it, and it has files of others ({min(more)}); {wanted}")
 
 
 def _is_known(name: str, known: Collection[str]) -> bool:

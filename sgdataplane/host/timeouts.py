@@ -157,8 +157,10 @@ def read_unknown() -> tuple[str, ...]:
 def complaint(names: Iterable[str], time_scale: float = 1.0) -> str:
     """Return one line about unknown timeouts for people; "" if there are none."""
     listed = ", ".join(names)
-    seconds = scale_seconds(OTHERS, time_scale)
-    return f"this kernel tracks what sgdp doesn't know, for at most {seconds} s idle: {listed}" if listed else ""
+    words = (
+        f"this kernel has conntrack timeouts that sgdp doesn't know, limited to {scale_seconds(OTHERS, time_scale)} s"
+    )
+    return f"{words}: {listed}" if listed else ""
 
 
 @cache

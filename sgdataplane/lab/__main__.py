@@ -21,6 +21,7 @@ from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.scenario import StepResult, load_scenario, run_scenario
 from sgdataplane.lab.topology import MAX_HOSTS
 from sgdataplane.model.options import Placement
+from sgdataplane.model.words import pluralize
 from sgdataplane.terminal.output import complain, guard_output, paint, say, say_aside, say_block
 
 THREE_TIER = Path(sgdataplane.__file__).parents[1] / "netns-lab" / "scenarios" / "20-three-tier"
@@ -70,7 +71,7 @@ def _show(folder: Path, record: LabRecord) -> int:
             mistakes += len(result.mistakes)
     took = f"{time.monotonic() - began:.1f} s, the lab is down again"
     if mistakes:
-        say(paint(f"{mistakes} things were not as they should be; {took}", "red"))
+        say(paint(f"{pluralize(mistakes, 'thing')} differed from what the scenario expects; {took}", "red"))
         return NO
     say(paint(f"every packet did what the policy says; {took}", "green"))
     return DONE

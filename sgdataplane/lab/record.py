@@ -97,7 +97,7 @@ class LabFolder:
 
     def _wait_lock(self, file: IO[str], *, shared: bool) -> None:
         if not wait_for_lock(file.fileno(), LOCK_S, shared=shared):
-            raise LabError(f"lab {self.name}", f"another verb has been working on it for {LOCK_S:g} s")
+            raise LabError(f"lab {self.name}", f"another command has been working on it for {LOCK_S:g} s")
 
     def load(self) -> LabRecord | None:
         """Return the record; None if there is none. LabError if it can't be read."""

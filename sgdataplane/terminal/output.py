@@ -32,6 +32,7 @@ _INK = f"\x1b{os.urandom(8).hex()}"
 _PLAIN = f"{_INK}[0m"
 _INKED = re.compile(rf"({_INK}\[[0-9]+m)")  # in a group, so that a split keeps it, at odd places
 _NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?%?")  # matches no IPv4 address
+_UTC_TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\b")
 HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"  # control sequences of ECMA-48
 MAX_FITTED = 1_000  # rows; fitting more of them takes longer than half a second
 MIN_ROOM = 40  # in less room, tables would be columns of single characters
@@ -374,6 +375,11 @@ def local_time(time: str | float, form: str = "%Y-%m-%dT%H:%M:%S.%f") -> str:
 def whole_seconds(time: str | float | None) -> str:
     """Return the local time without milliseconds; "" for none."""
     return "" if time is None or time == "" else local_time(time, "%Y-%m-%dT%H:%M:%S")
+
+
+def localize_times(text: str) -> str:
+    """Return a message with its times as people read them; in JSON, and in messages of the agent, they are in UTC."""
+    return _UTC_TIME.sub(lambda found: whole_seconds(found[0]), text)
 
 
 def paint_verdict(verdict: str) -> str:

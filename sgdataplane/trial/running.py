@@ -97,7 +97,7 @@ def _map(name: str, held: Inventory) -> Map:
     """
     key_type = held.maps[name].key_type
     if key_type is None:
-        raise KernelError(f"map {name} of the trial isn't one that we make")
+        raise KernelError(f"map {name} of the trial isn't one that sgdataplane makes")
     return Map(name, key_type, ())
 
 

@@ -35,4 +35,4 @@ def test_what_the_agent_has_recorded_is_carried(
         assert main(["check", new]) == 0
         with pytest.raises(SystemExit):
             main(["suggest", "--since", "1h", "--live", "--config", config])
-        assert "--since: it is about --history" in capsys.readouterr().err
+        assert "--since needs --history" in capsys.readouterr().err

@@ -71,7 +71,7 @@ def test_with_a_time_the_state_on_disk_comes_back_by_itself(
     agent: AgentBench, web: Session, dns: Session, sgdp: Run
 ) -> None:
     assert sgdp("rollback", "1", "--for", "2s") == 0
-    assert agent.status()["state"]["error"].startswith("policy 1 is held in its place until 20")
+    assert agent.status()["state"]["error"].startswith("policy 1 is in force in place of the state on disk until 20")
     wait_until(lambda: agent.status()["state"]["origin"] == "state")
     assert not dns.passes(beside=web)
 

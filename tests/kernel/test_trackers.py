@@ -22,7 +22,7 @@ from tests.support.variants.strangekernel import STRANGE, forget_sctp
 
 pytestmark = pytest.mark.daemon
 STATE = Path(__file__).resolve().parents[2] / "netns-lab" / "scenarios" / "20-three-tier" / "state.yaml"
-WARNING = "this kernel tracks what sgdp doesn't know"
+WARNING = "this kernel has conntrack timeouts that sgdp doesn't know"
 
 
 @pytest.fixture

@@ -325,9 +325,13 @@ def test_name_bound_to_our_own_namespace_has_no_processes_to_end(name: str) -> N
 def test_verbs_on_one_lab_exclude_each_other(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     manage.up(labs.record_of(name), STATE, labs.no_policy)
     monkeypatch.setattr("sgdataplane.lab.record.LOCK_S", 0.1)
-    with manage.watch(name), manage.watch(name), pytest.raises(LabError, match="another verb has been working on it"):
+    with (
+        manage.watch(name),
+        manage.watch(name),
+        pytest.raises(LabError, match="another command has been working on it"),
+    ):
         manage.down(name)
-    with LabFolder(name).lock(), pytest.raises(LabError, match="another verb has been working on it"):
+    with LabFolder(name).lock(), pytest.raises(LabError, match="another command has been working on it"):
         manage.look(name)
     assert manage.look(name).record.name == name
 

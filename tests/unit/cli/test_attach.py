@@ -33,7 +33,7 @@ UNDOING = [("policies",), ("rollback", "1"), ("resume",)]
         (("apply", "state.yaml", "--uplink", "up0"), "--uplink needs --placement host"),
         (("apply", "state.yaml", "--placement", "cloud"), "invalid choice: 'cloud'"),
         (("apply", "state.yaml", "--dry-run", "--diff"), "not allowed with argument --dry-run"),
-        (("apply", "state.yaml", "--json", "--confirm", "60s"), "--json has what apply did"),
+        (("apply", "state.yaml", "--json", "--confirm", "60s"), "--json prints what apply did"),
         (("apply", "state.yaml", "--confirm", "soon"), "'soon' is not a number and s, m, h, d or w"),
         (("apply", "state.yaml", "--confirm", "2d"), "'2d' is more than 1d"),
         (("rollback",), "N"),

@@ -43,6 +43,20 @@ def test_every_cause_of_a_cycle_has_words() -> None:
     assert agent.CAUSES.keys() == {cause.value for cause in Cause}
 
 
+def test_every_origin_of_a_policy_has_words() -> None:
+    assert agent.POLICIES.keys() == {origin.value for origin in Origin} - {Origin.STATE.value}
+
+
+def test_a_policy_that_is_not_the_state_on_disk_says_what_it_is(
+    status: Status, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status.note_cycle(
+        CycleReport(frozenset(), Policy(CloudState(), Origin.LAST_GOOD, "no"), HostReport(()), "", "", 0.1)
+    )
+    assert main(["status"]) == 1
+    assert "policy: the last good one, because /state can't be used\n" in capsys.readouterr().out
+
+
 def test_each_error_of_a_state_begins_as_an_error(status: Status, capsys: pytest.CaptureFixture[str]) -> None:
     note(status, Cause.STATE, Cause.LINK, refusal=REFUSAL)
     assert main(["status"]) == 1
@@ -177,7 +191,7 @@ def test_commands_are_about_the_agents_bindings() -> None:
 @pytest.mark.parametrize(
     ("part", "key", "value", "step"),
     [
-        ("state", "origin", "held", "when the state is right again, or may be in force as it is: sgdp resume"),
+        ("state", "origin", "held", "when the state on disk is right: sgdp resume"),
         ("config", "error", "no", "correct /config, and then: kill -HUP 7"),
         ("config", "restart", ["x"], "let the agent read its new values: kill 7, and then sgdp agent --config /config"),
         ("cycle", "error", "no", "find out why the last cycle failed: see what the agent (pid 7) wrote to its stderr"),

@@ -109,7 +109,7 @@ def capture(path: Path, *flows: tuple[str, str, int, str]) -> Path:
 def test_nothing_of_this_state_is_input_that_cant_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = capture(tmp_path / "other.pcap", ("192.0.2.1", "192.0.2.2", 80, "SA"))
     assert run(SHOP, "--capture", other) == 5
-    assert "it has no session of any ENI of the state" in capsys.readouterr().err
+    assert "no session in it belongs to an ENI of the state" in capsys.readouterr().err
 
 
 def test_what_passed_and_what_nobody_answered_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,9 +125,8 @@ def test_an_unknown_tracker_is_bounded_and_told(monkeypatch: pytest.MonkeyPatch,
     imitate(monkeypatch, tmp_path, {**LINUX_6_18, **dict.fromkeys(names, 5000)})
     assert set_timeouts(0.1) == Trackers(("dccp",), names)
     assert [sysctl.read_number(f"netfilter/{name}") for name in names] == [3, 3]
-    assert (
-        complaint(names, 0.1) == f"this kernel tracks what sgdp doesn't know, for at most 3 s idle: {', '.join(names)}"
-    )
+    words = "this kernel has conntrack timeouts that sgdp doesn't know, limited to 3 s: "
+    assert complaint(names, 0.1) == words + ", ".join(names)
     assert complaint(()) == ""
 
 

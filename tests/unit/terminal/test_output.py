@@ -23,6 +23,7 @@ from sgdataplane.terminal.output import (
     guard_output,
     iso_time,
     local_time,
+    localize_times,
     log_shown,
     paint,
     print_json,
@@ -324,6 +325,8 @@ def test_a_time_for_people_is_local_and_has_its_offset(
     try:
         assert (local_time(time), whole_seconds(time)) == (text, short)
         assert iso_time(STAMP) == "2027-01-15T08:00:00.250Z"
+        held = "policy 1 is held until 2027-01-15T08:00:00Z, as v2027-01-15T08:00:00Zx says"
+        assert localize_times(held) == held.replace("2027-01-15T08:00:00Z,", f"{whole_seconds(STAMP)},")
     finally:
         monkeypatch.undo()
         tzset()
