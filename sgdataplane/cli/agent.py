@@ -229,6 +229,5 @@ def _print_enis(enis: list[dict[str, Any]], names: WorkloadNames) -> None:
     say_block(render_table(HEADERS, rows))
     for eni in enis:
         if eni.get("audited"):
-            passed, since = pluralize(eni["audited"]["packets"], "packet"), whole_seconds(eni["audited"]["since"])
-            kept = f"{passed} passed{since and f' since {since}'} that would be dropped"
-            say(f"{names.label(eni['eni'])} is in audit mode: {kept}")
+            passed, at = pluralize(eni["audited"]["packets"], "denied packet"), whole_seconds(eni["audited"]["since"])
+            say(f"{names.label(eni['eni'])} is in audit mode, which let {passed} pass{at and f' since {at}'}")

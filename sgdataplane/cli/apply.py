@@ -101,6 +101,7 @@ def _apply_if_confirmed(
     way_back.report_applied()
     if code == Exit.DONE and way_back.ask():
         way_back.keep()
+        say("kept")
         return code
     if not way_back.go_back():
         complain(f"{before.name} could not be put in force again: run `sgdp apply` with a state that is right")

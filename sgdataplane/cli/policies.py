@@ -118,6 +118,9 @@ def run_rollback(arguments: argparse.Namespace) -> int:
     from sgdataplane.daemon import control
     from sgdataplane.daemon.control import Request
 
+    if not config.socket.exists():
+        way = f"`sgdp policies {arguments.number} -o FILE`, then `sgdp apply FILE`"
+        raise HostError("rollback", f"no agent is running; without one, run {way}")
     answer: Any = control.ask(config.socket, Request.ROLLBACK, policy=arguments.number, for_s=float(arguments.seconds))
     until = "" if answer["until"] is None else f" until {_time(answer['until'])}"
     return _await_cycle(config, answer["cycle"], "held", f"policy {arguments.number} is in force{until}")

@@ -392,7 +392,7 @@ UNIT_FOLDERS = tuple(map(Path, ("/etc/systemd/system", "/usr/local/lib/systemd/s
 
 def _start() -> str:
     """Return the command that starts the agent here."""
-    return "systemctl start sgdataplane" if has_unit() else "sgdp agent --config FILE (no systemd unit is installed)"
+    return "systemctl start sgdataplane" if has_unit() else "sgdp agent [--config FILE] (no systemd unit is installed)"
 
 
 def has_unit() -> bool:

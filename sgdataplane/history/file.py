@@ -23,6 +23,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.host.files import beside_of, make_private
 
 NAME = "history.db"
+EXAMPLE = 'history = { keep = "30d", max_mb = 256 }'  # of the configuration that keeps it
 APPLICATION, VERSION = 0x53474448, 1  # "SGDH"
 PAGE_BYTES = 4096
 BUSY_S = 5.0
@@ -65,7 +66,7 @@ COMMIT;
 def require_history(path: Path) -> None:
     """Raise HostError if no history is kept there."""
     if not path.exists():
-        raise HostError(str(path), "no history is kept here; set `history` in the agent's configuration to keep it")
+        raise HostError(str(path), "no history is kept here; to keep it, add to the agent's configuration: " + EXAMPLE)
 
 
 def make(path: Path) -> None:

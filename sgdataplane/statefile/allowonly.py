@@ -176,17 +176,17 @@ class Groups:
 CHOICES = ("widen", "narrow")
 PRIORITY = {standins.WIDENED: WIDENED, standins.NARROWED: NARROWED}
 DIFFERS = {
-    "AWS": "AWS lets a session go on when the rule that let it in is gone (here: on_change = keep), and never filters"
-    " its own DNS, time and metadata servers (here: metadata)",
+    "AWS": "AWS lets a session go on when the rule that let it in is gone, as `on_change = keep` does here, and never"
+    " filters its own DNS, time and metadata servers, as `metadata` does here for the addresses that it lists",
     "OpenStack": "whether OpenStack lets a session go on when the rule that let it in is gone depends on its network"
-    " driver (here: on_change)",
+    " driver; here, `on_change` decides that",
 }
 
 
 def report_inexact(rule: Allowed, mark: str, about: tuple[tuple[str, str], ...]) -> Finding:
     """Return the finding that says how a rule was widened or narrowed."""
     if mark == standins.WIDENED:
-        message = f"the rule accepts more than it does there: {describe_widened(rule)} instead of {rule.gaps}"
+        message = f"the rule accepts more than in the other cloud: {describe_widened(rule)} instead of {rule.gaps}"
         return Finding("Widened", Severity.WARNING, message, about, repr((about, rule.content)))
     message = f"the rule is left out, as it can't be said exactly: {rule.gaps}"
     return Finding("Narrowed", Severity.HIGH, message, about, repr((about, rule.content)))

@@ -68,8 +68,8 @@ def test_a_dry_run_says_what_would_change_and_end_and_changes_nothing(
 def test_what_is_confirmed_stays(applied: Bench, web: Session, dns: Session) -> None:
     with confirming(applied, "10m") as process:
         assert not dns.passes(beside=web)
-        process.communicate("\n", DEADLINE)
-    assert process.returncode == 0
+        said, _ = process.communicate("\n", DEADLINE)
+    assert (process.returncode, said) == (0, "kept\n")
     assert not dns.passes(beside=web)
 
 
@@ -113,7 +113,9 @@ def test_without_an_earlier_policy_or_beside_an_agent_nothing_is_applied(
     assert dns.passes(beside=web)
 
 
-def test_policies_that_were_applied_are_listed(applied: Bench) -> None:
+def test_policies_that_were_applied_are_listed_and_can_be_applied_again(
+    applied: Bench, web: Session, dns: Session
+) -> None:
     assert applied.apply(state_of(WEB)) == {"eni-a": "in force", "exit": "0"}
     file = nowhere(applied)
     file.write_text(
@@ -122,3 +124,8 @@ def test_policies_that_were_applied_are_listed(applied: Bench) -> None:
     )
     assert applied.run("policies", "--config", file) == 0
     assert "-1 rule" in applied.read_output()
+    assert not dns.passes(beside=web)
+    old = applied.folder / "old.yaml"
+    assert applied.run("policies", "1", "-o", old, "--config", file) == 0
+    assert applied.sgdp("apply", old) == 0
+    assert dns.passes(beside=web)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach.registry import Registry
+from sgdataplane.cli import policies
 from sgdataplane.cli.attach import _next_step
 from sgdataplane.cli.main import main
 from sgdataplane.daemon.config import Config
@@ -50,6 +51,16 @@ def test_arguments_that_cannot_be_are_usage_errors(
         main(arguments)
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_without_an_agent_a_rollback_says_the_other_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(policies, "require_root", lambda _: None)
+    config = tmp_path / "agent.toml"
+    config.write_text(f'socket = "{tmp_path}/none.sock"\n', "utf-8")
+    assert main(["rollback", "3", "--config", str(config)]) == 3
+    assert "run `sgdp policies 3 -o FILE`, then `sgdp apply FILE`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

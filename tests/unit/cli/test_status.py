@@ -225,7 +225,7 @@ def test_a_name_cannot_become_a_command(status: Status, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(
     ("is_installed", "command"),
-    [(True, "systemctl start sgdataplane"), (False, "sgdp agent --config FILE (no systemd unit is installed)")],
+    [(True, "systemctl start sgdataplane"), (False, "sgdp agent [--config FILE] (no systemd unit is installed)")],
 )
 def test_where_no_agent_runs_it_is_said_how_to_start_one(
     tmp_path: Path,
