@@ -97,8 +97,8 @@ def _tried(actions: Iterable[str]) -> Iterator[str]:
         "through the SDK's own request, with the parameters that it needs, and the cell is "
         f"`{PASSED}` if the SDK has read the answer. Terraform's cell is `{PASSED}` if an acceptance test of its "
         "provider calls the action, and [that test passes](clients.md). Its calls were recorded when fewer of these "
-        "tests went to their end, so tests that pass now may call actions whose cell is empty. Go, the command line "
-        "and Ansible haven't been tried."
+        "tests went to their end, so tests that pass now may call actions whose cell is empty. The command line and "
+        "Ansible haven't been tried."
     )
     found = {**{client: tried["actions"] for client, tried in tried_clients().items()}, "Terraform": _of_terraform()}
     versions = {client: tried["version"] for client, tried in tried_clients().items()} | {"Terraform": TERRAFORM}

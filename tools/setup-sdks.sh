@@ -1,6 +1,7 @@
 #!/bin/sh
 # Gets ready what only tests of the API need: the cloud's official SDKs, in a folder outside of this tree. The Python ones
-# are in an environment of their own, as their many packages are nobody else's; those for Node come only where npm is.
+# are in an environment of their own, as their many packages are nobody else's; those for Node come only where npm is, and
+# the one for Go, in a program that uses it, only where Go is.
 # Does only what is missing. Without a network it says so and ends well: the tests that need an SDK skip.
 #
 #   tools/setup-sdks.sh FOLDER
@@ -24,6 +25,13 @@ install_node() {
         cp "$clients/package-lock.json" "$folder/node/installed.lock"
 }
 
+# Go fetches the SDK, unless a folder `vendor` is there that has it.
+install_go() {
+    mkdir -p "$folder/go" && cp "$clients"/go/* "$folder/go" &&
+        (cd "$folder/go" && env GOTOOLCHAIN=local go build -o drive .) &&
+        cat "$clients"/go/* >"$folder/go/installed.lock"
+}
+
 install() { # NAME COMMAND
     echo "installing the cloud's SDKs for $1 into $folder"
     "$2" || echo "  this failed; tests that need them will skip" >&2
@@ -36,4 +44,7 @@ mkdir -p "$folder"
 cmp --silent requirements-sdks.lock "$folder/python/installed.lock" || install Python install_python
 if command -v npm >/dev/null; then
     cmp --silent "$clients/package-lock.json" "$folder/node/installed.lock" || install Node install_node
+fi
+if command -v go >/dev/null; then
+    cat "$clients"/go/* | cmp --silent - "$folder/go/installed.lock" || install Go install_go
 fi

@@ -38,6 +38,7 @@ SDKS = {
     "Python V1": ("drive_yesterday.py", "aliyun-python-sdk-ecs"),
     "Python V3": ("drive_today.py", "alibabacloud-ecs20140526"),
     "Node": ("drive_today.cjs", "@alicloud/ecs20140526"),
+    "Go": ("drive.go", "github.com/alibabacloud-go/ecs-20140526/v7"),
 }
 OF_ECS = sorted(name for name in ACTIONS if ":" not in name and not name.startswith("Sgdp"))
 
@@ -75,10 +76,12 @@ def outcomes(ask: Driver) -> dict[str, str]:
 
 def version_of(package: str) -> str:
     """The version that `make sdks` installs."""
-    text = (ROOT / "requirements-sdks.lock").read_text("utf-8")
-    locked = re.search(rf"^{re.escape(package)}==(\S+)", text, re.MULTILINE)
-    if locked:
-        return locked[1]
+    name = re.escape(package)
+    locks = (ROOT / "requirements-sdks.lock", rf"^{name}==(\S+)"), (CLIENTS / "go" / "go.mod", rf"\b{name} v(\S+)")
+    for file, pattern in locks:
+        locked = re.search(pattern, file.read_text("utf-8"), re.MULTILINE)
+        if locked:
+            return locked[1]
     return str(json.loads((CLIENTS / "package.json").read_text("utf-8"))["dependencies"][package])
 
 

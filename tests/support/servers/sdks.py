@@ -17,16 +17,20 @@ import pytest
 
 SDKS = Path(os.environ.get("SGDP_SDKS", "/var/tmp/sgdataplane-sdks"))
 CLIENTS = Path(__file__).resolve().parents[2] / "http" / "clients"
+LANGUAGES = {".py": "python", ".cjs": "node", ".go": "go"}
 
 
 def command_of(client: str) -> tuple[list[str], dict[str, str]]:
     """How one of these programs is started, and its environment; the test skips if its SDK isn't there."""
-    folder = SDKS / ("python" if client.endswith(".py") else "node")
+    language = LANGUAGES[Path(client).suffix]
+    folder = SDKS / language
     if not (folder / "installed.lock").is_file():
         pytest.skip(f"the SDK isn't in {folder}: `make sdks` installs it, if there is a network")
-    if client.endswith(".py"):
+    if language == "python":
         return [str(folder / "bin" / "python"), "-I", str(CLIENTS / client)], {}
-    return ["node", str(CLIENTS / client)], {"PATH": os.environ["PATH"], "NODE_PATH": str(folder / "node_modules")}
+    if language == "node":
+        return ["node", str(CLIENTS / client)], {"PATH": os.environ["PATH"], "NODE_PATH": str(folder / "node_modules")}
+    return [str(folder / Path(client).stem)], {}  # `make sdks` has compiled it
 
 
 class RefusedError(Exception):
