@@ -55,7 +55,7 @@ def test_apply_says_so_for_people_and_programs(bench: Bench, capsys: pytest.Capt
 
 def test_agent_sees_it_come_and_ends_what_a_change_refuses(bench: Bench, tmp_path: Path) -> None:
     with agent_in(tmp_path) as agent, Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
-        agent.configure(adoption_window=0, placement="host", fence=False)
+        agent.configure(adoption_window=0, placement="host", fence=False, sessions_per_eni=1000)  # few: no warning
         agent.write(state_of(WEB, DNS))
         agent.start()
         assert agent.status()["warnings"] == []
