@@ -247,7 +247,7 @@ def _encode(binding: Binding) -> dict[str, object]:
         "set_mac": binding.set_mac,
         "superseded": binding.superseded,
         MODE: binding.mode.value,
-        POD: binding.pod,
+        **({POD: binding.pod} if binding.pod else {}),  # an earlier version can't read it
         "host_end": None if end is None else _encode_end(end),
     }
 

@@ -201,8 +201,8 @@ def selection(there: Scopes, state: CloudState, arguments: argparse.Namespace) -
     rules = {rule.security_group_rule_id for group in state.security_groups for rule in group.rules}
     if arguments.rule is not None and arguments.rule not in rules:
         near = look_up(arguments.rule, dict.fromkeys(rules, ())).near
-        hint = f"; near: {', '.join(near)}" if near else "; there is none"
-        raise LabError(f"rule {arguments.rule}", f"no rule in force has that id{hint}")
+        why = f"no rule in force has that id; near: {', '.join(near)}" if near else "no rule is in force"
+        raise LabError(f"rule {arguments.rule}", why)
     return Selection(
         eni_id=None if arguments.eni is None else there.eni(arguments.eni),
         direction=None if arguments.direction is None else Direction(arguments.direction),

@@ -241,7 +241,7 @@ class Links:
         """
         found = self._indices(ifname)
         if not found:
-            raise HostError(f"interface {ifname} in namespace {self.name}", "there is none of that name")
+            raise HostError(f"interface {ifname} in namespace {self.name}", "no interface has that name")
         return found[0]
 
     def _indices(self, ifname: str) -> list[int]:

@@ -138,7 +138,7 @@ def enter(name: str) -> None:
     try:
         fd = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise HostError(f"namespace {name}", "there is none of that name") from error
+        raise HostError(f"namespace {name}", "no network namespace has that name") from error
     try:
         _call("setns", fd, CLONE_NEWNET)
     finally:

@@ -23,7 +23,7 @@ def test_interface_is_found_by_its_name_alone(namespace: str) -> None:
         assert links.index_of("other") == there["other"].index
         assert links.link("none") is None
         assert links.link("longer-than-any-can-be") is None
-        with pytest.raises(HostError, match="none of that name"):
+        with pytest.raises(HostError, match="no interface has that name"):
             links.index_of("none")
 
 
@@ -46,7 +46,7 @@ def test_an_interface_becomes_a_bridges_port_and_is_released(namespace: str) -> 
         assert (there["one"].master, there["other"].master) == (there["joint"].index, 0)
         links.release("one")
         assert {link.master for link in links.links()} == {0}
-        with pytest.raises(HostError, match="none of that name"):
+        with pytest.raises(HostError, match="no interface has that name"):
             links.put_into("one", "none")
 
 

@@ -357,7 +357,7 @@ def test_unknown_lab_is_told_and_leaves_no_folder(name: str) -> None:
 
 
 def test_errors_of_the_kernel_are_ours(name: str) -> None:
-    with pytest.raises(HostError, match="there is none of that name"):
+    with pytest.raises(HostError, match="no network namespace has that name"):
         netns.enter(f"{name}-none")
     netns.create(f"{name}-x")
     try:
