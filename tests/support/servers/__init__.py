@@ -6,7 +6,7 @@
     cnidriver            a container runtime's calls of CNI plugins
     booted               a systemd that is process 1 of a machine of its own
     relaying, crowdedrelay, lossyproxy, certificates    relays, and what lies between them and hosts
-    sdks, scraping       the cloud's SDKs as clients; Prometheus as one
+    sdks, terraform, scraping    the cloud's SDKs and Terraform as clients; Prometheus as one
 
 May import `run` and `probes`.
 """
