@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 from sgdataplane.control.actions.groups import default_group, replace_groups
 from sgdataplane.control.actions.interfaces import make, read_attachment, read_group_ids
 from sgdataplane.control.actions.machines import (
+    ASKED_FILTERS,
     InstanceDocument,
     classic_addresses,
     disks_asked,
     instance_item,
+    is_as_asked_for,
     is_classic,
     public_addresses,
     read_described,
@@ -44,7 +46,7 @@ NEVER = ("EipAddresses", "RdmaIpAddresses")  # of which no instance has one
 MAY_BE_WRONG = ("Filter", "PublicIpAddresses", "InnerIpAddresses")  # they refuse calls once they meet an instance
 DESCRIBED_BY = (
     *("InstanceIds", "InstanceName", "Status", "ZoneId", "InstanceType", "ImageId", "InstanceNetworkType"),
-    *(*NEVER, *MAY_BE_WRONG, *BY_ENIS),
+    *(*ASKED_FILTERS, "InstanceTypeFamily", *NEVER, *MAY_BE_WRONG, *BY_ENIS),
 )  # the filters of DescribeInstances
 FILTERS: Mapping[str, Callable[[datetime, datetime], bool]] = {
     "CreationStartTime": operator.ge,
@@ -211,6 +213,7 @@ def _is_wanted(scope: Scope, instance: InstanceDocument) -> bool:
         and scope.text("ZoneId") in ("", more.get("zone_id", ""))
         and scope.text("InstanceType") in ("", more.get("instance_type", ""))
         and scope.text("ImageId") in ("", more.get("image_id", ""))
+        and is_as_asked_for(scope, instance)
         and not any(map(scope.has, NEVER))
         and _has_wanted_addresses(scope, instance)
         and scope.text("InstanceNetworkType") in ("", "classic" if is_classic(scope, instance_id) else "vpc")

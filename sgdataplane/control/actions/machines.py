@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from sgdataplane.control.actions.interfaces import EniDocument, interface_in_instance
@@ -23,10 +24,11 @@ from sgdataplane.model.state import NicType
 from sgdataplane.statefile import ecs_instances, ecs_translation
 from sgdataplane.statefile.native_objects import NativeInstance
 from sgdataplane.store.bodies import InstanceAbout, TypedDocument
-from sgdataplane.store.documents import Fields
+from sgdataplane.store.documents import Fields, ResourceKind
 from sgdataplane.store.interface import Body, Json
 
 InstanceDocument: TypeAlias = TypedDocument[NativeInstance, InstanceAbout]
+Describe: TypeAlias = Callable[[InstanceDocument], dict[str, Json]]
 NO_ENI: EniDocument = TypedDocument("", {}, {})
 RUNNING = "Running"
 NEVER_ENDS = "2099-12-31T15:59Z"  # the cloud's own, of what is paid for as it is used
@@ -54,12 +56,22 @@ KEPT = (
     *(*AS_ASKED, *METADATA, *MAINTENANCE, *RENEWAL),
     *("UserData", "RamRoleName", "DedicatedHostId", "NetworkOptions", "ImageOptions"),
 )
+# Filters of DescribeInstances that compare what was asked for.
+ASKED_FILTERS = ("InstanceChargeType", "InternetChargeType", "KeyPairName", "HpcClusterId", "IoOptimized", *METADATA)
 MAX_USER_DATA = 32 << 10  # bytes
 ONLY_SYSTEM: list[Fields] = [{"Type": "system"}]  # the disks of an instance that no call has made
 DISK_DEFAULTS: dict[str, Json] = {"Category": "cloud_essd", "Size": 40}
 MAX_DISKS, MAX_DISK_GIB = 64, 65_536
 SIZE = re.compile(r"[0-9]{1,9}")
 MAX_SHOWN = 40  # characters of a value that is refused
+
+
+def is_as_asked_for(scope: Scope, instance: InstanceDocument) -> bool:
+    """Whether an instance was asked for with what a call that lists instances filters by."""
+    asked, defaults = _get_asked(instance), {**AS_ASKED, **METADATA}
+    return scope.text("InstanceTypeFamily") in ("", _hardware(instance).family) and all(
+        scope.text(name) in ("", str(asked.get(name, defaults[name]))) for name in ASKED_FILTERS
+    )
 
 
 def read_described(scope: Scope) -> Fields:
@@ -272,7 +284,7 @@ def describe_roles(scope: Scope) -> Body:
     """Answer DescribeInstanceRamRole with the role that an instance was made with. Nothing here can assume it."""
     found = [
         (instance_id, str(_get_asked(scope.instances.find(instance_id)).get("RamRoleName", "")))
-        for instance_id in scope.texts("InstanceIds")
+        for instance_id in scope.texts("InstanceIds") or scope.workspace.ids(ResourceKind.INSTANCE)
     ]
     wanted = [one for one in found if one[1] and scope.text("RamRoleName") in ("", one[1])]
 
@@ -282,18 +294,24 @@ def describe_roles(scope: Scope) -> Body:
     return {"RegionId": scope.region, **scope.page(wanted, shape, "InstanceRamRoleSets", "InstanceRamRoleSet")}
 
 
-def _each(outer: str, inner: str, shape: Callable[[InstanceDocument], Json]) -> Callable[[Scope], Body]:
-    """Return an action that describes each of the instances that a call names; all of them if it names none."""
+def _describe_each(names: tuple[str, str], shape: Describe, ids: str, filters: tuple[str, ...], scope: Scope) -> Body:
+    """Describe each of the instances that a call names; all of them if it names none.
 
-    def run(scope: Scope) -> Body:
-        ids = scope.texts("InstanceId", ",")
-        found = scope.instances.every(ids)
-        return scope.page(found, shape, outer, inner)
+    Args:
+        names: Those of the answer's list and of an entry.
+        shape: Describes one instance.
+        ids: The parameter that names instances.
+        filters: Further parameters, each of which compares the field of its name.
+        scope: The action at work.
+    """
+    found = scope.instances.every(scope.texts(ids, ","))
+    asked = [name for name in filters if scope.has(name)]
+    if asked:
+        found = [one for one in found if all(shape(one)[name] == scope.text(name) for name in asked)]
+    return scope.page(found, shape, *names)
 
-    return run
 
-
-def _maintenance(instance: InstanceDocument) -> Json:
+def _maintenance(instance: InstanceDocument) -> dict[str, Json]:
     asked = _get_asked(instance)
     action = {"DefaultValue": "AutoRecover", "Value": asked.get("ActionOnMaintenance", "AutoRecover")}
     return {
@@ -304,7 +322,7 @@ def _maintenance(instance: InstanceDocument) -> Json:
     }
 
 
-def _renewal(instance: InstanceDocument) -> Json:
+def _renewal(instance: InstanceDocument) -> dict[str, Json]:
     asked = _get_asked(instance)
     is_renewed = asked.get("RenewalStatus", "AutoRenewal" if asked.get("AutoRenew") else "Normal") == "AutoRenewal"
     return {
@@ -316,18 +334,22 @@ def _renewal(instance: InstanceDocument) -> Json:
     }
 
 
-def _attachment(instance: InstanceDocument) -> Json:
+def _attachment(instance: InstanceDocument) -> dict[str, Json]:
     return {"InstanceId": instance.id, "PrivatePoolOptionsId": "", "PrivatePoolOptionsMatchCriteria": "None"}
 
 
-def _status(instance: InstanceDocument) -> Json:
+def _status(instance: InstanceDocument) -> dict[str, Json]:
     return {"InstanceId": instance.id, "Status": instance.about.get("status", RUNNING)}
 
 
-describe_maintenance = _each("MaintenanceAttributes", "MaintenanceAttribute", _maintenance)
-describe_renewal = _each("InstanceRenewAttributes", "InstanceRenewAttribute", _renewal)
-describe_attachments = _each("Instances", "Instance", _attachment)
-describe_status = _each("InstanceStatuses", "InstanceStatus", _status)
+describe_maintenance = partial(
+    _describe_each, ("MaintenanceAttributes", "MaintenanceAttribute"), _maintenance, "InstanceId", ()
+)
+describe_renewal = partial(
+    _describe_each, ("InstanceRenewAttributes", "InstanceRenewAttribute"), _renewal, "InstanceId", ("RenewalStatus",)
+)
+describe_attachments = partial(_describe_each, ("Instances", "Instance"), _attachment, "InstanceIds", ())
+describe_status = partial(_describe_each, ("InstanceStatuses", "InstanceStatus"), _status, "InstanceId", ())
 
 
 # disks
