@@ -114,9 +114,24 @@ def test_an_instance_without_a_group_gets_the_default_one_only_where_that_is_ask
         client.asked("RunInstances", {"SgdpDefaultGroup": "true"}, VSwitchId=switch)
     group = only(client, "DescribeSecurityGroups", "SecurityGroups", "SecurityGroup", VpcId=vpc)
     assert (group["SecurityGroupType"], group["EcsCount"]) == ("normal", 2)
-    said = {(rule["IpProtocol"], rule["PortRange"]) for rule in rules(client, group["SecurityGroupId"])}
-    assert said == {("TCP", "22/22"), ("TCP", "3389/3389"), ("ICMP", "-1/-1")}
-    assert {rule["Priority"] for rule in rules(client, group["SecurityGroupId"])} == {"100"}
+    assert opened(client, group["SecurityGroupId"]) == {"22/22", "3389/3389", "-1/-1"}
+
+
+def opened(client: Client, group: str) -> set[str]:
+    """The ports that a default group opens to everybody, behind all other rules."""
+    found = rules(client, group)
+    said = {(one["SourceCidrIp"], one["Policy"], one["Direction"], one["Priority"]) for one in found}
+    assert said == {("0.0.0.0/0", "Accept", "ingress", "100")}
+    assert {one["PortRange"] for one in found if one["IpProtocol"] != "TCP"} == {"-1/-1"}
+    return {one["PortRange"] for one in found}
+
+
+def test_the_default_group_opens_the_web_if_that_is_asked_for(client: Client) -> None:
+    vpc, switch = client.network()
+    web = {"SgdpDefaultGroup": "true", "SgdpDefaultGroupWeb": "true"}
+    client.asked("RunInstances", web, VSwitchId=switch)
+    group = only(client, "DescribeSecurityGroups", "SecurityGroups", "SecurityGroup", VpcId=vpc)
+    assert opened(client, group["SecurityGroupId"]) == {"22/22", "3389/3389", "80/80", "443/443", "-1/-1"}
 
 
 def test_where_it_is_the_habit_an_instance_without_a_group_needs_no_asking() -> None:

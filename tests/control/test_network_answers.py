@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.interface import Json
-from tests.support.inputs.controlling import Client, eni, items, only
+from tests.support.inputs.controlling import HOST, Client, eni, items, only
 
 
 @pytest.fixture
@@ -280,3 +280,63 @@ def test_a_permission_on_an_interface_is_told_again(client: Client) -> None:
     assert items(client, *listing) == [grant]
     client("DeleteNetworkInterfacePermission", NetworkInterfacePermissionId=grant["NetworkInterfacePermissionId"])
     assert items(client, *listing) == []
+
+
+@pytest.mark.parametrize("product", ["", "vpc:"])
+def test_the_regions_are_those_that_zones_are_told_of(client: Client, product: str) -> None:
+    regions = items(client, f"{product}DescribeRegions", "Regions", "Region")
+    assert {"cn-hangzhou", "ap-southeast-1"} <= {one["RegionId"] for one in regions}
+    for one in regions:
+        assert items(client, f"{product}DescribeZones", "Zones", "Zone", RegionId=one["RegionId"])
+        assert one["RegionEndpoint"] == HOST, "clients that choose a region go on there"
+
+
+@pytest.mark.parametrize("code", ["ecs", "vpc", "resourcemanager", "sts"])
+def test_the_location_service_leads_to_this_endpoint(client: Client, code: str) -> None:
+    asked: dict[str, Json] = {"Id": "cn-hangzhou", "Type": "openAPI"}
+    found = only(client, "location:DescribeEndpoints", "Endpoints", "Endpoint", ServiceCode=code, **asked)
+    assert (found["Endpoint"], found["SerivceCode"], found["Type"]) == (HOST, code, "openAPI")
+    assert items(client, "location:DescribeEndpoints", "Endpoints", "Endpoint", ServiceCode="rds", **asked) == []
+    code = client.refused("location:DescribeEndpoints", ServiceCode=code, Id="mars-1")
+    assert code == "InvalidRegionId.NotFound"
+
+
+def test_networks_are_moved_to_another_resource_group(client: Client) -> None:
+    vpc, switch = client.network()
+    for kind, name in (("vpc", vpc), ("vswitch", switch)):
+        client("vpc:MoveResourceGroup", ResourceType=kind, ResourceId=name, NewResourceGroupId="rg-1")
+    found = client("vpc:DescribeVpcAttribute", VpcId=vpc), client("vpc:DescribeVSwitchAttributes", VSwitchId=switch)
+    assert [one["ResourceGroupId"] for one in found] == ["rg-1", "rg-1"]
+    assert only(client, "vpc:DescribeVpcs", "Vpcs", "Vpc", ResourceGroupId="rg-1")["VpcId"] == vpc
+    asked: dict[str, Json] = {"ResourceType": "eip", "ResourceId": vpc, "NewResourceGroupId": "rg-1"}
+    assert client.refused("vpc:MoveResourceGroup", **asked) == "InvalidResourceType.NotFound"
+
+
+def test_a_zone_has_one_default_vswitch(client: Client) -> None:
+    zones = ("cn-hangzhou-h", "cn-hangzhou-i")
+    made = [client.text("vpc:CreateDefaultVSwitch", "VSwitchId", ZoneId=zone) for zone in zones]
+    found = [client("vpc:DescribeVSwitchAttributes", VSwitchId=one) for one in made]
+    assert [(one["IsDefault"], one["ZoneId"]) for one in found] == [(True, zone) for zone in zones]
+    assert len({one["CidrBlock"] for one in found}) == 2
+    assert client.refused("vpc:CreateDefaultVSwitch", ZoneId=zones[0]) == "OperationDenied.DefaultVSwitchExists"
+    only(client, "DescribeVpcs", "Vpcs", "Vpc", IsDefault=True)
+
+
+def test_a_reserved_block_is_called_otherwise(client: Client) -> None:
+    _, switch = client.network()
+    reserve(client, switch, "10.0.0.0/26")
+    (before,) = cast("list[Any]", client("vpc:ListVSwitchCidrReservations")["VSwitchCidrReservations"])
+    which: dict[str, Json] = {"VSwitchCidrReservationId": before["VSwitchCidrReservationId"]}
+    said: dict[str, Json] = {"VSwitchCidrReservationName": "pods", "VSwitchCidrReservationDescription": "of the shop"}
+    client("vpc:ModifyVSwitchCidrReservationAttribute", **which, **said)
+    assert client("vpc:ListVSwitchCidrReservations")["VSwitchCidrReservations"] == [before | said]
+
+
+def test_a_public_key_is_kept_as_it_was_brought(client: Client) -> None:
+    made = client("ImportKeyPair", KeyPairName="mine", PublicKeyBody="ssh-ed25519 AAAA me")
+    shown, hidden = (
+        only(client, "DescribeKeyPairs", "KeyPairs", "KeyPair", IncludePublicKey=is_shown) for is_shown in (True, False)
+    )
+    assert (shown["PublicKey"], hidden["PublicKey"]) == ("ssh-ed25519 AAAA me", "")
+    assert shown["KeyPairFingerPrint"] == made["KeyPairFingerPrint"]
+    assert client.refused("ImportKeyPair", KeyPairName="mine", PublicKeyBody="other") == "KeyPair.AlreadyExist"

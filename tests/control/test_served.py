@@ -121,6 +121,21 @@ def test_a_recorded_request_is_refused_after_a_restart(service: Service, kill: b
     assert len(service.ask("DescribeVpcs").body["Vpcs"]["Vpc"]) == 1
 
 
+def test_a_temporary_key_calls_with_its_token_alone(service: Service) -> None:
+    made = service.command("keys", "create", "--sts")
+
+    def ask(**headers: str) -> Reply:
+        key, secret = made["access_key_id"], made["access_key_secret"]
+        return send(service.url, acs3("DescribeVpcs", {}, key=key, secret=secret, headers=headers))
+
+    token = {"x-acs-security-token": made["security_token"]}
+    assert ask(**token).status == 200
+    assert (ask().status, ask().code) == (400, "MissingParameter")
+    assert ask(**{"x-acs-security-token": "other"}).code == "InvalidSecurityToken.MismatchWithAccessKey"
+    service.command("keys", "revoke", made["access_key_id"])
+    assert ask(**token).code == "InvalidAccessKeyId.Inactive"
+
+
 def test_a_recorded_request_is_refused_by_another_process(service: Service) -> None:
     recorded = service.signed("DescribeVpcs")
     assert send(service.url, recorded).status == 200

@@ -38,10 +38,9 @@ def first_zone(name: str) -> str:
 
 
 def describe_regions(scope: Scope) -> Body:
-    """Answer DescribeRegions with all that the cloud has. Each of them has everything here."""
-    del scope
+    """Answer DescribeRegions with all that the cloud has. Each of them has everything here, and is served here."""
     found: list[Json] = [
-        {"RegionId": one.region, "LocalName": one.name, "RegionEndpoint": "", "Status": "available"}
+        {"RegionId": one.region, "LocalName": one.name, "RegionEndpoint": scope.call.host, "Status": "available"}
         for one in catalogue().regions.values()
     ]
     return {"Regions": {"Region": found}}

@@ -19,6 +19,7 @@ from tests.support.run.memorystore import MemoryStore
 GROUPS, INSTANCES = 6, 6
 PORTS = ("22/22", "80/90", "443/443", "1/65535", "70000/1", "-1/-1")
 CIDRS = ("0.0.0.0/0", "10.0.0.0/8", "10.0.1.7/32", "192.0.2.0/24", "nonsense")
+HOST = "api.test:8080"  # as clients name the endpoint
 
 
 def counted_ids() -> Callable[[str], str]:
@@ -40,11 +41,14 @@ class Client:
         self.key = key
 
     def ask(self, action: str, **parameters: Json) -> Answer:
-        return self.engine.call(Call(action, parameters, "request-1", self.key, "127.0.0.1", time.time()))
+        return self._call(action, {}, parameters)
 
     def asked(self, action: str, extensions: Mapping[str, str], **parameters: Json) -> Body:
-        call = Call(action, parameters, "request-1", self.key, "127.0.0.1", time.time(), extensions)
-        return self.engine.call(call).body
+        return self._call(action, extensions, parameters).body
+
+    def _call(self, action: str, extensions: Mapping[str, str], parameters: Mapping[str, Json]) -> Answer:
+        call = Call(action, parameters, "request-1", self.key, "127.0.0.1", time.time(), extensions, HOST)
+        return self.engine.call(call)
 
     def __call__(self, action: str, **parameters: Json) -> Body:
         return self.ask(action, **parameters).body
