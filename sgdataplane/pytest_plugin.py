@@ -116,9 +116,18 @@ class TestedApi:
         client = ApiClient(self.url, self.access_key_id, self.access_key_secret, self.authority)
         return client.ask(action, **parameters)
 
-    def reset(self) -> str:
-        """Remove everything except the key, and return the id of the new default VPC."""
-        return str(self.ask("SgdpReset")["VpcId"])
+    def reset(self, state: CloudState | str | Path | None = None) -> str:
+        """Remove everything except the key, and return the id of the new default VPC.
+
+        Args:
+            state: what is there afterwards besides that VPC: a state, such as the fixture sg_state, or its file.
+        """
+        if state is None:
+            return str(self.ask("SgdpReset")["VpcId"])
+        from sgdataplane.statefile.dump_native import dump_native  # noqa: PLC0415
+
+        seed = sgdataplane.load(state) if isinstance(state, (str, Path)) else state
+        return str(self.ask("SgdpReset", State=dump_native(seed))["VpcId"])
 
     def close(self) -> None:
         """End the API's process."""

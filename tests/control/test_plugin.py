@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.api import load
 from sgdataplane.pytest_plugin import TestedApi
 from tests.support.servers.sdks import driver
 
@@ -37,3 +38,13 @@ def test_other_clients_find_it(sgdp_api: TestedApi) -> None:
     variables = {"PATH": os.environ["PATH"], **sgdp_api.environment}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     assert made in done.stdout, done.stderr
+
+
+def test_it_begins_with_a_state_if_one_is_given(sgdp_api: TestedApi) -> None:
+    path = ROOT / "examples" / "db.yaml"
+    for state in (str(path), path, load(path)):
+        sgdp_api.reset(state)
+        groups = sgdp_api.ask("DescribeSecurityGroups")["SecurityGroups"]["SecurityGroup"]
+        assert [one["SecurityGroupId"] for one in groups] == ["sg-db"]
+        sgdp_api.reset()
+        assert sgdp_api.ask("DescribeSecurityGroups")["TotalCount"] == 0

@@ -29,11 +29,9 @@ def import_state(store: Store, state: CloudState, profile: str, call: Call) -> i
         StateFileError: The store has one of these ids already, or would not be a valid state. Nothing is put.
         LimitError: The store can't hold it. Nothing is put.
     """
-    require_whole(state)
-    _check_classic(state)
     while True:
         workspace = Workspace(Documents.of(store.snapshot()))
-        _put(workspace, state, call)
+        put_state(workspace, state, call)
         load_native(native((kind, body) for kind in SECTIONS for _, body in workspace.all(kind)), profile=profile)
         audit = record_of(call, workspace.changed, rule_changes(workspace))
         try:
@@ -54,7 +52,14 @@ def _check_classic(state: CloudState) -> None:
             raise _make_refusal("InvalidVpcId.Classic", "the API can't tell this network's type", vpc.vpc_id, expected)
 
 
-def _put(workspace: Workspace, state: CloudState, call: Call) -> None:
+def put_state(workspace: Workspace, state: CloudState, call: Call) -> None:
+    """Put every object of a state among documents.
+
+    Raises:
+        StateFileError: A document has one of these ids already, or the state can't be an account's.
+    """
+    require_whole(state)
+    _check_classic(state)
     created = write_time(call.now)
     for kind, name, fields in _objects(state):
         if workspace.get(kind, name) is not None:
