@@ -32,9 +32,12 @@ def blocks(addresses: st.SearchStrategy[str], most: int) -> st.SearchStrategy[st
     return st.one_of(addresses, st.tuples(addresses, st.integers(0, most)).map(lambda two: f"{two[0]}/{two[1]}"))
 
 
+OTHER_GROUP, A_PREFIX_LIST, A_PORT_LIST = "<group>", "<prefixes>", "<ports>"  # what is only known once it is made
+
+
 @st.composite
 def permissions(draw: st.DrawFn, side: str) -> dict[str, Json]:
-    """A rule with an address as its remote. `side`: of the remote."""
+    """A rule. `side`: of its remote."""
     protocol = draw(st.sampled_from(("TCP", "UDP", "ICMP", "GRE", "ALL")))
     rule: dict[str, Json] = {
         "IpProtocol": protocol,
@@ -43,9 +46,15 @@ def permissions(draw: st.DrawFn, side: str) -> dict[str, Json]:
         "Priority": str(draw(st.integers(1, 100))),
         "Description": draw(st.one_of(st.just(""), WORDS)),
     }
-    if draw(st.booleans()):
-        return rule | {f"{side}CidrIp": draw(blocks(IPV4, 32))}
-    return rule | {f"Ipv6{side}CidrIp": draw(blocks(IPV6, 128))}
+    if protocol in ("TCP", "UDP") and draw(st.integers(0, 4)) == 0:
+        rule |= {"PortRange": "", "PortRangeListId": A_PORT_LIST}
+    remotes: tuple[st.SearchStrategy[dict[str, Json]], ...] = (
+        blocks(IPV4, 32).map(lambda block: {f"{side}CidrIp": block}),
+        blocks(IPV6, 128).map(lambda block: {f"Ipv6{side}CidrIp": block}),
+        st.just({f"{side}GroupId": OTHER_GROUP}),
+        st.just({f"{side}PrefixListId": A_PREFIX_LIST}),
+    )
+    return rule | draw(st.one_of(*remotes))
 
 
 def tagged(tags: Mapping[str, str]) -> Json:
@@ -91,7 +100,10 @@ def test_a_group(asked: dict[str, Json], kind: str, tags: dict[str, str]) -> Non
 @given(st.lists(permissions("Source"), max_size=6), st.lists(permissions("Dest"), max_size=6))
 def test_rules(ingress: list[dict[str, Json]], egress: list[dict[str, Json]]) -> None:
     client = Client()
-    group = client.group(client.network()[0])
+    vpc, _ = client.network()
+    group = client.group(vpc)
+    ids = {OTHER_GROUP: client.group(vpc), **lists(client)}
+    ingress, egress = ([named(rule, ids) for rule in rules] for rules in (ingress, egress))
     for action, rules in (("AuthorizeSecurityGroup", ingress), ("AuthorizeSecurityGroupEgress", egress)):
         if rules:
             client(action, SecurityGroupId=group, Permissions=cast(Json, rules))
@@ -103,11 +115,28 @@ def test_rules(ingress: list[dict[str, Json]], egress: list[dict[str, Json]]) ->
     assert len(found) <= len(ingress) + len(egress)
 
 
+def lists(client: Client) -> dict[str, str]:
+    """A prefix list and a port list, by the words that stand for their ids."""
+    prefixes: dict[str, Json] = {"AddressFamily": "IPv4", "MaxEntries": 2, "Entry": [{"Cidr": "192.0.2.0/24"}]}
+    ports: dict[str, Json] = {"MaxEntries": 2, "Entry": [{"PortRange": "80/80"}]}
+    return {
+        A_PREFIX_LIST: client.text("CreatePrefixList", "PrefixListId", PrefixListName="a", **prefixes),
+        A_PORT_LIST: client.text("CreatePortRangeList", "PortRangeListId", PortRangeListName="a", **ports),
+    }
+
+
+def named(rule: Mapping[str, Json], ids: Mapping[str, str]) -> dict[str, Json]:
+    """A rule with the ids that have been made."""
+    return {name: ids.get(str(value), value) for name, value in rule.items()}
+
+
 def is_found(wanted: Mapping[str, Json], rule: Mapping[str, Any]) -> bool:
     """Whether a client takes a rule for the one that it asked for; or it is the same rule, which was asked for before
     with other host bits or another description."""
-    (block,) = (name for name in wanted if name.endswith("CidrIp"))
+    block = next((name for name in wanted if name.endswith("CidrIp")), "")
     plain = {name: value for name, value in wanted.items() if name not in (block, "Description")}
+    if not block:
+        return all(rule[name] == value for name, value in plain.items())
     if not rule[block] or any(rule[name] != value for name, value in plain.items()):
         return False
     return rule[block] == as_given(str(wanted[block])) or network(rule[block]) == network(str(wanted[block]))
