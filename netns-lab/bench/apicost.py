@@ -1,11 +1,11 @@
-"""`python -m bench.apicost`: what calls of the API take beside few and beside many groups.
+"""`python -m bench.apicost`: what calls of the API take beside few, some and many groups.
 
-Owns the two stores, and the order in which their APIs take turns. The account is that of fleet.py, with as many ENIs
+Owns the three stores, and the order in which their APIs take turns. The account is that of fleet.py, with as many ENIs
 as groups. Must not know what is promised.
 
-Each kind of call goes to the API with many groups and to the one with few, in turn, over plain HTTP, signed, with a
-connection of its own. `<kind>_ms` is its time at many groups, `<kind>_times` that divided by the time at few. A call
-that is refused ends the run.
+Each kind of call goes to the API with many groups, to the one with some and to the one with few, in turn, over plain
+HTTP, signed, with a connection of its own. `<kind>_ms` is its time at many groups, `<kind>_some_ms` at some, and
+`<kind>_times` the first of these divided by the time at few. A call that is refused ends the run.
 
     by_id, first_page, by_name     DescribeSecurityGroups
     of_instance                    DescribeNetworkInterfaces of one instance
@@ -36,7 +36,7 @@ from sgdataplane.control.http.client import ApiClient
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 
-FEW, MANY = 500, 50_000  # groups
+FEW, SOME, MANY = 500, 1_000, 50_000  # groups
 RULES, HOSTS, ENIS = 5, 5, 2  # of each group; of each VPC; of each host, which has one instance
 START_S = 300.0
 KINDS = ("by_id", "first_page", "create", "by_name", "of_instance", "authorize", "explain", "diff")
@@ -95,22 +95,25 @@ def serve(stack: ExitStack, folder: Path, groups: int) -> Account:
     return Account(groups, folder, api, client, time.monotonic() - began)
 
 
-def measure(folder: Path, counts: tuple[int, int], times: int, *, is_json: bool) -> None:
+def measure(folder: Path, counts: tuple[int, int, int], times: int, *, is_json: bool) -> None:
     say = told if is_json else shown
     with ExitStack() as stack:
-        few, many = (serve(stack, folder / str(count), count) for count in counts)
+        few, some, many = (serve(stack, folder / str(count), count) for count in counts)
         for kind in KINDS:
             if is_json:
-                begin(f"{kind}_ms", f"{kind}_times")
-            many.ask(kind), few.ask(kind)  # the first call fills what later ones find
-            pairs = [(many.ask(kind), few.ask(kind)) for _ in range(times)]
-            say(kind, ms=[slow for slow, _ in pairs], times=[slow / quick for slow, quick in pairs])
+                begin(f"{kind}_ms", f"{kind}_some_ms", f"{kind}_times")
+            rounds = [tuple(account.ask(kind) for account in (many, some, few)) for _ in range(times + 1)]
+            del rounds[0]  # the first call fills what later ones find
+            at_many, at_some, at_few = zip(*rounds, strict=True)
+            ratios = [slow / quick for slow, quick in zip(at_many, at_few, strict=True)]
+            say(kind, ms=[*at_many], some_ms=[*at_some], times=ratios)
         say("api", start_s=many.start_s, mb=many.api.memory_mb())
 
 
 def main() -> int:
+    counts = f"few, some, many (default {FEW} {SOME} {MANY})"
     parser = argparse.ArgumentParser(prog="bench.apicost", description=__doc__.partition("\n")[0])
-    parser.add_argument("--groups", type=int, nargs=2, default=(FEW, MANY), metavar="N", help="few, many (500 50000)")
+    parser.add_argument("--groups", type=int, nargs=3, default=(FEW, SOME, MANY), metavar="N", help=counts)
     parser.add_argument("--times", type=int, default=30, help="each kind of call (default 30)")
     parser.add_argument("--json", action="store_true", help="all samples, for `bench`")
     options = parser.parse_args()

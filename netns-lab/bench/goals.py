@@ -166,7 +166,7 @@ def _of_packets(results: Results) -> tuple[Section, ...]:
         Section(
             "The cloud's API",
             "Signed calls over HTTP to an API on SQLite. Each is made at an account of 50,000 groups and as many ENIs, "
-            "and then at one of 500.",
+            "then at one of 1,000 and at one of 500.",
             tuple(map(of_figures, API)),
             ("093",),
         ),

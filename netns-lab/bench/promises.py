@@ -108,9 +108,11 @@ API_CALLS = {
     "explain": "SgdpExplain",
     "diff": "SgdpDiff",
 }
+AT_SOME = ("by_id", "first_page", "create", "authorize")
 API = (
     *(Promise(f"{title}, at 50,000 : at 500", "", 3, (f"api.{kind}_times",)) for kind, title in API_CALLS.items()),
     *(Promise(f"{title}, at 50,000", "ms", None, (f"api.{kind}_ms",)) for kind, title in API_CALLS.items()),
+    *(Promise(f"{API_CALLS[kind]}, at 1,000", "ms", None, (f"api.{kind}_some_ms",)) for kind in AT_SOME),
     Promise("start with 50,000 groups, until it serves", "s", 5, ("api.api_start_s",)),
     Promise("its memory then, after calls", "MB", 400, ("api.api_mb",)),
 )

@@ -28,7 +28,7 @@ SMALL = {
     "policycost": ("-r", "20"),
     "deltacost": ("-m", "640", "-r", "100", "-n", "1"),
     "agentevents": ("--enis", "20", "--times", "1"),
-    "apicost": ("--groups", "20", "40", "--times", "2"),
+    "apicost": ("--groups", "20", "30", "40", "--times", "2"),
     "historycost": ("--rounds", "1"),
     "hostcost": ("-n", "50"),
     "endtoend": ("--hosts", "2", "--times", "2"),
