@@ -20,7 +20,7 @@ from sgdataplane.control.http.metrics import PREFIX as API_PREFIX
 from sgdataplane.daemon.metrics import METRICS, PREFIX
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
-from sgdataplane.model.words import CAUSES
+from sgdataplane.model.words import CAUSES, DETAILS
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.hits import FIXED
 from sgdataplane.policy.findings import KINDS
@@ -68,7 +68,7 @@ OF_STATES: tuple[tuple[str, str, str, str], ...] = (
 
 def causes() -> str:
     fixed = (
-        (f"`{counter}`", decision.verdict.value, f"`{decision.cause}`", CAUSES[decision.cause])
+        (f"`{counter}`", decision.verdict.value, f"`{decision.cause}`", _meaning(decision))
         for counter, decision in sorted(FIXED.items())
     )
     others = ((f"`{counter}`", *rest) for counter, *rest in OF_STATES)
@@ -77,7 +77,8 @@ def causes() -> str:
         "Causes and counters",
         "The policy counts each packet once by its cause, unless its session was accepted before. The fence counts"
         " what it drops. Words in capitals stand for the name of a group, a rule or an interface.",
-        "A cause before rules is counted in the chain `HOOK-drop.CAUSE`. At an ENI, `compiler/eni.py` leads there; at"
+        "`CLAUSES` in `model/semantics.py` has the conditions of the causes that `decide()` knows. A cause before rules"
+        " is counted in the chain `HOOK-drop.CAUSE`. At an ENI, `compiler/eni.py` leads there; at"
         " an uplink of a router, `compiler/skeleton.py`, and what comes in there counts as egress; `compiler/fence.py`"
         " counts `fence.CAUSE`. Each cause has a counter at both hooks, also where nothing leads to one of them.",
         table(("counter", "verdict", "cause", "means"), (*others, *fixed)),
@@ -86,6 +87,12 @@ def causes() -> str:
         " states and in replays.",
         table(("cause", "means"), uncounted),
     )
+
+
+def _meaning(decision: Decision) -> str:
+    detail = DETAILS.get((decision.cause, decision.direction), "") if decision.cause == "spoofed" else ""
+    words = detail.format(eni="the ENI", local="it", remote="it")
+    return ": ".join(filter(None, (CAUSES[decision.cause], words)))
 
 
 def _counted() -> set[str]:
