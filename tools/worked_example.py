@@ -70,7 +70,11 @@ def section() -> str:
             "compiler/lower.py",
             _counting(table, outcome),
         ),
-        ("6. `sgdp explain` asks `decide()`, which names the same rule.", "analyse/explain.py", _explained()),
+        (
+            "6. `sgdp explain` asks `decide()` (`model/semantics.py`), which names the same rule.",
+            "analyse/explain.py",
+            _explained(),
+        ),
     )
     return "\n".join(_step(words, f"`sgdataplane/{place}`", lines) for words, place, lines in steps)
 
