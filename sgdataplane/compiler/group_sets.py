@@ -46,7 +46,7 @@ class GroupSets:
 
     known: AbstractSet[GroupSet]
     """All group sets of members."""
-    spoken: AbstractSet[str]
+    named_groups: AbstractSet[str]
     """The groups that rules name."""
     numbers: Mapping[GroupSet, int]
     """The number of each group set that is in such a group."""
@@ -54,21 +54,21 @@ class GroupSets:
     """The numbers of each such group's group sets."""
 
     @classmethod
-    def of(cls, members: Members, spoken: AbstractSet[str], before: GroupSets | None) -> GroupSets:
+    def of(cls, members: Members, named_groups: AbstractSet[str], before: GroupSets | None) -> GroupSets:
         """Give numbers to the group sets of these members.
 
         The result is `before`, those of a similar state, if nothing has changed.
         """
         known = members.group_sets(Family.IPV4) | members.group_sets(Family.IPV6)
-        if before is not None and before.known == known and before.spoken == spoken:
+        if before is not None and before.known == known and before.named_groups == named_groups:
             return before
-        numbers = _number_group_sets(group_set for group_set in known if not spoken.isdisjoint(group_set))
-        of_group: dict[str, list[int]] = {group_id: [] for group_id in spoken}
+        numbers = _number_group_sets(group_set for group_set in known if not named_groups.isdisjoint(group_set))
+        of_group: dict[str, list[int]] = {group_id: [] for group_id in named_groups}
         for group_set, number in numbers.items():
             for group_id in group_set:
                 if group_id in of_group:
                     of_group[group_id].append(number)
-        return cls(known, spoken, numbers, of_group)
+        return cls(known, named_groups, numbers, of_group)
 
     def rank(self, ranking: Ranking) -> tuple[tuple[int, int], ...]:
         """Return the group sets that a map ranks, by number, with their ranks."""

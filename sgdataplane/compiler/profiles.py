@@ -47,7 +47,7 @@ class Profiles:
         memo, policy = self.memo, self.policy
         self._order = memo.order = Order.of(policy.profiles, memo.order)
         self._far = memo.far = RemoteBlocks.of(policy, memo.far)
-        self._group_sets = memo.group_sets = GroupSets.of(policy.members, self._order.spoken, memo.group_sets)
+        self._group_sets = memo.group_sets = GroupSets.of(policy.members, self._order.named_groups, memo.group_sets)
 
     def profile(self, profile: Profile) -> dict[Direction, str]:
         """Return the name of the first chain of each side, which judges sessions of every ENI with this profile."""
@@ -113,7 +113,7 @@ class Profiles:
 
     def _members(self) -> Iterator[Map]:
         """Yield the map of members of each family, if any rule is on a group."""
-        for family in Family if self._order.spoken else ():
+        for family in Family if self._order.named_groups else ():
             found = self.memo.maps[family].next(self.policy.members.pages(family), self._group_sets)
             self.memo.maps[family] = found
             yield found.map(family)

@@ -33,7 +33,7 @@ class Order:
     """The level of inner accept."""
     ranks: Ranks
     """The ranks."""
-    spoken: frozenset[str]
+    named_groups: frozenset[str]
     """The groups that permissions name."""
 
     @classmethod
@@ -49,8 +49,8 @@ class Order:
         every = [permission for of_side in on_groups.values() for some in of_side for permission in some]
         others = [decision for of_side in refusals.values() for some in of_side for decision in some]
         ranks = ranks_of([*(permission.decision for permission in every), *others], inner)
-        spoken = frozenset(p.remote.security_group_id for p in every if isinstance(p.remote, GroupRef))
-        return cls(on_groups, refusals, is_first, inner, ranks, spoken)
+        named_groups = frozenset(p.remote.security_group_id for p in every if isinstance(p.remote, GroupRef))
+        return cls(on_groups, refusals, is_first, inner, ranks, named_groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -114,7 +114,7 @@ def profile_basis(state: CloudState, options: Options, eni: Eni) -> object:
     return options, eni.nic_type, eni.vpc_id, groups, dict(_lists(state, groups)), state.vpcs
 
 
-def spoken_of(state: CloudState, eni: Eni) -> frozenset[str]:
+def find_peer_groups(state: CloudState, eni: Eni) -> frozenset[str]:
     """Return the groups whose members matter to an ENI's profile."""
     groups = [state.group[group_id] for group_id in eni.security_group_ids]
     remotes = (rule.remote for group in groups for rule in group.rules)
@@ -354,11 +354,11 @@ class _Work:
     def _basis(self, start: _EarlierProof, eni: Eni) -> object:
         """Return all that the claims of an ENI's profile follow from."""
         wanted = self._namespace.wanted
-        spoken = spoken_of(wanted.state, eni)
+        peer_groups = find_peer_groups(wanted.state, eni)
         delegated = [
             (one.security_group_ids, one.delegated_prefixes)
             for one in start.shared.kinships.carriers
-            if not spoken.isdisjoint(one.security_group_ids)
+            if not peer_groups.isdisjoint(one.security_group_ids)
         ]
         return profile_basis(wanted.state, wanted.options, eni), delegated
 
