@@ -289,7 +289,7 @@ class KindCheck:
             others.add(name)
         for name in self._find_unused_leaves(leaves):
             del leaves[name]
-        leaves |= {leaf.name: leaf for name in walk.left - again for leaf in leaf_of(walk.program, name, places)}
+        leaves |= {leaf.name: leaf for name in walk.last_chains - again for leaf in leaf_of(walk.program, name, places)}
         leaves |= {leaf.name: leaf for name in again for leaf in leaf_of(others, name, places)}
         heads = walk.program.heads
         new = [leaf for name, leaf in leaves.items() if heads != old.heads or old.leaves.get(name) is not leaf]
@@ -373,7 +373,7 @@ class KindCheck:
                 raise ProfileMismatch(self, axes[:FAR], far_of, self._claim(mismatch, made), mismatch) from mismatch
         self.cells += walk.cells
         self.classes = len(far.starts)
-        return walk.left
+        return walk.last_chains
 
     def _cut_axes(self, made: Iterable[Claim], program: Program) -> tuple[Span, ...]:
         """Cut the axes of the header where claims or chains ask for them."""

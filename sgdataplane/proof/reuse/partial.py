@@ -48,10 +48,10 @@ class PartialWalk:
     """The blocks of remotes in the earlier proof."""
     leaves: Container[str]
     """The names of leaves of the earlier proof."""
-    left: set[str] = field(default_factory=set)
-    """Leaves that packets came to; filled by the walks."""
+    last_chains: set[str] = field(default_factory=set)
+    """The leaves that packets came to; filled by the walks."""
     names: set[str] = field(default_factory=set)
-    """Chains that may be new on the way; filled by the walks."""
+    """The chains on their way that may be new; filled by the walks."""
     cells: int = 0
     """How many ends of walks were compared."""
 
@@ -145,7 +145,7 @@ class PartialWalk:
         with_ports = axes[PROTOCOL].select([Range.of(protocol) for protocol in PORT_PROTOCOLS])
         walk = Walk(program, axes, order, with_ports)
         walk.check(entry, cell, order.all)
-        self.left |= walk.left
+        self.last_chains |= walk.last_chains
         self.cells += walk.cells
 
     def _axes_of(self, box: RegionBox, claims: Sequence[Claim]) -> tuple[ClippedSpan, ...]:

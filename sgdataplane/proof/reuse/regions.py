@@ -113,7 +113,7 @@ class ChainPairs:
     """Where the chains do something else; filled by compare()."""
     names: set[str] = field(default_factory=set)
     """The later chains that were looked into; filled by compare()."""
-    _left: int = MAX_PAIRS
+    _pairs_left: int = MAX_PAIRS
 
     @cached_property
     def _axes(self) -> Mapping[Field, int]:
@@ -128,8 +128,8 @@ class ChainPairs:
         structure = self.structure
         if one == other and one not in structure.dirty:
             return
-        self._left -= 1
-        if not self._left:
+        self._pairs_left -= 1
+        if not self._pairs_left:
             raise UntoldError
         self.names.add(other)
         before, after = structure.gone.get(one) or structure.table.chain.get(one), structure.table.chain.get(other)

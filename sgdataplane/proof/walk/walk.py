@@ -73,8 +73,8 @@ class Walk:
     """How many ends were compared so far, repeated ones included."""
     reached: set[str] = field(default_factory=set)
     """The stops that packets came to."""
-    left: set[str] = field(default_factory=set)
-    """The chains from which packets were sent to a stop."""
+    last_chains: set[str] = field(default_factory=set)
+    """The chains from which packets went to a stop."""
     _bound: set[str] = field(default_factory=set)
     _done: dict[tuple[Place, State], int] = field(default_factory=dict)  # how many ends were compared from there on
 
@@ -96,7 +96,7 @@ class Walk:
             if state.returns and chain in self.program.leaves:
                 self._fail(state, f"chain {chain}: packets that return don't come to the end")
             self.reached.add(stop)
-            self.left.add(chain)
+            self.last_chains.add(chain)
             self._end((state.effects + effects, self.program.stops.get(stop, stop)), state)
             return
         cell, holes, boxes, effects, returns = state
