@@ -55,7 +55,7 @@ class GroupsWalk(Walk):
 
     ranks: Mapping[int, Boxes]
     """The box that each rank stands for."""
-    foreign: Container[int]
+    all_ranks: Container[int]
     """All ranks of the table, those of other profiles included."""
     strengths: Sequence[tuple[str, int]]
     """The group and the rank of each box."""
@@ -124,7 +124,7 @@ class GroupsWalk(Walk):
             self.others.update(value for value in view if value not in self.ranks)
             found: dict[Boxes, list[int]] = {}
             for index, value in enumerate(view):
-                same = self.ranks.get(value, 0 if value in self.foreign else nobody)  # type: ignore[arg-type]
+                same = self.ranks.get(value, 0 if value in self.all_ranks else nobody)  # type: ignore[arg-type]
                 found.setdefault(same, []).append(index)
             self._parts[effects] = tuple((same, atoms_of(some, len(view))) for same, some in found.items())
         return self._parts[effects]

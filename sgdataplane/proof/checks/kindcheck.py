@@ -338,7 +338,7 @@ class KindCheck:
             with_ports=_with_ports(axes),
             priorities=priorities,
             ranks=ranks,
-            foreign=self.winners.leaves,
+            all_ranks=self.winners.leaves,
             strengths=[(_group(claim), self.winners.of.get(claim.outcome, 0)) for claim in made],
             numbered=self.atoms.numbered,
             maps=self.shared.rank_maps,
