@@ -31,13 +31,14 @@ class Ranking:
 
     strengths: Strengths
     """The groups with their ranks, strongest first."""
-    but: tuple[str, ...] = ()
+    except_groups: tuple[str, ...] = ()
     """Groups that another map ranks; group sets in one of them are left out."""
 
     @property
     def name(self) -> str:
         """The name of the map. It doesn't depend on which group sets there are."""
-        return f"ranks-{names.digest(repr((self.strengths, self.but) if self.but else self.strengths))}"
+        content = (self.strengths, self.except_groups) if self.except_groups else self.strengths
+        return f"ranks-{names.digest(repr(content))}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ class GroupSets:
         found: dict[int, int] = {}
         for group_id, rank in reversed(ranking.strengths):
             found.update(dict.fromkeys(self.of_group[group_id], rank))
-        for number in self.of_groups(ranking.but):
+        for number in self.of_groups(ranking.except_groups):
             found.pop(number, None)
         return tuple(sorted(found.items()))
 
