@@ -124,7 +124,8 @@ def apply(
     report = _apply_once(kernel, sessions, ApplyRequest(proven, previous, settings))
     if not report.is_unsettled:
         return report
-    return _both(report, _apply_once(kernel, sessions, ApplyRequest(proven, proven, replace(settings, resync=False))))
+    again = ApplyRequest(proven, proven, replace(settings, resync=False))
+    return _combine_reports(report, _apply_once(kernel, sessions, again))
 
 
 def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> ApplyReport:
@@ -145,8 +146,8 @@ def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> Ap
     # Before the first rules, which make conntrack track: it takes whoever sends the first packet that it sees for the
     # one who has opened the session.
     seeded = sessions.seed(_addresses(desired, apply_plan.adopting)) if apply_plan.adopting else 0
-    late = _late(desired, apply_plan)
-    shortened = sessions.shorten(_longest(desired, late, settings)) if late else 0
+    late = _find_late(desired, apply_plan)
+    shortened = sessions.shorten(_bound_shortened(desired, late, settings)) if late else 0
     ran, generation = _run(kernel, apply_plan, fence)
     stamp = chosen.make_stamp(Stamp(chosen.epoch, request.proven.summary.digest, generation, fence.secret))
     return replace(
@@ -162,7 +163,7 @@ def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> Ap
     )
 
 
-def _both(first: ApplyReport, second: ApplyReport) -> ApplyReport:
+def _combine_reports(first: ApplyReport, second: ApplyReport) -> ApplyReport:
     """Return the report of two applies of the same policy, of which the second one only went on."""
     numbers = {
         name: getattr(first, name) + getattr(second, name) for name in ("staged", "switched", "swept", "seconds")
@@ -253,7 +254,7 @@ def _addresses(desired: Desired, ifnames: Collection[str]) -> tuple[Prefix, ...]
     return tuple(prefix for eni in _enis(desired, ifnames) for prefix in eni.own_prefixes)
 
 
-def _late(desired: Desired, apply_plan: ApplyPlan) -> list[str]:
+def _find_late(desired: Desired, apply_plan: ApplyPlan) -> list[str]:
     """Return the interfaces of ENIs whose sessions may have too much time left.
 
     These are all new ENIs if the namespace's timeouts are new, too; else the new ENIs whose own timeouts are shorter
@@ -263,7 +264,8 @@ def _late(desired: Desired, apply_plan: ApplyPlan) -> list[str]:
     return [name for name in apply_plan.newcomers if not apply_plan.inventory.exists or has_shorter(own[name])]
 
 
-def _longest(desired: Desired, late: Collection[str], settings: Settings) -> Longest:
+def _bound_shortened(desired: Desired, late: Collection[str], settings: Settings) -> Longest:
+    """Return how long sessions of the ENIs on these interfaces may last; the sessions of all others keep their time."""
     others = set(desired.interfaces.values()).difference(late)
     return Longest.of(_enis(desired, late), _enis(desired, others), settings.time_scale)
 
