@@ -46,10 +46,10 @@ from sgdataplane.store.history import Version
 from sgdataplane.visible import visible
 
 PING_S, PONG_S, CLOSE_S, OPEN_S = 5.0, 8.0, 2.0, 30.0  # silence of 15 s ends a stream
-SHORTEST_S, LONGEST_S = 0.1, 10.0  # until it connects again: between 0 and a time that doubles
+SHORTEST_S, LONGEST_S = 0.1, 10.0  # limits of the pause before it connects again (`wait_s`)
 REPORT_S = 10.0  # a report is sent this often, if nothing is new
 LOOK_S = 1.0  # until an agent that didn't answer is asked again, and a certificate is looked at
-SHORTEST_CYCLE_S = 0.01  # until the agent is asked for what it does after the cycle that it has told of
+SHORTEST_CYCLE_S = 0.01  # a pause between an answer of the agent and the request for its next cycle
 RETRY_S = 5.0  # after which what couldn't be published is tried again
 QUEUE = 4
 
@@ -86,9 +86,9 @@ class Folder:
 
     publisher: Publisher
     published: HostPart = field(default_factory=HostPart)
-    """The current generation."""
+    """What the current generation has, and the version that it was written for."""
     same_until: Version | None = None
-    """The last version for which the current generation is right."""
+    """The last version for which the current generation is right: later ones changed nothing of it."""
     is_damaged: bool = False
     """Whether the current generation can't be read, or isn't as we would write it, such as one of an earlier program.
 
@@ -172,8 +172,9 @@ class HostSync:
         may_go_back: bool = False,
     ) -> None:
         self._relays, self._tls, self._folder, self._place = relays, tls, folder, place
-        self._may_go_back, self._goes_back = may_go_back, False
-        self.part = folder.published  # what the relay has sent
+        self._may_go_back = may_go_back  # whether the next change may be older than what is here
+        self._has_gone_back = False  # whether what was received is older than what is published, as was allowed
+        self.part = folder.published  # what was received; it is published a moment later
         self.report, self.counts = Reported(), SyncCounts()
         self._trouble_log = limit_log(LOGGER)
         self._enforced: Version | None = None
@@ -251,7 +252,7 @@ class HostSync:
         await socket.close(CloseCode.GOING_AWAY, why)
 
     async def _say_why(self, socket: ClientConnection, why: str) -> None:
-        """Send the last report of a stream that is ended here, with the reason. Later reports don't repeat it."""
+        """Send a stream's last report, with the reason why it is ended here. Later reports don't repeat the reason."""
         with suppress(ConnectionClosed):
             await socket.send(spell(replace(self.report, error=why)))
 
@@ -272,7 +273,7 @@ class HostSync:
         if not receiving.take(change, characters):
             return False
         self.part, self._may_go_back = receiving.part, False
-        self._goes_back |= before is not None and change.version < before
+        self._has_gone_back |= before is not None and change.version < before
         return True
 
     async def _send_reports(self, socket: ClientConnection) -> None:
@@ -312,21 +313,21 @@ class HostSync:
 
     async def _publish(self) -> str:
         """Publish the part that was received. Return why that failed; "" if it didn't."""
-        part, goes_back = self.part, self._goes_back
+        part, has_gone_back = self.part, self._has_gone_back
         if part.version is None:
             return ""
         try:
-            await asyncio.to_thread(self._folder.publish, part, may_go_back=goes_back)
+            await asyncio.to_thread(self._folder.publish, part, may_go_back=has_gone_back)
         except SgDataplaneError as error:
             self.counts.failures[PUBLISH] += 1
             self._trouble_log.write("published", f"{part.version} isn't published: {error}")
             return str(error)
         self._trouble_log.forget("published")
-        self._goes_back, self.counts.generations = False, self._folder.generations
+        self._has_gone_back, self.counts.generations = False, self._folder.generations
         return ""
 
     async def _hear_agent(self) -> NoReturn:
-        """Note what the agent says after each of its cycles."""
+        """Ask the agent for its status after each of its cycles, and note the answers."""
         cycle = 0
         while True:
             try:
@@ -349,7 +350,10 @@ class HostSync:
         self.report = replace(report, trials=found.trials)  # counts are no news: they go with the next report
 
     def _judge_agent(self) -> Enforcement:
-        """Return what the agent said last of the current generation. If it couldn't be asked, the error says why."""
+        """Return what of the current generation is in force by the agent's last status.
+
+        If the agent couldn't be asked, the error says why.
+        """
         if self._status is None:
             return Enforcement()
         if isinstance(self._status, SilentError):
