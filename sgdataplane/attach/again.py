@@ -69,17 +69,17 @@ def bind_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> A
             let_go(binding)
             ended.append(now.pop(binding.eni_id))
             continue
-        led = _follow_name(binding, locate, agenda, is_gone=is_gone)
-        if isinstance(led, Binding):
-            led = _refuse_if_owned(led, (*now.values(), *superseded))
-        if isinstance(led, Binding):
-            superseded = [other for other in superseded if not is_same_interface(led, other)]
+        rebound = _follow_name(binding, locate, agenda, is_gone=is_gone)
+        if isinstance(rebound, Binding):
+            rebound = _refuse_if_owned(rebound, (*now.values(), *superseded))
+        if isinstance(rebound, Binding):
+            superseded = [other for other in superseded if not is_same_interface(rebound, other)]
             superseded += [] if is_gone else _supersede(binding)
-            now[binding.eni_id] = led
+            now[binding.eni_id] = rebound
             if is_gone:
                 let_go(binding)
-        elif led is not None and not is_gone:
-            refusals.append(led)
+        elif rebound is not None and not is_gone:
+            refusals.append(rebound)
     return Again((*now.values(), *superseded), tuple(refusals), tuple(ended))
 
 
@@ -141,20 +141,20 @@ def _follow_name(binding: Binding, locate: Locate, agenda: Agenda, *, is_gone: b
 def _at(path: str, binding: Binding, workload: Workload) -> Binding | Refusal | None:
     """Return the binding at a path, or why it can't be there; None if it is there already."""
     with hold_namespace(path) as place:
-        led = replace(binding, path=path, identity=identity_of(place), host_end=None)
-        if led.identity == binding.identity:
+        rebound = replace(binding, path=path, identity=identity_of(place), host_end=None)
+        if rebound.identity == binding.identity:
             return None
         if workload.naming is Naming.NETNS and os.path.realpath(path).startswith("/proc/"):
             return _refusal(binding, "its name leads to a process, and process numbers are used again")
         if is_own(place):
             return _refusal(binding, "its name leads to the machine's own namespace, or the one that sgdp runs in")
-    return led
+    return rebound
 
 
-def _refuse_if_owned(led: Binding, bindings: Iterable[Binding]) -> Binding | Refusal:
-    owners = (other.eni_id for other in bindings if is_same_interface(led, other) and other.eni_id != led.eni_id)
-    owner = next(owners, None)
-    return led if owner is None else _refusal(led, f"its name leads to an interface that is bound to {owner}")
+def _refuse_if_owned(rebound: Binding, bindings: Iterable[Binding]) -> Binding | Refusal:
+    same = (other.eni_id for other in bindings if is_same_interface(rebound, other))
+    owner = next((eni_id for eni_id in same if eni_id != rebound.eni_id), None)
+    return rebound if owner is None else _refusal(rebound, f"its name leads to an interface that is bound to {owner}")
 
 
 def _as_before(binding: Binding, agenda: Agenda) -> Refusal | None:
