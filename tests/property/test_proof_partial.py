@@ -38,8 +38,8 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> Counter[bool]:
     found: Counter[bool] = Counter()
 
     class Counted(PartialWalk):
-        def is_right(self, entries: object) -> bool:
-            result = super().is_right(entries)  # type: ignore[arg-type]
+        def shows_all_right(self, entries: object) -> bool:
+            result = super().shows_all_right(entries)  # type: ignore[arg-type]
             found[result] += 1
             return result
 

@@ -280,7 +280,7 @@ class KindCheck:
         if not old.has_same_ranks(self.shared.winners):
             return None
         walk = PartialWalk(self.shared, self.kind, self.side, old.claims, old.blocks, old.leaves)
-        if not walk.is_right(entries):
+        if not walk.shows_all_right(entries):
             return None
         structure, leaves, places = self.shared.structure, dict(old.leaves), self.side.places
         again = {name for name in structure.changed if leaves.pop(name, None) and name in structure.table.chain}

@@ -64,11 +64,11 @@ class PartialWalk:
         ranks, lookups = self.shared.winners.leaves, structure.lookups
         return Program(structure.table, reading, {}, lookups, codes=ACCEPTS, ranks=ranks, within=within or {})
 
-    def is_right(self, entries: Sequence[str]) -> bool:
-        """Return whether all packets that could be judged otherwise than before are judged as they must be.
+    def shows_all_right(self, entries: Sequence[str]) -> bool:
+        """Return whether these walks show that the chains are right for all packets.
 
-        Return False, too, if that is no less work than to walk everything, or if a changed chain has a problem, whether
-        a packet meets it or not.
+        False doesn't say that they are wrong: it also means that it can't be told, that a walk of everything is no more
+        work, or that a changed chain has a problem, whether a packet meets it or not.
         """
         try:
             parts = [(box, self._claims_in(box)) for box in self._boxes(entries)]
