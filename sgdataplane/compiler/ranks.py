@@ -21,8 +21,9 @@ from sgdataplane.nft.ir import Range
 from sgdataplane.policy.resolve import Permission, Profile
 
 SLOT_BITS = 22
-SLOTS = 1 << SLOT_BITS  # how many ranks each level has
-FIRST, AFTER_RULES, LAST = 0, 254, 255  # levels; the levels of rules are between FIRST and AFTER_RULES
+SLOTS = 1 << SLOT_BITS  # how many ranks each level has; no slot of a mark
+# Levels: of inner accept, before or behind all rules, and of the default. Those of rules are between the first two.
+FIRST, AFTER_RULES, LAST = 0, 254, 255
 
 
 Ranks = Mapping[Decision, int]
@@ -63,8 +64,8 @@ class Strength:
         return self.ranks[decision] if decision in self.ranks else self.refusals[decision]
 
     @property
-    def first(self) -> tuple[Range, ...]:
-        """The ranks of inner accept, if it comes before all rules."""
+    def ranks_before_rules(self) -> tuple[Range, ...]:
+        """All ranks that inner accept may have, if it comes before all rules; else none."""
         return _above(FIRST + 1) if self.inner == FIRST else ()
 
     def find_stronger(self, decision: Decision) -> tuple[Range, ...]:

@@ -156,7 +156,8 @@ class Side:
         self._end = cache(self._make_end)
         inner = [(p.decision, p.remote) for p in self.permissions if p.decision.cause == INNER_ACCEPT]
         # A prefix that is delegated to a member is a block of addresses, and may be of a stronger inner accept.
-        if self.strength.first and not any(self.far[remote][f] for _, remote in inner if remote for f in Family):
+        has_blocks = any(self.far[remote][f] for _, remote in inner if remote for f in Family)
+        if self.strength.ranks_before_rules and not has_blocks:
             self.inner = tuple((d.security_group_id, self.strength.ranks[d]) for d, _ in inner)
 
     def evict_unused(self, *, keeps_diagrams: bool) -> None:
@@ -210,7 +211,7 @@ class Side:
     def _first_rules(self) -> Iterator[Rule]:
         """Yield a rule by which no address is looked up where inner accept decides."""
         if self.inner:
-            yield _gives_way(self.strength.first)[0]
+            yield _gives_way(self.strength.ranks_before_rules)[0]
 
     def request_rank_map(self, ranking: Ranking) -> str:
         """Note that a map of ranks is needed, and return its name."""
