@@ -3,7 +3,7 @@
 Owns the chains and maps that every table has, whatever its rules, except those that carry verdicts out (verdicts.py).
 Owns also how chains are named after what they hold. It must not know rules of users, or what the kernel holds now.
 
-    <hook>-gate       leads to the ENI of the packet's interface. Packets that rules are asked about return
+    <hook>-gate       leads to the ENI of the packet's interface. Packets that rules must judge return
     <hook>-entry      packets at no ENI's interface: lo, internal interfaces and uplinks pass. Base chains (verdicts.py)
                       begin with what it says of the first FEW_UPLINKS, since most packets of a router come and go there
     egress-midstream  TCP that opens nothing: goes on to the rules while its ENI's adoption window is open, else dropped

@@ -8,7 +8,7 @@ which, so that none is taken for another kind. It must not know chains.
     DECIDED + 1 .. 4         what was decided: by which side's rules, and how
     ACCEPTED                 an ICMP error is about a session that its ENI accepts
     OTHERS_END               an ICMP error that an ENI sends is about a session without an end at this ENI
-    DECIDED + 16 and more    one side of a profile: its rules are asked next
+    DECIDED + 16 and more    one side of a profile: its rules are evaluated next
     IS_GROUP_SET and more    group sets
 """
 

@@ -29,7 +29,7 @@ DEFAULT_WINDOW_MS = 30_000  # how long an adoption window is open, in millisecon
 def gate_name(hook: Direction) -> str:
     """Return the name of the chain that leads to an ENI's checks.
 
-    Packets that rules are asked about return from it.
+    Packets for which rules are evaluated return from it.
     """
     return f"{hook.value}-gate"
 

@@ -1,8 +1,8 @@
 """Compare the fixed part of a table with its clauses, for every header field and session, at every interface.
 
-Owns the comparison before rules are asked and after they have decided, interface by interface. It is given the table
-and the ENIs. It must not know rules: where they begin, this part ends. An interface that is like a proven one isn't
-walked (template.py).
+Owns the comparison before and after rules are evaluated, interface by interface. It is given the table and the ENIs.
+It must not know rules: where they begin, this part ends. An interface that is like a proven one isn't walked
+(template.py).
 """
 
 from __future__ import annotations

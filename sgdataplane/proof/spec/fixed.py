@@ -1,7 +1,7 @@
-"""Say what the fixed part of a table must do with each packet, before rules are asked and after they have decided.
+"""Say what the fixed part of a table must do with each packet, before and after rules are evaluated.
 
 Owns the specification of this part: the clauses of semantics.md, sections 3 and 4, about header fields. The first
-clause that holds decides. For opening packets they equal decide() up to where rules are asked; a test compares the two.
+clause that holds decides. For opening packets they equal decide() until rules are evaluated; a test compares them.
 It is given an ENI. It must not know how the compiler gets there.
 """
 

@@ -164,7 +164,7 @@ class Namespace:
         return any(is_name(name, ifname) for name in (LOOPBACK, *self.wanted.internal))
 
     def clauses(self, hook: Direction, family: Family, ifname: str, *, is_adopting: bool) -> list[FixedClause]:
-        """Return what must happen to packets at an interface until rules are asked, strongest clause first.
+        """Return what must happen to packets at an interface until rules are evaluated, strongest clause first.
 
         The first clause that holds decides. `is_adopting` is for packets while the ENI is being adopted, that is, while
         it may go on with sessions that conntrack doesn't know.

@@ -1,4 +1,4 @@
-"""Walk the fixed part of a table: to where rules are asked, and from there on with what they have decided.
+"""Walk the fixed part of a table: to where rules are evaluated, and from there on with what they have decided.
 
 Owns what becomes of the packet's priority in that part. It is given the same as any walk. It must not know rules, or
 clauses.
@@ -23,7 +23,7 @@ IS_RANK = Match(PRIORITY, (Range(RANKS[0], RANKS[-1]),))
 
 
 def place_behind(program: Program, base: str) -> Place | None:
-    """Return where packets go on in a base chain after rules were asked; None if it asks none."""
+    """Return where packets go on in a base chain after rules were evaluated; None if it evaluates none."""
     found = (index for index, step in enumerate(program.steps[base]) if step.numbers == PROFILES)
     index = next(found, None)
     return None if index is None else (base, index + 1)
@@ -49,7 +49,7 @@ class GateWalk(Walk):
     reset: Cell
     """The packets that pass with priority 0. All others that pass keep the priority that they came with."""
     behind: Place | None = None
-    """Where packets must return to after rules were asked."""
+    """Where packets must return to after rules were evaluated."""
     audit: str = ""
     """The chain where ranks must lead first, if the ENI is in audit mode (audits.py); "" if they must not."""
 
@@ -86,7 +86,7 @@ class GateWalk(Walk):
     def _end(self, outcome: Outcome, state: State) -> None:
         """Check the priority of packets at an end, then compare the end as if no priority had been written.
 
-        Packets that rules are asked about must return to the step behind. A priority that was written to accepted
+        Packets that rules judge must return to the step behind. A priority that was written to accepted
         packets must be 0, and only packets in `reset` may get it.
         """
         effects, stop = outcome
