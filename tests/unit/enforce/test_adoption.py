@@ -155,6 +155,15 @@ def test_a_new_interface_whose_namespace_has_its_timeouts_already_needs_nothing(
     assert [put_with(sessions, kernel, desired).shortened for desired in (ONE, BOTH)] == [1, 0]
 
 
+def test_sessions_of_another_eni_inside_a_new_one_s_block_keep_their_time() -> None:
+    wide = replace(STATE.eni["eni-1"], connection_tracking=SHORT, allowed_address_pairs=(Prefix.parse("10.0.0.0/24"),))
+    both = replace(BOTH, state=make_state(STATE.security_groups, [STATE.eni["eni-0"], wide]))
+    kernel, sessions = FakeKernel(), Sessions()
+    assert [put_with(sessions, kernel, desired).shortened for desired in (ONE, both)] == [1, 2]
+    in_block, of_other = (established("192.0.2.1", own) for own in ("10.0.0.9", "10.0.0.1"))
+    assert [sessions.longest[1](entry) for entry in (in_block, of_other)] == [60, None]
+
+
 def established(source: str, target: str) -> Tracked:
     seen = SessionTuple(TCP, Address.parse(source), Address.parse(target), 40000, 443)
     return Tracked(seen, seen.reverse, "ESTABLISHED", 432_000, 0)

@@ -73,6 +73,14 @@ def test_what_goes_while_it_is_read_is_read_again_if_somebody_committed(
             snapshot.read_inventory(None, "t")  # type: ignore[arg-type]
 
 
+def test_what_was_read_while_somebody_committed_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reading itself has succeeded, though the table may be half the one before the commit and half the next."""
+    generations, found = iter([1, 2, 2, 2]), iter([Inventory(1), Inventory(2)])
+    monkeypatch.setattr(snapshot, "read_generation", lambda _: next(generations))
+    monkeypatch.setattr(snapshot, "_read_once", lambda *_: next(found))
+    assert snapshot.read_inventory(NO_SOCKET, "t") == Inventory(2)
+
+
 def no_chains() -> Iterator[dict[int, bytes]]:
     yield from ()
 
