@@ -71,7 +71,7 @@ def section() -> str:
             _counting(table, outcome),
         ),
         (
-            "6. `sgdp explain` asks `decide()` (`model/semantics.py`), which names the same rule.",
+            "6. `sgdp explain` asks `decide()`, which names the same rule.",
             "analyse/explain.py",
             _explained(),
         ),

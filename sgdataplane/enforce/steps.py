@@ -147,7 +147,7 @@ def _apply_once(kernel: Kernel, sessions: Sessions, request: ApplyRequest) -> Ap
     # one who has opened the session.
     seeded = sessions.seed(_addresses(desired, apply_plan.adopting)) if apply_plan.adopting else 0
     late = _find_late(desired, apply_plan)
-    shortened = sessions.shorten(_bound_shortened(desired, late, settings)) if late else 0
+    shortened = sessions.shorten(_find_longest(desired, late, settings)) if late else 0
     ran, generation = _run(kernel, apply_plan, fence)
     stamp = chosen.make_stamp(Stamp(chosen.epoch, request.proven.summary.digest, generation, fence.secret))
     return replace(
@@ -264,7 +264,7 @@ def _find_late(desired: Desired, apply_plan: ApplyPlan) -> list[str]:
     return [name for name in apply_plan.newcomers if not apply_plan.inventory.exists or has_shorter(own[name])]
 
 
-def _bound_shortened(desired: Desired, late: Collection[str], settings: Settings) -> Longest:
+def _find_longest(desired: Desired, late: Collection[str], settings: Settings) -> Longest:
     """Return how long sessions of the ENIs on these interfaces may last; the sessions of all others keep their time."""
     others = set(desired.interfaces.values()).difference(late)
     return Longest.of(_enis(desired, late), _enis(desired, others), settings.time_scale)
