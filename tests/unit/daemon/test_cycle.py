@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sgdataplane.attach.agenda import Agenda
+from sgdataplane.attach.agenda import Agenda, Heard
 from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import DEFAULT_MANNER, EniOutcome, EniReport, HostReport, Manner, NamespaceReport
@@ -111,6 +112,66 @@ def test_what_an_error_leaves_is_no_reason_for_a_cycle_without_end(
     assert reconciler.mode_wait_s == 0.0, "control: it is over by the clock"
     reconciler.forget()
     assert reconciler.mode_wait_s is None
+
+
+KEY = Identity(1, 2)
+HEARD = Heard(quiet={KEY}, quiet_numbers={7}, waiting={KEY}, links={KEY: [("veth0",)]}, pids={"web": 12})
+
+
+@pytest.mark.parametrize(
+    ("cause", "heard"),
+    [
+        pytest.param(Cause.STATE, HEARD, id="a-state: what is quiet stays so"),
+        pytest.param(
+            Cause.TIMER,
+            replace(HEARD, quiet=frozenset(), quiet_numbers=frozenset(), links={}),
+            id="the-timer: nothing is",
+        ),
+        pytest.param(Cause.RELOAD, Heard(pids={"web": 12}), id="somebody-asks: nothing is, and nothing waits"),
+    ],
+)
+def test_a_cycle_skips_what_is_quiet_unless_it_looks_at_everything(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch, cause: Cause, heard: Heard
+) -> None:
+    found = noted_agendas(monkeypatch)
+    path.write_text(dump_native(NEW), "utf-8")
+    reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
+    for causes in ({Cause.START}, {cause}):
+        reconciler.run(causes, StateFiles(path), DEFAULT_MANNER, BindRule(), HEARD)
+    assert found[1].heard == heard
+
+
+def test_after_an_unforeseen_error_nothing_is_known_to_be_in_force(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = noted_agendas(monkeypatch)
+    path.write_text(dump_native(NEW), "utf-8")
+    reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
+
+    def cycle() -> Agenda:
+        reconciler.run({Cause.STATE}, StateFiles(path), DEFAULT_MANNER, BindRule())
+        return found[-1]
+
+    first, second = cycle(), cycle()
+    assert (second.report, second.cache is first.cache) == (REPORTED, True), "control: it goes on from these"
+    reconciler.forget()
+    third = cycle()
+    assert (third.report, third.cache is first.cache) == (HostReport(()), False)
+
+
+REPORTED = HostReport((NamespaceReport("a", (), error=HostError("a", "refused")),))
+
+
+def noted_agendas(monkeypatch: pytest.MonkeyPatch) -> list[Agenda]:
+    """The agendas of the cycles to come, in which nothing is done."""
+    found: list[Agenda] = []
+
+    def reconcile(_: Registry, __: CloudState, ___: Manner, agenda: Agenda, *____: object) -> HostReport:
+        found.append(agenda)
+        return REPORTED
+
+    monkeypatch.setattr("sgdataplane.daemon.cycle.reconcile", reconcile)
+    return found
 
 
 def test_which_audits_have_ended_is_kept_for_the_next_start(tmp_path: Path, path: Path) -> None:

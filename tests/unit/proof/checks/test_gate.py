@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import cast
 
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.contract.fields import Field
 from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import Eni
-from sgdataplane.nft.ir import ACCEPT, Chain, Rule, SetPriority, Table
+from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, SetPriority, Table
 from sgdataplane.policy.resolve import resolve
+from sgdataplane.proof.checks.gate import Beginning, ProvenEnd
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.spec.specification import Specification
+from sgdataplane.proof.walk.program import Program
 from tests.support.inputs.builders import make_eni, make_group, make_state
 
 GROUPS = [
@@ -87,3 +91,35 @@ def proven_by(proof: Proof) -> ProvenTable:
     assert proof.holds, str(proof)
     assert proof.proven is not None
     return proof.proven
+
+
+@dataclass(frozen=True)
+class ReadChain:
+    """What a walk has read of a chain that carries verdicts out."""
+
+    names: frozenset[Match] = frozenset()
+    keys: frozenset[tuple[str, str]] = frozenset()
+    maps: frozenset[str] = frozenset()
+
+
+BEGINNING = Beginning("accept", (), code=1)
+NAMES_ETH0 = Match(Field.IIFNAME, (Range("eth0", "eth0"),))
+
+
+@pytest.mark.parametrize(
+    ("read", "beginning", "ifname", "expected"),
+    [
+        pytest.param(ReadChain(), BEGINNING, "eth1", True, id="asks-nothing"),
+        pytest.param(ReadChain(frozenset([NAMES_ETH0])), BEGINNING, "eth2", True, id="name-that-neither-has"),
+        pytest.param(ReadChain(frozenset([NAMES_ETH0])), BEGINNING, "eth0", False, id="name-of-one"),
+        pytest.param(ReadChain(keys=frozenset([("slots", "eth1")])), BEGINNING, "eth1", False, id="a-key-of-a-map"),
+        pytest.param(ReadChain(maps=frozenset(["slots"])), BEGINNING, "eth1", False, id="a-whole-map"),
+        pytest.param(ReadChain(), replace(BEGINNING, code=2), "eth1", False, id="packets-with-another-priority"),
+        pytest.param(ReadChain(), replace(BEGINNING, chain="drop"), "eth1", False, id="another-chain"),
+    ],
+)
+def test_a_chain_s_end_is_proven_for_another_interface_if_nothing_asks_which_one_it_is(
+    read: ReadChain, beginning: Beginning, ifname: str, expected: bool
+) -> None:
+    known = ProvenEnd(BEGINNING, "eth1", cast(Program, read))
+    assert known.is_for(beginning, ifname) is expected

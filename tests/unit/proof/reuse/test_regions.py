@@ -114,6 +114,18 @@ def test_rules_for_other_kinds_of_packets_say_nothing_and_those_behind_a_goto_ne
     assert found(table(rule(four, goto("a"))), table(rule(four, goto("b")))) == [EVERYWHERE]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(Match(Field.TH_DPORT, (Range.of(2),), mask=0x0F), id="some-bits"),
+        pytest.param(Match(Field.TH_DPORT, (Range.of(2),), negate=True), id="another-port"),
+    ],
+)
+def test_a_match_on_some_bits_or_on_any_other_port_narrows_nothing(asked: Match) -> None:
+    """18 has these bits, and is another port than 2: such a packet goes elsewhere, too."""
+    assert found(table(rule(asked, goto("a"))), table(rule(asked, goto("b")))) == [EVERYWHERE]
+
+
 def test_chain_behind_a_named_map_that_has_changed() -> None:
     named = (Map("m", KeyType.NUMBER, ((5, goto("a")),)),)
     ask = rule(VerdictMap(Field.TH_DPORT, name="m"))
