@@ -44,10 +44,12 @@ def made(client: Client) -> tuple[str, str]:
 def test_only_what_is_asked_for_is_described(
     client: Client, made: tuple[str, str], listing: tuple[str, str, str]
 ) -> None:
-    name = "InstanceIds" if listing == ATTACHMENTS else "InstanceId"
-    which: Json = json.dumps([made[1]]) if listing == ATTACHMENTS else [made[1]]
-    assert sorted(one["InstanceId"] for one in items(client, *listing)) == sorted(made)
-    assert [one["InstanceId"] for one in items(client, *listing, **{name: which})] == [made[1]]
+    action, outer, inner = listing
+    is_text = listing == ATTACHMENTS
+    which: dict[str, Json] = {"InstanceIds": json.dumps([made[1]])} if is_text else {"InstanceId": [made[1]]}
+    assert sorted(one["InstanceId"] for one in items(client, action, outer, inner)) == sorted(made)
+    found = items(client, action, outer=outer, inner=inner, **which)
+    assert [one["InstanceId"] for one in found] == [made[1]]
 
 
 def test_a_renewal_is_described_as_it_was_asked_for_and_found_by_its_status(

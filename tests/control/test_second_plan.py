@@ -54,7 +54,8 @@ def permissions(draw: st.DrawFn, side: str) -> dict[str, Json]:
         st.just({f"{side}GroupId": OTHER_GROUP}),
         st.just({f"{side}PrefixListId": A_PREFIX_LIST}),
     )
-    return rule | draw(st.one_of(*remotes))
+    remote: dict[str, Json] = draw(st.one_of(*remotes))
+    return rule | remote
 
 
 def tagged(tags: Mapping[str, str]) -> Json:

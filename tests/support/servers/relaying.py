@@ -18,7 +18,7 @@ from typing import Any, Self, TypeAlias, cast
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from sgdataplane.control.actions.importing import _put
+from sgdataplane.control.actions.importing import put_state
 from sgdataplane.handover.publishing import Publisher
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.tls import TlsFiles, host_context
@@ -149,7 +149,7 @@ def write_state(
     `known` may have streams."""
     workspace = Workspace(Documents.of(store.snapshot()))
     workspace.puts.update({host.path: host.body() for host in (StoredHost(name, 0.0) for name in known)})
-    _put(workspace, state, local_call("ImportState"))
+    put_state(workspace, state, local_call("ImportState"))
     for eni, host in (hosts or {}).items():
         bind(workspace, eni, host)
     return store.commit(Write(workspace.guards, dict(workspace.puts)))
