@@ -102,6 +102,7 @@ EXCEPTIONS = {
     ("cli.apiserve", "control"),  # the verbs of the control plane (imported when they run)
     ("pytest_plugin", "control.http.client"),  # a test's own client, and what others need (imported when used)
     ("pytest_plugin", "control.http.development"),
+    ("pytest_plugin", "statefile.dump_native"),
     ("cli.apidev", "store"),
     ("cli.apidev", "control"),
     ("cli.apidev", "lab.hosts.authority"),

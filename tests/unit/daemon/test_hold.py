@@ -42,7 +42,7 @@ def test_it_is_held_until_somebody_resumes(scene: Scene) -> None:
     scene.keeper.begin(1, 0)
     held = scene.enforce(TWO)
     assert (held.state, held.origin) == (ONE, Origin.HELD)
-    assert "policy 1 is held" in held.refusal
+    assert "policy 1 is in force in place of the state on disk" in held.refusal
     assert scene.keeper.resume()
     assert scene.enforce(TWO) == Policy(TWO, Origin.STATE)
     assert scene.keeper.resume() is False
