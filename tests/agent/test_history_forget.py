@@ -52,4 +52,4 @@ def test_what_is_forgotten_is_gone_from_the_disk_and_without_history_it_is_said_
     assert "eni-a" not in sgdp("flows")
     for name in left:
         (kept.path.parent / name).unlink(missing_ok=True)
-    assert "set `history` in the agent's configuration" in sgdp("flows", code=3)
+    assert "add to the agent's configuration: history = {" in sgdp("flows", code=3)
