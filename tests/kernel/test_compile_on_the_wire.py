@@ -78,7 +78,7 @@ class Tally:
     proven: Counter[tuple[Direction, Family, Verdict]] = field(default_factory=Counter)
 
 
-@pytest.mark.parametrize("states", [25, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("states", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_real_packets_meet_the_fate_that_decide_says(lab: WireLab, states: int) -> None:
     tally = Tally()
 

@@ -148,7 +148,8 @@ def test_no_denied_packet_ever_comes_to_a_process_of_a_pod(
     assert flood.denied > times * ALLOWED
 
 
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [50])
 def test_a_container_that_starts_again_in_its_pod_loses_nothing_allowed(
     containerd: Containerd, agent: AgentBench, times: int
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_container_that_starts_again_in_its_pod_loses_nothing_allowed(
         assert came_to(web.pid).denied == came.denied
 
 
+@pytest.mark.slow
 def test_what_the_policy_lets_in_later_comes(containerd: Containerd, agent: AgentBench) -> None:
     """The positive control of the others: the same datagrams, on the same way."""
     with Flood(containerd.place), running(containerd, agent) as web:
@@ -185,6 +187,7 @@ def test_a_pod_is_shown_by_its_name(
     assert row[:2] == ["eni-a", "eth0 of pod default/web of network podnet"]
 
 
+@pytest.mark.slow
 def test_without_an_agent_no_pod_starts_and_the_kubelet_is_told_why(containerd: Containerd, agent: AgentBench) -> None:
     agent.end()
     with pytest.raises(grpc.RpcError, match="no agent is running"):

@@ -175,7 +175,8 @@ def test_with_our_runtime_no_denied_packet_ever_comes_to_a_process(
     wait_until(lambda: Registry(agent.folder / "attached").load() == ())  # the runtime is told after `stop` has ended
 
 
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [50])
 def test_in_a_network_that_another_container_holds_nothing_denied_comes_and_nothing_allowed_is_lost(
     docker: Docker, agent: AgentBench, times: int
 ) -> None:
@@ -197,7 +198,8 @@ def test_in_a_network_that_another_container_holds_nothing_denied_comes_and_noth
     print(f"{times} restarts; {flood.allowed - sent} allowed packets sent, and none lost")
 
 
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [50])
 def test_by_events_it_is_open_for_a_while_after_each_start(docker: Docker, agent: AgentBench, times: int) -> None:
     web = Web(docker, agent, *PLACED)
     attach(agent, "web")

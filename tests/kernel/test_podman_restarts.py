@@ -166,7 +166,8 @@ def test_with_the_hook_no_denied_packet_ever_comes_in(hooks: Path, agent: AgentB
     wait_until(lambda: Registry(agent.folder / "attached").load() == ())  # podman may clean up after `stop` has ended
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [50])
 def test_by_events_it_is_open_for_a_while_after_each_start(hooks: Path, agent: AgentBench, times: int) -> None:
     assert hooks.exists()
     web = Web(agent.folder)
@@ -192,6 +193,7 @@ def is_closed(agent: AgentBench, pid: int) -> bool:
     return is_there and agent.outcomes() == {"eni-a": "in force"}
 
 
+@pytest.mark.slow
 def test_without_an_agent_the_hook_lets_no_container_start(hooks: Path, agent: AgentBench) -> None:
     put_hooks(hooks, agent)
     agent.end()

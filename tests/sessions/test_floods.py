@@ -139,6 +139,7 @@ CASES = [
         ("kills in parts", kill_in_parts, 3, 300),
     )
     for count, marks in ((few, ()), (many, (pytest.mark.slow,)))
+    if disturb is not kill_in_parts or count == many  # of few kills, those above are enough
 ]
 
 

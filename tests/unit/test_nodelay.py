@@ -19,18 +19,21 @@ PROBES = {"lab.exchange", "lab.listeners", "lab.watch"}
 def delaying(tree: ast.AST) -> Iterator[int]:
     """The lines where a TCP socket is made that may delay what it sends."""
     for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or "TCP_NODELAY" in ast.unparse(function):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        for call in ast.walk(function):
-            if isinstance(call, ast.Call) and makes_tcp(ast.unparse(call.func), ast.unparse(call)):
-                yield call.lineno
+        lines = [call.lineno for call in ast.walk(function) if isinstance(call, ast.Call) and makes_tcp(call)]
+        if lines and "TCP_NODELAY" not in ast.unparse(function):
+            yield from lines
 
 
-def makes_tcp(called: str, text: str) -> bool:
-    if called.endswith("create_server") and "sock=" not in text:
-        return True
-    is_stream = called in ("socket", "socket.socket") and "SOCK_STREAM" in text and "AF_UNIX" not in text
-    return is_stream and "IPPROTO_TCP" not in text
+def makes_tcp(call: ast.Call) -> bool:
+    called = ast.unparse(call.func)
+    if called.endswith("create_server"):
+        return "sock=" not in ast.unparse(call)
+    if called not in ("socket", "socket.socket"):
+        return False
+    text = ast.unparse(call)
+    return "SOCK_STREAM" in text and "AF_UNIX" not in text and "IPPROTO_TCP" not in text
 
 
 def test_no_socket_delays_what_it_sends() -> None:
