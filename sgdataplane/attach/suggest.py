@@ -3,11 +3,13 @@
 Owns which group stands for what. Its input is running containers. Must not know engines, nor formats of states.
 
     all networks of the engines     one VPC, with their blocks
-    a network                       a group whose members reach each other
-    a container                     an instance; if it publishes ports, a group that lets everybody reach these
-    its end in a network            an ENI, in both groups
+    a network                       a group without rules, which says who is in that network
+    a container                     an instance
+    its end in a network            an ENI, and a group of its own, which lets the network's members and, at the ports
+                                    that are published, everybody reach it
 
-So the policy closes what nobody has published, and the networks against each other.
+So the policy closes what nobody has published, and the networks against each other. As each end has a group of its
+own, what is changed for one container later opens nothing at the others.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from sgdataplane.model.state import (
     CloudState,
     Eni,
     EniType,
+    GroupRef,
     GroupType,
     Instance,
     SecurityGroup,
@@ -46,7 +49,7 @@ def suggest_state(containers: Iterable[Running]) -> CloudState:
     networks = sorted({end.network for end in ends})
     return CloudState(
         vpcs=(Vpc(VPC_ID, _blocks(ends)),),
-        security_groups=(*map(_network_group, networks), *(_own_group(each) for each in held if each.published)),
+        security_groups=(*map(_network_group, networks), *chain.from_iterable(map(_own_groups, held))),
         instances=tuple(Instance(f"i-{_slug(each.name)}", each.name) for each in held),
         network_interfaces=tuple(chain.from_iterable(map(_enis, held))),
     )
@@ -74,25 +77,43 @@ def _slug(name: str) -> str:
 
 def _network_group(network: str) -> SecurityGroup:
     name = f"network {network}"
-    words = "members reach each other"
-    return SecurityGroup(f"net-{_slug(network)}", VPC_ID, security_group_name=name, description=words)
+    words = "who is in this network; the group of each member lets the others reach it"
+    return SecurityGroup(_network_id(network), VPC_ID, GroupType.NORMAL, Verdict.DROP, (), name, words)
 
 
-def _own_group(container: Running) -> SecurityGroup:
-    families = {address.family for end in _ends(container) for address, _ in end.addresses}
-    rules = tuple(chain.from_iterable(_rules(container, family) for family in Family if family in families))
-    return SecurityGroup(
-        f"sg-{_slug(container.name)}",
-        VPC_ID,
-        GroupType.NORMAL,
-        Verdict.DROP,
-        rules,
-        container.name,
-        f"the ports that {container.name} publishes",
-    )
+def _network_id(network: str) -> str:
+    return f"net-{_slug(network)}"
 
 
-def _rules(container: Running, family: Family) -> Iterator[SecurityGroupRule]:
+def _own_groups(container: Running) -> Iterator[SecurityGroup]:
+    """Yield the group of each end."""
+    for number, end in enumerate(_ends(container)):
+        yield SecurityGroup(
+            f"sg-{_name_end(container, number)}",
+            VPC_ID,
+            GroupType.NORMAL,
+            Verdict.DROP,
+            tuple(_rules(container, end)),
+            container.name + (f" in {end.network}" if number else ""),
+            f"what reaches {container.name} from network {end.network}, and at the ports that it publishes",
+        )
+
+
+def _name_end(container: Running, number: int) -> str:
+    """Return what the ids of an end's ENI and group have behind their prefix."""
+    return _slug(container.name) + (f"-{number + 1}" if number else "")
+
+
+def _rules(container: Running, end: NetworkEnd) -> Iterator[SecurityGroupRule]:
+    network = GroupRef(_network_id(end.network))
+    yield SecurityGroupRule("sgr-network", Direction.INGRESS, Protocol.parse("all"), network)
+    for family in Family:
+        if _of(family, end):
+            yield from _published(container, family)
+
+
+def _published(container: Running, family: Family) -> Iterator[SecurityGroupRule]:
+    """Yield the rules for the ports that a container publishes."""
     for protocol in sorted({protocol for protocol, _ in container.published}):
         ports = unite((port, port) for kind, port in container.published if kind == protocol)
         for number, (first, last) in enumerate(ports):
@@ -108,11 +129,11 @@ def _rules(container: Running, family: Family) -> Iterator[SecurityGroupRule]:
 def _enis(container: Running) -> Iterator[Eni]:
     for number, end in enumerate(_ends(container)):
         yield Eni(
-            f"eni-{_slug(container.name)}" + (f"-{number + 1}" if number else ""),
+            f"eni-{_name_end(container, number)}",
             VPC_ID,
             end.mac,
             _of(Family.IPV4, end),
-            _groups(container, end),
+            (_network_id(end.network), f"sg-{_name_end(container, number)}"),
             f"i-{_slug(container.name)}",
             EniType.SECONDARY if number else EniType.PRIMARY,
             _of(Family.IPV6, end),
@@ -122,8 +143,3 @@ def _enis(container: Running) -> Iterator[Eni]:
 
 def _of(family: Family, end: NetworkEnd) -> tuple[Address, ...]:
     return tuple(address for address, _ in end.addresses if address.family is family)
-
-
-def _groups(container: Running, end: NetworkEnd) -> tuple[str, ...]:
-    own = (f"sg-{_slug(container.name)}",) if container.published else ()
-    return (f"net-{_slug(end.network)}", *own)

@@ -11,7 +11,8 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.model.modes import Mode
-from sgdataplane.model.state import CloudState, EniType, GroupRef
+from sgdataplane.model.state import CloudState, EniType, GroupRef, SecurityGroupRule
+from sgdataplane.net.values import Verdict
 from sgdataplane.statefile import load
 from tests.support.servers.engine import Engine, engine_at, only
 
@@ -109,22 +110,34 @@ def test_containers_become_enis_in_the_groups_of_their_networks(engine: Engine) 
     assert main(["init", "--from-containers"]) == 0
     state = check("state.yaml")
     assert {eni.network_interface_id: eni.security_group_ids for eni in state.network_interfaces} == {
-        "eni-db": ("net-back",),
+        "eni-db": ("net-back", "sg-db"),
         "eni-web": ("net-back", "sg-web"),
-        "eni-web-2": ("net-front", "sg-web"),
+        "eni-web-2": ("net-front", "sg-web-2"),
     }
     assert [str(address) for address in state.eni["eni-db"].addresses] == ["172.19.0.3", "fd00::3"]
     assert (state.eni["eni-web"].mac_address, state.eni["eni-web"].type) == ("02:42:ac:12:00:02", EniType.PRIMARY)
     assert [instance.instance_name for instance in state.instances] == ["db", "web"]
 
 
-def test_what_is_published_is_open_and_nothing_else(engine: Engine) -> None:
+def test_what_is_published_is_open_to_everybody_and_all_else_to_the_network(engine: Engine) -> None:
+    """By rules of each end alone, so that what is changed for one later opens nothing at the others."""
     answer(engine, SHOP)
     assert main(["init", "--from-containers", "shop.yaml"]) == 0
     state = check("shop.yaml")
-    rules = [(str(rule.ip_protocol), str(rule.port_range)) for group in state.security_groups for rule in group.rules]
-    assert sorted(rules) == [("tcp", "80/81"), ("udp", "53/53")]
-    assert not any(isinstance(rule.remote, GroupRef) for group in state.security_groups for rule in group.rules)
+    to_web = [("tcp", "80/81", "0.0.0.0/0"), ("udp", "53/53", "0.0.0.0/0")]
+    assert {group.security_group_id: sorted(map(spell, group.rules)) for group in state.security_groups} == {
+        "net-back": [],
+        "net-front": [],
+        "sg-db": [("all", "None", "net-back")],
+        "sg-web": [("all", "None", "net-back"), *to_web],
+        "sg-web-2": [("all", "None", "net-front"), *to_web],
+    }
+    assert {group.inner_access_policy for group in state.security_groups} == {Verdict.DROP}
+
+
+def spell(rule: SecurityGroupRule) -> tuple[str, str, str]:
+    remote = rule.remote.security_group_id if isinstance(rule.remote, GroupRef) else str(rule.remote)
+    return str(rule.ip_protocol), str(rule.port_range), remote
 
 
 def test_the_head_says_how_to_attach_each(engine: Engine, here: Path) -> None:
