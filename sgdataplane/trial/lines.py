@@ -1,13 +1,15 @@
 """The lines of a trial: where the policy in force and the state on trial differ, each with its counter.
 
-Owns what a line is, and which lines share a counter if there are very many. Is given a comparison of two states. Must
-not know chains, or what was counted.
+Owns what a line is, which lines share a counter if there are very many, and which have packets in common. Is given a
+comparison of two states. Must not know chains, or what was counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from sgdataplane.analyse.diff import StateDiff
@@ -58,11 +60,6 @@ class TrialLine:
         found[local] = meet(found[local], self.judged.local)
         found[PLACES[REMOTE]] = meet(found[PLACES[REMOTE]], self.judged.far)
         return tuple(found)
-
-    def meets(self, other: TrialLine) -> bool:
-        """Return whether some packet is in both lines."""
-        pairs = zip(self.ranges, other.ranges, strict=True)
-        return self.place == other.place and all(meet(mine, theirs) for mine, theirs in pairs)
 
 
 class TrialLines(NamedTuple):
@@ -120,3 +117,41 @@ def _of_eni(line: TrialLine) -> str:
 def _of_all(line: TrialLine) -> str:
     """Return a key that all ENIs' lines in one direction share; those that open and those that close differ."""
     return names.digest(repr((line.change.direction.value, line.change.is_opening)), 16)
+
+
+class LineFinder:
+    """Many lines, among which to look for one that has packets in common with another line."""
+
+    def __init__(self, lines: Iterable[TrialLine]) -> None:
+        by_place: dict[object, list[tuple[Ranges, ...]]] = {}
+        for line in lines:
+            if all(ranges := line.ranges):
+                by_place.setdefault(line.place, []).append(ranges)
+        self._places = {place: _SortedLines(boxes) for place, boxes in by_place.items()}
+
+    def meets(self, line: TrialLine) -> bool:
+        """Return whether some packet is in this line and in one of the others."""
+        boxes, mine = self._places.get(line.place), line.ranges
+        return boxes is not None and all(mine) and any(_meet(mine, other) for other in boxes.list_near(mine))
+
+
+class _SortedLines:
+    """The ranges of lines of one place, sorted by the dimension in which they differ most."""
+
+    def __init__(self, boxes: Sequence[tuple[Ranges, ...]]) -> None:
+        self._dim = max(range(len(DIMENSIONS)), key=lambda dim: len({box[dim] for box in boxes}))
+        self._boxes = sorted(boxes, key=lambda box: box[self._dim][0][0])
+        self._firsts = [box[self._dim][0][0] for box in self._boxes]
+        self._lasts = list(accumulate((box[self._dim][-1][1] for box in self._boxes), max))
+
+    def list_near(self, mine: tuple[Ranges, ...]) -> Iterator[tuple[Ranges, ...]]:
+        """Yield the ranges that may meet these: in that dimension they begin in time, and not all have ended."""
+        first, last = mine[self._dim][0][0], mine[self._dim][-1][1]
+        at = bisect_right(self._firsts, last)
+        while at and self._lasts[at - 1] >= first:
+            at -= 1
+            yield self._boxes[at]
+
+
+def _meet(one: tuple[Ranges, ...], other: tuple[Ranges, ...]) -> bool:
+    return all(meet(mine, theirs) for mine, theirs in zip(one, other, strict=True))

@@ -32,7 +32,7 @@ from sgdataplane.observe.ledger import Ledger, Sum
 from sgdataplane.observe.ledgertext import ledger_as_json, ledger_of
 from sgdataplane.statefile.proposals import propose
 from sgdataplane.trial import running
-from sgdataplane.trial.lines import TrialLine, TrialLines, lines_at
+from sgdataplane.trial.lines import LineFinder, TrialLine, TrialLines, lines_at
 from sgdataplane.trial.linetext import line_as_plain, line_of
 from sgdataplane.trial.record import TrialFolder, TrialRecord
 from sgdataplane.trial.samples import Sample, Samples
@@ -209,12 +209,10 @@ class Trial:
         """Take these lines from now on; note those that no longer differ anywhere as made true by an apply."""
         here = {eni for entry in plan for eni in entry.scope.desired.interfaces}
         new = {line.name: line for line in lines}
-        by_place: dict[object, list[TrialLine]] = {}
-        for line in lines:
-            by_place.setdefault(line.place, []).append(line)
         gone = [line for name, line in self.lines.items() if name not in new and line.change.eni_id in here]
+        finder = LineFinder(lines if gone else ())
         for line in gone:
-            if not any(line.meets(other) for other in by_place.get(line.place, ())):
+            if not finder.meets(line):
                 self.done.append(DoneLine(line, self.packets_of(line), _now()))
         self.done = [one for one in self.done if one.line.name not in new][-MAX_DONE:]
         self.lines = new

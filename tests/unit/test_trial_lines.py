@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from functools import cache
+from itertools import product
+
+import pytest
 
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import Ranges, meet
 from sgdataplane.net.values import TCP, Address, Direction
 from sgdataplane.nft.interp import run
-from sgdataplane.trial.lines import TrialLines, lines_at, with_counters
+from sgdataplane.policy.dimensions import DIMENSIONS, PORT, REMOTE, Dimension
+from sgdataplane.trial import lines as trial_lines
+from sgdataplane.trial.lines import LineFinder, TrialLine, TrialLines, lines_at, with_counters
 from sgdataplane.trial.linetext import line_as_plain, line_of
 from sgdataplane.trial.tables import TrialPlace, compile_trial
 from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
@@ -62,3 +70,58 @@ def test_if_every_eni_has_too_many_all_share() -> None:
 def test_lines_are_read_as_they_were_written() -> None:
     for line in lines().lines[:20]:
         assert line_of(line_as_plain(line)) == line
+
+
+def moved(line: TrialLine, chance: random.Random) -> TrialLine:
+    """Return the line with other ranges, which may meet those of others in some dimensions."""
+    starts = [chance.randrange(40) for _ in DIMENSIONS]
+    ranges = tuple(chance.choice((None, (first, first + chance.randrange(9)))) for first in starts)
+    return replace(line, change=replace(line.change, ranges=ranges))
+
+
+def test_a_line_is_found_that_has_packets_in_common() -> None:
+    chance, line = random.Random(35), lines().lines[0]
+    everywhere = replace(line, judged=line.judged._replace(local=((0, 9), (20, 29)), far=((0, (1 << 32) - 1),)))
+    found = set()
+    for _ in range(300):
+        one, *others = [moved(everywhere, chance) for _ in range(6)]
+        pairs = [zip(one.ranges, other.ranges, strict=True) for other in others]
+        expected = any(all(meet(*pair) for pair in some) for some in pairs)
+        assert LineFinder(others).meets(one) is expected
+        found.add(expected)
+    assert found == {True, False}
+
+
+def test_in_no_other_place_and_where_nothing_is_judged_none_is_found() -> None:
+    line = lines().lines[0]
+    assert LineFinder([line]).meets(line)
+    assert not LineFinder([line]).meets(replace(line, change=replace(line.change, eni_id="eni-b")))
+    unjudged = replace(line, judged=line.judged._replace(local=()))
+    assert not LineFinder([unjudged, line]).meets(unjudged)
+    assert not LineFinder([unjudged]).meets(line)
+
+
+@pytest.mark.parametrize("dimension", [PORT, REMOTE], ids=["ports", "ends"])
+def test_thousands_of_lines_are_compared_with_thousands_in_few_steps(
+    dimension: Dimension, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An apply may make half of a trial's lines true. The agent has no time to compare each with each."""
+    line, compared = lines().lines[0], []
+
+    def counted(one: Ranges, other: Ranges) -> Ranges:
+        compared.append(1)
+        return meet(one, other)
+
+    def line_at(port: int, end: int) -> TrialLine:
+        numbers = {PORT: port, REMOTE: end}
+        parts = (numbers.get(each) for each in DIMENSIONS)
+        ranges = tuple(None if number is None else (number, number) for number in parts)
+        return replace(line, change=replace(line.change, ranges=ranges))
+
+    every = {place: line_at(*place) for place in product(range(100), range(40))}
+    at = (PORT, REMOTE).index(dimension)
+    stay = [found for place, found in every.items() if place[at] % 2]
+    monkeypatch.setattr(trial_lines, "meet", counted)
+    finder = LineFinder(stay)
+    assert [finder.meets(found) for found in every.values()] == [place[at] % 2 == 1 for place in every]
+    assert len(compared) < 40 * len(every)
