@@ -83,6 +83,27 @@ class DoneLine:
     """When it was found to be true, as in RFC 3339."""
 
 
+@dataclass(frozen=True)
+class CountersByEni:
+    """The names of a trial's counters, and at which ENIs they are."""
+
+    by_line: Mapping[str, str]
+    """The counter of each line, by the line's name."""
+    every: frozenset[str]
+    """The counters of all lines."""
+    by_eni: Mapping[str, frozenset[str]]
+    """The counters of each ENI's lines."""
+
+    @classmethod
+    def of(cls, lines: Mapping[str, TrialLine], counters: Mapping[str, str]) -> CountersByEni:
+        """Return the counters of these lines."""
+        by_eni: dict[str, set[str]] = {}
+        for name, line in lines.items():
+            by_eni.setdefault(line.change.eni_id, set()).add(counters[name])
+        every = frozenset(counters.values())
+        return cls(counters, every, {eni: frozenset(found) for eni, found in by_eni.items()})
+
+
 @dataclass
 class Trial:
     """A trial and everything that it has counted."""
@@ -101,7 +122,7 @@ class Trial:
     """Lines that an apply has made true, at most MAX_DONE."""
     ledger: Ledger = field(default_factory=Ledger)
     samples: Samples = field(default_factory=Samples)
-    _known: tuple[object, frozenset[str]] = (None, frozenset())
+    _by_eni: CountersByEni | None = None
 
     @classmethod
     def load(cls, folder: TrialFolder, name: str) -> Trial:
@@ -130,9 +151,9 @@ class Trial:
         self.ledger = ledger_of(seen.get("ledger"), boot_id())
         self.samples = Samples.of(seen.get("samples"))
         self.paused = str(seen.get("paused", ""))
-        lines = [line_of(entry) for entry in _list(seen.get("lines"))]
-        self.lines = {line.name: line for line in lines}
-        self.counters = dict(zip(self.lines, map(str, _list(seen.get("counters"))), strict=True))
+        lines = {line.name: line for line in map(line_of, _list(seen.get("lines")))}
+        counters = dict(zip(lines, map(str, _list(seen.get("counters"))), strict=True))
+        self.lines, self.counters = lines, counters
         self.done = [DoneLine(line_of(line), count, str(at)) for line, count, at in _list(seen.get("done"))]
 
     def note(self) -> None:
@@ -239,15 +260,15 @@ class Trial:
 
     def _read(self, scope: TrialScope, kernel: NetlinkKernel) -> bool:
         """Add what one namespace has counted; return whether its table is there, if it needs one."""
-        enis = scope.desired.interfaces
-        mine = {self.counters[name] for name, line in self.lines.items() if line.change.eni_id in enis}
+        by_eni = self._counters.by_eni
+        mine = {counter for eni in scope.desired.interfaces for counter in by_eni.get(eni, ())}
         found = running.read(kernel, table_name(self.name), sorted(mine))
         self._note(identity_of(kernel.namespace).cookie, found)
         return bool(found) or not mine
 
     def note_sample(self, sample: Sample) -> None:
         """Keep a packet of one of the lines; any other is another trial's, or nobody's."""
-        if sample.counter in self._own_counters:
+        if sample.counter in self._counters.every:
             self.samples.note(sample)
 
     def _note(self, cookie: int, counters: Mapping[str, Counted]) -> None:
@@ -255,10 +276,10 @@ class Trial:
             self.ledger.note(cookie, ALL, counters, _now())
 
     @property
-    def _own_counters(self) -> frozenset[str]:
-        if self._known[0] is not self.counters:
-            self._known = self.counters, frozenset(self.counters.values())
-        return self._known[1]
+    def _counters(self) -> CountersByEni:
+        if self._by_eni is None or self._by_eni.by_line is not self.counters:
+            self._by_eni = CountersByEni.of(self.lines, self.counters)
+        return self._by_eni
 
     def sum_of(self, line: TrialLine) -> Sum:
         """Return what the line's counter has counted, which other lines may share."""

@@ -6,11 +6,13 @@ import random
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.host.files import Survives
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
@@ -21,7 +23,9 @@ from sgdataplane.policy.dimensions import DIMENSIONS, PORT, REMOTE, Dimension
 from sgdataplane.trial import lines as trial_lines
 from sgdataplane.trial.lines import LineFinder, TrialLine, TrialLines, lines_at, with_counters
 from sgdataplane.trial.linetext import line_as_plain, line_of
+from sgdataplane.trial.record import TrialFolder, TrialRecord
 from sgdataplane.trial.tables import TrialPlace, compile_trial
+from sgdataplane.trial.trial import Trial
 from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 from tests.support.models import wire
 
@@ -70,6 +74,19 @@ def test_if_every_eni_has_too_many_all_share() -> None:
 def test_lines_are_read_as_they_were_written() -> None:
     for line in lines().lines[:20]:
         assert line_of(line_as_plain(line)) == line
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_lines_whose_counters_were_lost_from_the_file_are_not_taken(lost: int, tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "trials", Survives.THE_WRITER)
+    folder.add(TrialRecord("t", "after.yaml", (), 0.0, 1.0), many(3))
+    trial = Trial.load(folder, "t")
+    trial.lines, trial.counters = {line.name: line for line in lines().lines}, dict(lines().counters)
+    trial.note()
+    seen = dict(folder.read_seen("t"))
+    folder.note("t", seen | {"counters": list(trial.counters.values())[lost:]})
+    found = Trial.load(folder, "t")
+    assert (len(found.lines), len(found.counters)) == ((0, 0) if lost else (LINES, LINES))
 
 
 def moved(line: TrialLine, chance: random.Random) -> TrialLine:
