@@ -109,10 +109,10 @@ def _rules(container: Running, end: NetworkEnd) -> Iterator[SecurityGroupRule]:
     yield SecurityGroupRule("sgr-network", Direction.INGRESS, Protocol.parse("all"), network)
     for family in Family:
         if _of(family, end):
-            yield from _published(container, family)
+            yield from _open_published(container, family)
 
 
-def _published(container: Running, family: Family) -> Iterator[SecurityGroupRule]:
+def _open_published(container: Running, family: Family) -> Iterator[SecurityGroupRule]:
     """Yield the rules for the ports that a container publishes."""
     for protocol in sorted({protocol for protocol, _ in container.published}):
         ports = unite((port, port) for kind, port in container.published if kind == protocol)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from sgdataplane.cli.trialtext import MERGED
 from sgdataplane.contract.tables import TABLE, TRIALS
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState, GroupTrial
 from sgdataplane.statefile import dump_native
+from sgdataplane.trial.lines import MAX_COUNTERS
 from sgdataplane.trial.report import TrialReport
+from sgdataplane.trial.trial import MAX_DONE
 from tests.support.documents.schemas import assert_conforms
-from tests.support.inputs.builders import make_rule
+from tests.support.inputs.builders import make_group, make_rule
 from tests.support.kernel.nft import nft
 from tests.support.probes.flood import wait_until
 from tests.support.probes.trialtraffic import Opener
@@ -137,10 +140,11 @@ def test_enis_that_this_host_audits_are_audited_after_the_change_too(trying: Try
     assert trying.counts() == trying.sent(WEB, DNS)
 
 
-def test_it_is_no_drift_and_costs_no_epoch(trying: Trying) -> None:
+@pytest.mark.parametrize("times", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_it_is_no_drift_and_costs_no_epoch(trying: Trying, times: int) -> None:
     """A trial's commits start no cycle, and the next look finds the policy in force, untouched."""
     before = {eni["eni"]: eni["epoch"] for eni in trying.agent.status()["enis"]}
-    for number in range(5):
+    for number in range(times):
         assert trying.sgdp("start", trying.write(DNS), "--name", f"t{number}") == 0
         assert len(trying.tables()) == 1
         trying.sgdp("stop", f"t{number}")
@@ -206,6 +210,53 @@ def test_it_ends_with_its_time(trying: Trying) -> None:
     wait_until(lambda: ask(trying.agent.socket, Request.TRIALS)["trials"] == [])
     assert trying.tables() == []
     assert trying.sgdp("show", "t") == 5
+
+
+# very many lines
+
+
+def refusing(state: CloudState, ends: Sequence[str]) -> CloudState:
+    """The state, where eni-a drops what comes from these ends."""
+    group = make_group("sg-ends", [make_rule(f"ingress udp 1/65535 from {end} drop", f"sgr-{end}") for end in ends])
+    enis = tuple(
+        replace(eni, security_group_ids=(*eni.security_group_ids, "sg-ends")) if eni is state.eni["eni-a"] else eni
+        for eni in state.network_interfaces
+    )
+    return replace(state, security_groups=(*state.security_groups, group), network_interfaces=enis)
+
+
+@pytest.mark.parametrize(("ports", "ends"), [(50, 42), pytest.param(100, 100, marks=pytest.mark.slow)])
+def test_more_lines_than_counters_are_counted_together_and_that_is_said(trying: Trying, ports: int, ends: int) -> None:
+    """An apply that makes half of them true leaves the others, whose packets are counted as before."""
+    opened = range(OTHER, OTHER + 2 * ports, 2)
+    far = [HERE["peer"][0], *(f"192.0.2.{2 * number}" for number in range(1, ends))]
+    state: Callable[..., CloudState] = trying.state  # type: ignore[assignment]
+    trying.apply(*opened)
+    after = trying.bench.folder / "after.yaml"
+    after.write_text(dump_native(refusing(state(*opened), far)), "utf-8")
+    assert trying.sgdp("start", after, "--name", "t") == 0
+    said = trying.bench.read_output()
+    assert f"counts {ports * ends:,} lines at 1 ENI" in said
+    assert MERGED in said
+    opener = Opener(trying.bench.pair["peer"], HERE["instance"][0], opened, seed=35)
+    opener.send(60)
+    assert trying.sgdp("show") == 1
+    said = trying.bench.read_output()
+    assert f" 60 (by {ports * ends:,} lines) " in said
+    assert "new sessions seen: 60 that would close" in said
+    assert MERGED in said
+
+    number = trying.agent.cycles
+    trying.agent.write(refusing(state(*opened), far[ends // 2 :]))
+    wait_until(lambda: trying.agent.cycles > number)
+    left = ports * (ends // 2)
+    wait_until(lambda: len(trying.report().lines) == left)
+    opener.send(60)
+    report = trying.report()
+    assert len(report.done) == min(MAX_DONE, ports * ends - left)
+    assert {one.packets for one in report.done} == {None}
+    assert report.packets(is_opening=False) == (120 if report.is_merged else 60), "each by itself counts anew"
+    assert report.is_merged is (left > MAX_COUNTERS)
 
 
 # trials that the state declares
