@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sgdataplane.host import netns
-from tests.support.documents.samples import ENVIRONMENT, ROOT, Scene, blocks, fits, scene
+from tests.support.documents.samples import ROOT, blocks, fits, scene
 from tests.support.run.warm import COLD
-from tests.support.servers.docker import NEEDED, Docker, docker_in
+from tests.support.servers.docker import NEEDED, Docker, OnHost, docker_in
 from tests.support.servers.engines import needs, pack_image
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs(*NEEDED, "curl")]
 PAGES = ("docker-ports.md", "docker-restarts.md")
 HERE = f"tests/kernel/{Path(__file__).name} runs it"
 SERVES = 'CMD ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/tmp"]'
-
-
-@dataclass(frozen=True)
-class OnHost:
-    """Runs commands as a reader of a page does, on the machine that `docker` runs on."""
-
-    scene: Scene
-    docker: Docker
-
-    def run(self, command: str) -> str:
-        inside = ["nsenter", f"--net={netns.path_of(self.docker.place)}", f"--mount=/proc/{self.scene.holder}/ns/mnt"]
-        home = self.scene.folder.parent
-        path = f"{home / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
-        places = {"PATH": path, "HOME": str(home), "DOCKER_HOST": f"unix://{self.docker.path}"}
-        words = [*inside, "bash", "-c", f"cd {shlex.quote(str(self.scene.folder))} || exit\n{command}"]
-        done = subprocess.run(
-            words,
-            env=ENVIRONMENT | places,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.stdout
 
 
 @pytest.fixture

@@ -8,5 +8,5 @@
     relaying, crowdedrelay, lossyproxy, certificates    relays, and what lies between them and hosts
     sdks, terraform, scraping    the cloud's SDKs and Terraform as clients; Prometheus as one
 
-May import `run` and `probes`.
+May import `run`, `probes` and `documents`.
 """

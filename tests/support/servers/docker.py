@@ -1,12 +1,14 @@
 """Docker's daemon in a network namespace of a test's own, with its bridge and its rules there, asked by its own client.
 
-Owns how it is run. Must not know what becomes of its containers. The image is busybox and nothing else.
+Owns how it is run, and how a command runs on its host. Must not know what becomes of its containers. The image is
+busybox and nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgdataplane.host import netns
+from tests.support.documents.samples import ENVIRONMENT, Scene
 from tests.support.probes.flood import wait_until
 from tests.support.servers.booted import cgroup2
 from tests.support.servers.engines import pack_image
@@ -46,6 +49,31 @@ class Docker:
 
     def remove(self, *names: str) -> None:
         self("rm", "--force", *names)
+
+
+@dataclass(frozen=True)
+class OnHost:
+    """Runs commands as a reader of a page does, on the machine that `docker` runs on."""
+
+    scene: Scene
+    docker: Docker
+
+    def run(self, command: str) -> str:
+        inside = ["nsenter", f"--net={netns.path_of(self.docker.place)}", f"--mount=/proc/{self.scene.holder}/ns/mnt"]
+        home = self.scene.folder.parent
+        path = f"{home / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+        places = {"PATH": path, "HOME": str(home), "DOCKER_HOST": f"unix://{self.docker.path}"}
+        words = [*inside, "bash", "-c", f"cd {shlex.quote(str(self.scene.folder))} || exit\n{command}"]
+        done = subprocess.run(
+            words,
+            env=ENVIRONMENT | places,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.stdout
 
 
 @contextmanager
