@@ -163,8 +163,17 @@ def screen(document: Document, columns: int, lines: int) -> list[str]:
     each = max(LEAST_LINES, (lines - 2) // len(TABLES) - 2)
     shown = [head[:columns]]
     for table, header in TABLES.items():
-        shown += ["", *_table(header, document[table][:each])]
+        shown += ["", *_fit(header, document[table][:each], each + 1)]
     return shown[: lines - 1]
+
+
+def _fit(header: str, rows: Sequence[Document], room: int) -> list[str]:
+    """Return a table of as many rows as fit into so many lines, since a long name takes several."""
+    found = _table(header, rows)
+    while len(found) > room and len(rows) > 1:
+        rows = rows[:-1]
+        found = _table(header, rows)
+    return found[:room]
 
 
 def _table(header: str, rows: Sequence[Document]) -> list[str]:
