@@ -95,6 +95,21 @@ def test_json_conforms(new: str, paths: tuple[Path, Path], capsys: pytest.Captur
     assert_conforms("diff", json.loads(capsys.readouterr().out))
 
 
+def test_an_eni_that_comes_into_audit_mode_opens_what_its_rules_refuse(
+    paths: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    audited = OLD.replace("    instance_id: i-a\n", "    instance_id: i-a\n    mode: audit\n")
+    assert audited != OLD
+    paths[1].write_text(audited, encoding="utf-8")
+    assert run(*paths, "--fail-on-open") == 1
+    assert "at eni-a\n" in capsys.readouterr().out
+    assert run(*paths, "--json") == 0
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    assert {change["eni"] for change in changes} == {"eni-a"}
+    assert {change["after"]["reason"] for change in changes} == {"audited"}
+    assert run(*reversed(paths), "--fail-on-open") == 0
+
+
 def test_what_opens_to_the_internet_fails_where_that_is_asked_for(
     paths: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
