@@ -204,6 +204,8 @@ def test_an_instance_says_what_was_asked_for_or_the_cloud_s_defaults(client: Cli
     }
     assert {name: found[name] for name in defaults} == defaults
     assert found["EipAddress"]["AllocationId"] == ""
+    names = [*found]  # in the order in which a client takes them
+    assert names.index("EipAddress") < names.index("PublicIpAddress")
     assert found["StartTime"] == found["CreationTime"] < found["ExpiredTime"]
     asked: dict[str, Json] = {"InstanceChargeType": "PrePaid", "InternetMaxBandwidthOut": 5, "KeyPairName": "mine"}
     kind = {"InstanceType": "ecs.g7.large", "ImageId": "debian_12_6_x64_20G_alibase_20240711.vhd"}

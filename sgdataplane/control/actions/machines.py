@@ -201,6 +201,8 @@ def _common(scope: Scope, instance: InstanceDocument) -> Fields:
         inner=classic_addresses(scope, instance_id, NicType.INTRANET),
     )
     return {
+        # Before PublicIpAddress: Ansible's client takes fields in this order, and recurses for ever without it.
+        "EipAddress": {"AllocationId": "", "IpAddress": "", "InternetChargeType": "", "Bandwidth": 0},
         **item,
         "HostName": more.get("host_name", ""),
         "Description": more.get("description", ""),
@@ -224,7 +226,6 @@ def _common(scope: Scope, instance: InstanceDocument) -> Fields:
             "PrivateIpAddress": {"IpAddress": primary.get("private_ip_addresses", [])[:1] if vpc_id else []},
             "NatIpAddress": "",
         },
-        "EipAddress": {"AllocationId": "", "IpAddress": "", "InternetChargeType": "", "Bandwidth": 0},
         "OperationLocks": {"LockReason": []},
         "DedicatedHostAttribute": {"DedicatedHostId": asked.get("DedicatedHostId", ""), "DedicatedHostName": ""},
     }
