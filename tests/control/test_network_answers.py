@@ -340,3 +340,12 @@ def test_a_public_key_is_kept_as_it_was_brought(client: Client) -> None:
     assert (shown["PublicKey"], hidden["PublicKey"]) == ("ssh-ed25519 AAAA me", "")
     assert shown["KeyPairFingerPrint"] == made["KeyPairFingerPrint"]
     assert client.refused("ImportKeyPair", KeyPairName="mine", PublicKeyBody="other") == "KeyPair.AlreadyExist"
+
+
+def test_a_type_with_several_network_cards_lists_them(client: Client) -> None:
+    """Terraform's provider asks for a card only where it finds this list."""
+    asked: dict[str, Json] = {"InstanceTypes": ["ecs.g7.large", "ecs.c8i.48xlarge"]}
+    found = items(client, "DescribeInstanceTypes", "InstanceTypes", "InstanceType", **asked)
+    cards = {one["InstanceTypeId"]: (one["NetworkCardQuantity"], one.get("NetworkCards")) for one in found}
+    both = {"NetworkCardInfo": [{"NetworkCardIndex": 0}, {"NetworkCardIndex": 1}]}
+    assert cards == {"ecs.g7.large": (1, None), "ecs.c8i.48xlarge": (2, both)}

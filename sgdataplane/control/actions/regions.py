@@ -17,7 +17,7 @@ from sgdataplane.store.interface import Body, Json
 
 AVAILABLE = {"Status": "Available", "StatusCategory": "WithStock"}
 CREATED = ("VSwitch", "IoOptimized", "Instance", "DedicatedHost", "Disk")  # what can be made in a zone
-GIB = 1 << 30
+MANY_ENIS = 15  # of types with two network cards
 
 
 def region_of(name: str) -> Region:
@@ -170,7 +170,12 @@ def describe_types(scope: Scope) -> Body:
 
 
 def type_item(one: InstanceType) -> Json:
-    """Return a type of instances as DescribeInstanceTypes has it."""
+    """Return a type of instances as DescribeInstanceTypes has it.
+
+    Clients name a network card only if the type lists its cards.
+    """
+    cards = 2 if one.enis >= MANY_ENIS else 1
+    listed: list[Json] = [{"NetworkCardIndex": number} for number in range(cards)]
     return {
         "InstanceTypeId": one.instance_type,
         "InstanceTypeFamily": one.family,
@@ -187,7 +192,8 @@ def type_item(one: InstanceType) -> Json:
         "MaximumQueueNumberPerEni": 4,
         "TotalEniQueueQuantity": 2 * one.enis,
         "QueuePairNumber": 0,
-        "NetworkCardQuantity": 2 if one.enis >= 16 else 1,
+        "NetworkCardQuantity": cards,
+        **({"NetworkCards": {"NetworkCardInfo": listed}} if cards > 1 else {}),
         "NvmeSupport": "unsupported",
         "GPUAmount": 0,
         "GPUSpec": "",
