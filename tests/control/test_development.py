@@ -330,6 +330,8 @@ def test_an_endpoint_names_itself_for_each_product() -> None:
     served = ("ECS", "VPC", "STS", "LOCATION", "RESOURCEMANAGER", "BSSOPENAPI")
     absent = ("RAM", "KMS", "SLB", "CMS", "ALIDNS")  # the provider asks them, and mustn't ask the cloud's
     assert {found[f"ALIBABA_CLOUD_ENDPOINT_{name}"] for name in served + absent} == {"127.0.0.1:7"}
+    assert found["ALIBABA_CLOUD_ENDPOINT"] == "127.0.0.1:7", "the command line reads it for all products"
+    assert {found[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "ALIBABA_CLOUD_CA_BUNDLE")} == {"/t"}
 
 
 def test_what_the_provider_asks_of_other_products_is_refused_here(said: Mapping[str, Any]) -> None:

@@ -74,9 +74,11 @@ class ServedEndpoint:
             "ALICLOUD_REGION": self.region,
             "ALICLOUD_ACCOUNT_ID": ACCOUNT,
             "ALIBABA_CLOUD_ACCOUNT_TYPE": "Domestic",
+            "ALIBABA_CLOUD_ENDPOINT": self.address,  # the cloud's command line, whichever product it calls
             **{f"ALIBABA_CLOUD_ENDPOINT_{code.upper()}": self.address for code in (*SERVED, *NOT_SERVED)},
             "SSL_CERT_FILE": self.trusted,  # Go, OpenSSL
             "REQUESTS_CA_BUNDLE": self.trusted,  # Python's requests
+            "ALIBABA_CLOUD_CA_BUNDLE": self.trusted,  # the older SDK for Python, which has requests of its own
             "NODE_EXTRA_CA_CERTS": self.authority,
         }
 
