@@ -65,6 +65,15 @@ def test_its_first_line_says_all_that_a_client_needs(said: Mapping[str, Any]) ->
     assert found["VpcId"] == vpc["VpcId"]
 
 
+def test_an_instance_needs_no_group(said: Mapping[str, Any]) -> None:
+    client = client_of(said)
+    vpc = client.ask("CreateVpc", CidrBlock="10.0.0.0/16")["VpcId"]
+    switch = client.ask("CreateVSwitch", VpcId=vpc, CidrBlock="10.0.0.0/24", ZoneId="cn-hangzhou-h")["VSwitchId"]
+    client.ask("RunInstances", VSwitchId=switch, Amount=2)
+    (group,) = client.ask("DescribeSecurityGroups", VpcId=vpc)["SecurityGroups"]["SecurityGroup"]
+    assert group["EcsCount"] == 2
+
+
 def test_the_cloud_s_own_sdk_finds_it(said: Mapping[str, Any]) -> None:
     endpoint = said["url"].removeprefix("https://")
     authority = Path(said["authority"])
@@ -85,6 +94,13 @@ def test_a_shell_gets_what_clients_read(said: Mapping[str, Any]) -> None:
     assert done.returncode == 0, done.stderr
     assert "ALICLOUD_ACCESS_KEY" in text
     assert f"ALIBABA_CLOUD_ENDPOINT_VPC=127.0.0.1:{said['port']}" in text
+
+
+def test_an_old_account_has_a_classic_network(tmp_path: Path) -> None:
+    with serving(tmp_path, "--classic") as (old, _):
+        client = client_of(old)
+        group = client.ask("CreateSecurityGroup")["SecurityGroupId"]
+        assert client.ask("DescribeSecurityGroupAttribute", SecurityGroupId=group)["VpcId"] == ""
 
 
 def test_a_reset_takes_everything_but_the_key(said: Mapping[str, Any]) -> None:
