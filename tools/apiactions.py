@@ -37,7 +37,7 @@ OURS: Mapping[str, object] = {
 }
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 TRIED, CALLS = DATA / "tried-clients.json", DATA / "terraform-calls.txt"
-PASSED = "passed"
+PASSED, FORCED = "passed", "passed, by `--force`"
 CLIENTS = ("Terraform", "Python V1", "Python V3", "Node", "Go", "CLI", "Ansible")
 ANSWERING = ("shape", "permission")  # functions that make answers, and so name fields of these; and any "..._item"
 ALWAYS = {"RegionId", "ClientToken", "DryRun"}  # what the engine and HTTP look at
@@ -91,17 +91,21 @@ def catalogue_parts() -> Iterator[str]:
 
 
 def _tried(actions: Iterable[str]) -> Iterator[str]:
+    found = {**{client: tried["actions"] for client, tried in tried_clients().items()}, "Terraform": _of_terraform()}
+    versions = {client: tried["version"] for client, tried in tried_clients().items()} | {"Terraform": TERRAFORM}
+    untried = [client for client in CLIENTS if client not in found]
     yield (
         "This table says which of the cloud's own clients have called an action, with which version, and what became "
         "of it. If nothing is recorded, a cell is empty. The SDKs are those of ECS: a test calls each action once "
         "through the SDK's own request, with the parameters that it needs, and the cell is "
-        f"`{PASSED}` if the SDK has read the answer. Terraform's cell is `{PASSED}` if an acceptance test of its "
+        f"`{PASSED}` if the SDK has read the answer. The command line calls each action once, too. If its own list of "
+        "parameters doesn't have one, it calls the action with `--force`, which skips that list. Ansible's modules "
+        "call an action while a playbook makes, changes and removes what they are for. "
+        f"Terraform's cell is `{PASSED}` if an acceptance test of its "
         "provider calls the action, and [that test passes](clients.md). Its calls were recorded when fewer of these "
-        "tests went to their end, so tests that pass now may call actions whose cell is empty. The command line and "
-        "Ansible haven't been tried."
+        "tests went to their end, so tests that pass now may call actions whose cell is empty."
+        + (f" Not tried: {', '.join(untried)}." if untried else "")
     )
-    found = {**{client: tried["actions"] for client, tried in tried_clients().items()}, "Terraform": _of_terraform()}
-    versions = {client: tried["version"] for client, tried in tried_clients().items()} | {"Terraform": TERRAFORM}
     heads = [f"{client} {versions.get(client, '')}".strip() for client in CLIENTS]
     rows = [(f"`{name}`", *(found.get(client, {}).get(name, "") for client in CLIENTS)) for name in actions]
     yield table(("action", *heads), rows)
@@ -111,6 +115,11 @@ def tried_clients() -> dict[str, Any]:
     """Of each client that a test runs: its version, and what became of each action."""
     found: dict[str, Any] = json.loads(TRIED.read_text("utf-8"))
     return found
+
+
+def record_client(client: str, found: Mapping[str, Any]) -> None:
+    """Write down what a client's version is, and what became of each action."""
+    TRIED.write_text(json.dumps({**tried_clients(), client: found}, indent=1) + "\n", "utf-8")
 
 
 def _of_terraform() -> dict[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +17,24 @@ from typing import Protocol
 import pytest
 
 from sgdataplane.control.access.signature import Verifier
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.actions.scope import Habits
 from sgdataplane.control.calls.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
+from sgdataplane.control.calls.products import qualify_action
+from sgdataplane.control.hosts.following import Following
 from sgdataplane.control.http.accesslog import AccessLog
 from sgdataplane.control.http.admission import Admission, Permits
 from sgdataplane.control.http.api import Api, ApiLimits
+from sgdataplane.control.http.client import ApiClient
+from sgdataplane.control.http.development import ServedEndpoint, write_trusted
 from sgdataplane.control.http.server import MAX_CONNECTIONS, ApiServer, ListenAt, listen_at
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
+from sgdataplane.control.service.dispatch import ApiService
+from sgdataplane.lab.hosts.authority import Authority
 from sgdataplane.store.call import Call
 from sgdataplane.store.interface import Body
-from tests.http.signing import KEYS
+from tests.http.signing import KEY, KEYS, OTHER_KEY, SECRET
+from tests.support.run.memorystore import MemoryStore
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +170,38 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def served(serve: Serve) -> Served:
     return serve()
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """An API with an empty store, over TLS. `environment`: by which clients find it; `lines`: of its log; `client`: of
+    another key, with which tests look."""
+
+    environment: Mapping[str, str]
+    lines: list[str]
+    client: ApiClient
+
+    def outcomes(self) -> dict[str, str]:
+        """Each action that others than `client` have called, and what became of it last: "" or the error's code."""
+        called = [line for line in map(json.loads, self.lines) if line["key"] == KEY]
+        return {qualify_action(line["action"], line["version"]): line["code"] for line in called}
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """As `sgdp api --dev` serves, in this process."""
+    store, lines = MemoryStore(), list[str]()
+    engine = Engine(store, "seed", habits=Habits(has_default_group=True, can_reset=True))
+    admission = Admission(Verifier(KEYS.get), lambda _: True, TokenBuckets(1e6, 1e6))
+    authority = Authority(tmp_path / "authority")
+    signed, trusted = authority.sign("api", "127.0.0.1"), write_trusted(tmp_path, authority.certificate)
+    with Following(engine, []) as following:
+        api = Api(ApiService(engine, store, following), admission, AccessLog(lines.append))
+        running = Running(ApiServer(api, listen_at("127.0.0.1:0", signed.certificate, signed.key)))
+        endpoint = ServedEndpoint(running.url, KEY, SECRET, str(authority.certificate), str(trusted))
+        client = ApiClient(running.url, OTHER_KEY, SECRET, authority.certificate)
+        yield Cloud({"PATH": os.environ["PATH"], **endpoint.environment()}, lines, client)
+        running.stop()
 
 
 class Alone:

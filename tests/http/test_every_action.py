@@ -1,14 +1,15 @@
-"""Each action of ECS through the cloud's SDKs: each sends its own request, and reads the answer as what it expects.
+"""Each action of ECS through the cloud's SDKs and its command line: each sends its own request, and reads the answer as
+what it expects.
 
 What became of each is in tests/data/tried-clients.json, from which the page of the actions says what was tried.
-`--update-golden` renews it, with the SDKs of `make sdks`.
+`--update-golden` renews it, with the SDKs of `make sdks`, and with `aliyun` where it is.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,12 +26,13 @@ from sgdataplane.control.http.api import Api
 from sgdataplane.control.http.server import ApiServer, listen_at
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from sgdataplane.control.service.dispatch import ApiService
-from tests.http.conftest import Running
+from tests.http.conftest import Cloud, Running
 from tests.http.signing import KEY, KEYS, SECRET
-from tests.support.inputs.everyaction import ask_everything
+from tests.support.inputs.everyaction import Ask, ask_everything, ask_products
 from tests.support.run.memorystore import MemoryStore
-from tests.support.servers.sdks import CLIENTS, Driver, RefusedError, driver
-from tools.apiactions import PASSED, TRIED, tried_clients
+from tests.support.servers.commandline import CommandLine
+from tests.support.servers.sdks import CLIENTS, RefusedError, driver
+from tools.apiactions import FORCED, PASSED, record_client, tried_clients
 
 ROOT = Path(__file__).resolve().parents[2]
 # Each SDK: its driver, and the package that has its requests.
@@ -40,6 +42,7 @@ SDKS = {
     "Node": ("drive_today.cjs", "@alicloud/ecs20140526"),
     "Go": ("drive.go", "github.com/alibabacloud-go/ecs-20140526/v7"),
 }
+COMMAND_LINE = "CLI"
 OF_ECS = sorted(name for name in ACTIONS if ":" not in name and not name.startswith("Sgdp"))
 
 
@@ -56,7 +59,7 @@ def endpoint() -> Iterator[str]:
         running.stop()
 
 
-def outcomes(ask: Driver) -> dict[str, str]:
+def outcomes(ask: Ask, ask_for: Callable[[Ask], None]) -> dict[str, str]:
     """What became of each action, in the order of their names: PASSED, or why not."""
     found: dict[str, str] = {}
 
@@ -70,7 +73,7 @@ def outcomes(ask: Driver) -> dict[str, str]:
         found.setdefault(action, PASSED)
         return answer
 
-    ask_everything(note)
+    ask_for(note)
     return dict(sorted(found.items()))
 
 
@@ -89,12 +92,38 @@ def version_of(package: str) -> str:
 def test_what_became_of_each_action_is_recorded(sdk: str, endpoint: str, update_golden: bool) -> None:
     client, package = SDKS[sdk]
     with driver(client, endpoint, KEY, SECRET) as ask:
-        found = {"version": version_of(package), "actions": outcomes(ask)}
-    recorded = tried_clients()
-    if update_golden:
-        TRIED.write_text(json.dumps({**recorded, sdk: found}, indent=1) + "\n", "utf-8")
-        return
-    assert found == recorded[sdk]
+        found = {"version": version_of(package), "actions": outcomes(ask, ask_everything)}
+    compare(sdk, found, renews=update_golden)
+
+
+def compare(client: str, found: Mapping[str, Any], *, renews: bool) -> None:
+    """With what is recorded of a client; or record it."""
+    if renews:
+        record_client(client, found)
+    assert found == tried_clients()[client]
+
+
+@pytest.mark.slow
+@pytest.mark.optional
+@pytest.mark.parametrize("kind", [ask_everything, ask_products])
+def test_what_became_of_each_action_of_the_command_line_is_recorded(
+    cloud: Cloud, tmp_path: Path, update_golden: bool, kind: Callable[[Ask], None]
+) -> None:
+    ask = CommandLine(cloud.environment, tmp_path)
+    found = outcomes(ask, kind)
+    actions = {name: FORCED if told == PASSED and name in ask.forced else told for name, told in found.items()}
+    recorded = tried_clients().get(COMMAND_LINE, {"actions": {}})["actions"]
+    compare(
+        COMMAND_LINE,
+        {"version": ask.version, "actions": dict(sorted((recorded | actions).items()))},
+        renews=update_golden,
+    )
+
+
+def test_the_record_of_the_command_line_is_of_all_actions() -> None:
+    assert [*tried_clients()[COMMAND_LINE]["actions"]] == sorted(
+        name for name in ACTIONS if not name.startswith("Sgdp")
+    )
 
 
 @pytest.mark.parametrize("sdk", SDKS)

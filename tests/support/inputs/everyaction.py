@@ -1,4 +1,4 @@
-"""Each action of ECS once, in an order in which there is what it needs, and that leaves nothing.
+"""Each action of ECS and of other products once, in an order in which there is what it needs, and that leaves nothing.
 
 Owns what is asked. Must not know who asks, or how.
 """
@@ -16,7 +16,7 @@ TAG = {"Key": "team", "Value": "a"}
 
 
 def ask_everything(ask: Ask) -> None:
-    """Ask for each action."""
+    """Ask for each action of ECS."""
     look_up(ask)
     vpc = str(ask("CreateVpc", CidrBlock="10.0.0.0/16")["VpcId"])
     switch = str(ask("CreateVSwitch", VpcId=vpc, CidrBlock="10.0.1.0/24", ZoneId="cn-hangzhou-h")["VSwitchId"])
@@ -170,3 +170,47 @@ def end_instances(ask: Ask, switch: str, group: str, instance: str) -> None:
     made = ask("CreateInstance", VSwitchId=switch, SecurityGroupId=group, ImageId=IMAGE, InstanceType=TYPE)
     ask("DeleteInstance", InstanceId=str(made["InstanceId"]), Force=True)
     ask("DeleteInstances", InstanceId=[instance], Force=True)
+
+
+def ask_products(ask: Ask) -> None:
+    """Ask for each action of other products, and at the end for one that is always refused."""
+    for action in ("vpc:DescribeRegions", "vpc:DescribeZones", "sts:GetCallerIdentity"):
+        ask(action)
+    ask("resourcemanager:ListResourceGroups")
+    ask("location:DescribeEndpoints", Id="cn-hangzhou", ServiceCode="ecs", Type="openAPI")
+    vpc = str(ask("vpc:CreateVpc", CidrBlock="10.0.0.0/16", VpcName="shop")["VpcId"])
+    ask("vpc:ModifyVpcAttribute", VpcId=vpc, Description="of the shop")
+    ask("vpc:DescribeVpcs", VpcId=vpc)
+    table = str(ask("vpc:DescribeVpcAttribute", VpcId=vpc).get("RouterTableIds", {}).get("RouterTableIds", [""])[0])
+    ask("vpc:DescribeRouteTableList", VpcId=vpc)
+    ask("vpc:ModifyRouteTableAttributes", RouteTableId=table, RouteTableName="shop")
+    for action in ("vpc:AssociateVpcCidrBlock", "vpc:UnassociateVpcCidrBlock"):
+        ask(action, VpcId=vpc, SecondaryCidrBlock="192.168.0.0/16")
+    use_vswitch(ask, vpc)
+    several = {"ResourceType": "VPC", "ResourceId": [vpc]}
+    ask("vpc:TagResources", **several, Tag=[TAG])
+    ask("vpc:ListTagResources", **several)
+    ask("vpc:UnTagResources", **several, TagKey=["team"])
+    ask("vpc:MoveResourceGroup", ResourceType="vpc", ResourceId=vpc, NewResourceGroupId="rg-1")
+    ask("vpc:DeleteVpc", VpcId=vpc)
+    default = str(ask("vpc:CreateDefaultVpc").get("VpcId", ""))
+    ask(
+        "vpc:DeleteVSwitch", VSwitchId=str(ask("vpc:CreateDefaultVSwitch", ZoneId="cn-hangzhou-h").get("VSwitchId", ""))
+    )
+    ask("vpc:DeleteVpc", VpcId=default)
+    ask("bssopenapi:QueryAvailableInstances")
+
+
+def use_vswitch(ask: Ask, vpc: str) -> None:
+    """Make a VSwitch, reserve a block in it, change both, and delete them."""
+    made = ask("vpc:CreateVSwitch", VpcId=vpc, CidrBlock="10.0.1.0/24", ZoneId="cn-hangzhou-h")
+    switch = str(made["VSwitchId"])
+    ask("vpc:ModifyVSwitchAttribute", VSwitchId=switch, VSwitchName="shop")
+    ask("vpc:DescribeVSwitches", VpcId=vpc)
+    ask("vpc:DescribeVSwitchAttributes", VSwitchId=switch)
+    made = ask("vpc:CreateVSwitchCidrReservation", VSwitchId=switch, VSwitchCidrReservationCidr="10.0.1.64/26")
+    which = {"VSwitchCidrReservationId": str(made.get("VSwitchCidrReservationId", ""))}
+    ask("vpc:ModifyVSwitchCidrReservationAttribute", **which, VSwitchCidrReservationName="pods")
+    ask("vpc:ListVSwitchCidrReservations", VSwitchId=switch)
+    ask("vpc:DeleteVSwitchCidrReservation", **which)
+    ask("vpc:DeleteVSwitch", VSwitchId=switch)
