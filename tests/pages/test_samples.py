@@ -40,6 +40,7 @@ NOT_RUN = {
     "the server doesn't end": 1,
     "tests/traffic/test_terraform.py runs it, where Terraform is": 2,
     "it needs the cloud's command line, which isn't in Debian; tests/http/test_every_action.py runs it": 1,
+    "pip fetches Ansible; tests/http/test_playbooks.py plays both": 1,
     "it doesn't end; tests/traffic/test_cli_lab_hosts.py runs it": 1,
     "needs a repository with two branches": 1,  # tests/unit/test_gate.py has one
     "needs GitHub": 1,

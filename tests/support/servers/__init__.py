@@ -6,7 +6,8 @@
     cnidriver            a container runtime's calls of CNI plugins
     booted               a systemd that is process 1 of a machine of its own
     relaying, crowdedrelay, lossyproxy, certificates    relays, and what lies between them and hosts
-    sdks, commandline, terraform    the cloud's SDKs, its command line and Terraform as clients
+    sdks, commandline    the cloud's SDKs and its command line as clients
+    playbooks, terraform    Ansible's modules and Terraform as clients
     scraping             Prometheus as a client
 
 May import `run`, `probes` and `documents`.
