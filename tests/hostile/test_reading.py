@@ -81,11 +81,25 @@ def watched(scene: Scene, place: str) -> Iterator[tuple[Stream, Listener]]:
 
 
 def put_over(scene: Scene, cover: Cover, into: int | None = None, router: int | None = None) -> None:
-    """In the attacker's namespace, or `into` another one, where the router has that number."""
+    """In the attacker's namespace, or `into` that of the uplink's other end, where the router has that number.
+
+    Before Linux 6.15 a link is made where the one below is, and then moved, which sets it down.
+    """
     victim = mac_at(scene.bench.pair["peer"], "eth0")
     there = na.number(scene.router if router is None else router)
     below = attribute(na.LINK, na.number(scene.index("eni-b"))) + attribute(na.LINK_NSID, there)
     assert scene.attacker.make(na.name(SPY), na.kind(cover.kind, cover.data(victim)), below, nsid=into) == ""
+    if into is None:
+        set_up(scene.attacker)
+    else:
+        with NetAdmin(scene.outside) as neighbour:
+            set_up(neighbour)
+
+
+def set_up(admin: NetAdmin) -> None:
+    """Unless the agent has removed it already."""
+    if (spy := admin.links().get(SPY)) is not None:
+        admin.set(na.value(spy[0]), flags=na.IFF_UP, change=na.IFF_UP)
 
 
 def number_of_router(place: str) -> int:
