@@ -164,11 +164,11 @@ def test_among_very_many_interfaces_it_is_found_and_these_are_told(scene: Scene)
     """So many that no search lists them."""
     for number in range(MAX_LINKS // 2):
         assert scene.attacker.make(na.name(f"v{number}"), na.veth(f"w{number}")) == ""
+    scene.agent.reload()  # so that it has heard of all these before it hears of the one
+    wait_until(lambda: scene.is_told(f"has more than {MAX_LINKS} interfaces"))
     put_over(scene, COVERS["passthru"])
     wait_until(lambda: scene.is_told(f"{SPY} (macvlan) on top of eni-b"))
     wait_until(lambda: SPY not in scene.attacker.links())
-    scene.agent.reload()
-    wait_until(lambda: scene.is_told(f"has more than {MAX_LINKS} interfaces"))
 
 
 @pytest.mark.parametrize("is_running", [True, False], ids=["heard", "found-at-start"])
