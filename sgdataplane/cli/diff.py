@@ -44,6 +44,7 @@ from sgdataplane.terminal.progress import Progress
 from sgdataplane.visible import json_text, visible
 
 if TYPE_CHECKING:
+    from sgdataplane.cli.diffpast import OpenedRows
     from sgdataplane.cli.ending import EndingSessions
 
 OLD_HELP = "a state as every command takes one; may be left out if SGDP_STATE names it"
@@ -77,7 +78,10 @@ def register(verbs: Verbs) -> None:
     help_text = "the same if NEW opens anything, to or from anybody"
     parser.add_argument("--fail-on-any-open", action="store_true", help=help_text)
     add_inexact(parser)
-    about = "also list the live sessions that NEW would end, in a lab or at what is attached here; needs root"
+    about = (
+        "also list the live sessions that NEW would end, in a lab or at what is attached here, and, if the agent keeps "
+        "history, the packets dropped in the last hour that NEW would accept; needs root"
+    )
     parser.add_argument("--live", action="store_true", help=about)
     parser.add_where()
     parser.add_choices(JUDGING)
@@ -92,32 +96,54 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         before, after = with_addresses(before, after), with_addresses(after)
     result = compare_states(before, after, choices)
-    live = _live(arguments, (before, after), choices, result)
+    seen = _look(arguments, (before, after), choices, result) if arguments.live else None
     if arguments.json:
-        more = origins.as_json() if live is None else {**origins.as_json(), "sessions": live.as_json()}
-        print_document(result, choices, more)
+        print_document(result, choices, {**origins.as_json(), **({} if seen is None else seen.as_json())})
     elif arguments.markdown:
         say_block(as_markdown(result, tuple(choices.unlike(ON_HOSTS))))
     else:
         say_choices(choices)
         print_text(result)
-    if live is not None and not arguments.json:
-        live.say(is_markdown=arguments.markdown, is_always=True)
+    if seen is not None and not arguments.json:
+        seen.say(is_markdown=arguments.markdown)
     fails = (arguments.fail_on_open and result.is_exposed) or (arguments.fail_on_any_open and result.is_open)
     return Exit.NO if fails else Exit.DONE
 
 
-def _live(
+@dataclass(frozen=True, slots=True)
+class SeenTraffic:
+    """What --live shows: traffic that was seen and that the change concerns."""
+
+    ending: EndingSessions
+    opened: OpenedRows | None
+    """Dropped packets that NEW would accept; None if no history is kept."""
+
+    def say(self, *, is_markdown: bool) -> None:
+        """Print both, below the changes."""
+        if self.opened is not None:
+            self.opened.say(is_markdown=is_markdown)
+        self.ending.say(is_markdown=is_markdown, is_always=True)
+
+    def as_json(self) -> Mapping[str, object]:
+        """Return the keys that --live adds."""
+        return {
+            "sessions": self.ending.as_json(),
+            "dropped": None if self.opened is None else self.opened.as_json(),
+        }
+
+
+def _look(
     arguments: argparse.Namespace, states: tuple[Loaded, Loaded], choices: Choices, result: Difference
-) -> EndingSessions | None:
-    """Return the live sessions that would end; None if they aren't asked for."""
-    if not arguments.live:
-        return None
+) -> SeenTraffic:
+    """Look at live sessions and at the last hour's history."""
     from sgdataplane.cli.difflive import live_endings
+    from sgdataplane.cli.diffpast import OpenedRows
     from sgdataplane.cli.ending import EndingSessions
 
-    diff = StateDiff(states[0].state, states[1].state, choices.options)
-    return EndingSessions(live_endings(arguments, diff, result.changes))
+    before = states[0].state
+    diff = StateDiff(before, states[1].state, choices.options)
+    ending = EndingSessions(live_endings(arguments, diff, result.changes))
+    return SeenTraffic(ending, OpenedRows.read(arguments, before, diff, result.changes))
 
 
 def compare_states(before: Loaded, after: Loaded, choices: Choices) -> Difference:

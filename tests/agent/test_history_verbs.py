@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sgdataplane.statefile import dump_native
 from tests.support.documents.schemas import assert_conforms
 from tests.support.scenes.attachbench import DNS, WEB
 from tests.support.scenes.historyscene import HistoryScene, run_verb, seen_at
@@ -90,3 +91,19 @@ def test_explain_says_when_a_flow_was_seen_and_what_decided(kept: HistoryScene, 
     document = read_json(sgdp, "explain", kept.scene.agent.state, *flow, "--port", DNS)
     assert_conforms("explain", document)
     assert [row["packets"] for row in document["history"]["seen"]] == [3]
+
+
+def test_diff_live_says_which_dropped_packets_a_change_would_accept(
+    kept: HistoryScene, sgdp: Sgdp, tmp_path: Path
+) -> None:
+    before, (after, other) = kept.scene.agent.state, (tmp_path / name for name in ("after.yaml", "other.yaml"))
+    after.write_text(dump_native(kept.scene.state_of(WEB, DNS)), "utf-8")
+    other.write_text(dump_native(kept.scene.state_of(WEB, DNS + 1)), "utf-8")
+    shown = sgdp("diff", before, after, "--live")
+    assert "packets dropped in the last hour that the change would accept: 3\n" in shown
+    assert re.search(rf"eni-a +ingress +\S+ +udp/{DNS} +3 +T +sgr-{DNS}", shown)
+    assert "would accept: 0\n" in sgdp("diff", before, other, "--live")
+    document = read_json(sgdp, "diff", before, after, "--live")
+    assert_conforms("diff", document)
+    (row,) = document["dropped"]["flows"]
+    assert (row["port"], row["packets"], row["is_certain"], row["after"]["verdict"]) == (DNS, 3, True, "accept")

@@ -14,6 +14,7 @@ from typing import Any
 
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
+from sgdataplane.model.state import CloudState
 from tests.support.documents.schemas import assert_conforms
 from tests.support.probes.flood import wait_until
 from tests.support.scenes import attachbench, attachhost
@@ -34,10 +35,13 @@ class Scene:
 
     def write(self, *ports: int) -> None:
         """Open these ports from now on; returns when that is in force."""
-        of = attachbench if self.placement == "instance" else attachhost
-        self.agent.write(of.state_of(*ports))
+        self.agent.write(self.state_of(*ports))
         if self.agent.cycles:
             self.agent.reload()
+
+    def state_of(self, *ports: int) -> CloudState:
+        """The state in which these ports are open."""
+        return attachbench.state_of(*ports) if self.placement == "instance" else attachhost.state_of(*ports)
 
     def visit(self, port: int, times: int) -> None:
         """Open that many sessions with one packet each, all of which arrive."""
