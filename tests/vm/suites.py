@@ -40,8 +40,9 @@ ON_ONE_KERNEL = (
 # Once more with a module that changes how all bridges of a machine work, so that no test loads it.
 WITH_BRIDGE_NETFILTER = Suite("bridges-netfilter", ("tests/features/test_bridge.py",))
 COMMITS = "commits"  # the table of bench.commits
+FLOWTABLES = "flowtables"  # what bench.flowtables prints; runs only if it is asked for
 ALL_SUITES = (*ON_ANY_KERNEL, *ON_ONE_KERNEL)
-SUITES = (*(suite.name for suite in ALL_SUITES), WITH_BRIDGE_NETFILTER.name, COMMITS)
+SUITES = (*(suite.name for suite in ALL_SUITES), WITH_BRIDGE_NETFILTER.name, COMMITS, FLOWTABLES)
 STOCK = (
     Suite("package", ("tests/vm/test_package.py",), "vm"),
     Suite("after-reboot", ("tests/vm/test_after_reboot.py",), "vm"),
@@ -66,14 +67,15 @@ def on_user_mode_kernel(names: Collection[str]) -> str:
     parts = {suite.name: _pytest(suite, *(() if suite.name in ALONE else IN_PAIRS)) for suite in ALL_SUITES}
     bridges = _pytest(WITH_BRIDGE_NETFILTER, *IN_PAIRS)
     parts |= {WITH_BRIDGE_NETFILTER.name: f"modprobe br_netfilter || failed=$((failed | 2))\n{bridges}"}
-    bench = f"PYTHONPATH=netns-lab timeout {SUITE_S} .venv/bin/python -m bench.commits"
-    parts |= {COMMITS: f"{bench} --json /job/results/commits.json || failed=$((failed | 2))"}
+    bench = f"PYTHONPATH=netns-lab timeout {SUITE_S} .venv/bin/python -m bench."
+    parts |= {COMMITS: f"{bench}commits --json /job/results/commits.json || failed=$((failed | 2))"}
+    parts |= {FLOWTABLES: f"{bench}flowtables all > /job/results/flowtables.txt || failed=$((failed | 2))"}
     return _job(part for name, part in parts.items() if name in names)
 
 
 def usual(*, is_first: bool) -> list[str]:
     """The suites that a user-mode kernel runs if none is asked for. `is_first`: of all kernels."""
-    left_out = set() if is_first else {suite.name for suite in ON_ONE_KERNEL}
+    left_out = {FLOWTABLES} if is_first else {FLOWTABLES, *(suite.name for suite in ON_ONE_KERNEL)}
     return [name for name in SUITES if name not in left_out]
 
 
