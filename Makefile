@@ -70,7 +70,8 @@ test: lint sdks engines ## run ruff, mypy and every test that isn't slow
 test-unit: setup ## run the unit tests: without root, and without any server
 	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS) tests/unit
 
-test-slow: sdks ## run the slow tests: scale and soak
+test-slow: setup ## run the slow tests: scale and soak
+	@tools/setup-sdks.sh $(SDKS) ansible aliyun
 	@tools/setup-engines.sh $(ENGINES) $(GUESTS)
 	@tools/setup-checks.sh
 	@tools/setup-bench.sh
@@ -136,6 +137,8 @@ lock: setup ## write the newest versions that pyproject.toml allows into require
 	$(COMPILE) --group docs --constraints requirements.lock --output-file requirements-docs.lock
 	$(COMPILE) --group ci --constraints requirements.lock --output-file requirements-ci.lock
 	$(subst --only-binary :all:,,$(COMPILE)) --group sdks --output-file requirements-sdks.lock
+	$(subst --only-binary :all:,,$(COMPILE)) --group ansible --output-file requirements-ansible.lock
+	$(subst --only-binary :all:,,$(COMPILE)) --group ansible-modules --no-deps --output-file requirements-ansible-modules.lock
 	rm -r .venv-lock
 	@tools/setup.sh
 

@@ -1,6 +1,6 @@
 """The playbooks of examples/ansible: Ansible's own modules for the cloud make, change and remove what it is about.
 
-They skip where Ansible isn't (SGDP_ANSIBLE). `--update-golden` renews what is recorded of it.
+They skip where Ansible isn't (`make test-slow` installs it). `--update-golden` renews what is recorded of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the image of the API installs is what the tests run with: its lock is a part of the one of this project."""
+"""What images and pages install is what the tests run with: the same versions, and for the image the same files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from tools.apiactions import tried_clients
 from tools.vendor import needed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,3 +31,17 @@ def test_the_image_of_the_api_has_all_that_the_api_needs() -> None:
     wanted = needed([*project["dependencies"], *project["optional-dependencies"]["api"]])
     names = {Requirement(package).name.lower() for package in locked("requirements-api.lock")}
     assert {name.lower().replace("_", "-") for name in wanted} - names == set()
+
+
+def test_the_page_installs_the_ansible_that_tests_run_with() -> None:
+    wanted = re.findall(r"[\w-]+==[\d.]+", (ROOT / "docs" / "terraform.md").read_text("utf-8"))
+    pins = locked("requirements-ansible.lock") | locked("requirements-ansible-modules.lock")
+    assert {pin.partition("==")[0] for pin in wanted} == {"ansible-core", "footmark", "ansible-alicloud"}
+    assert set(wanted) - {*pins} == set()
+
+
+def test_the_record_of_clients_is_of_the_versions_that_tests_use() -> None:
+    tried = tried_clients()
+    assert f"ansible-alicloud=={tried['Ansible']['version']}" in locked("requirements-ansible-modules.lock")
+    checksum = (ROOT / "tests" / "http" / "clients" / "aliyun.sha256").read_text("utf-8")
+    assert checksum.split()[1:] == [f"aliyun-cli-linux-{tried['CLI']['version']}-amd64.tgz"]

@@ -1,6 +1,7 @@
 """The cloud's command line `aliyun`, as its users have it: a process for each call.
 
-SGDP_ALIYUN names the program. Owns how a call is written. Must not know what is called.
+tests/README.md says where to get it; SGDP_ALIYUN names the program if it is elsewhere. Owns how a call is written. Must
+not know what is called.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import pytest
 
 from sgdataplane.control.calls.products import PRODUCTS, plain, service_of
 from sgdataplane.control.http.client import flat
-from tests.support.servers.sdks import RefusedError
+from tests.support.servers.sdks import SDKS, RefusedError
 
-PROGRAM = Path(os.environ.get("SGDP_ALIYUN", "/var/tmp/sgdataplane-clients/cli/aliyun"))
+PROGRAM = Path(os.environ.get("SGDP_ALIYUN") or SDKS / "aliyun" / "aliyun")
 ERROR = re.compile(r"^ErrorCode: (\S+)", re.MULTILINE)
 # On a machine that others keep busy. By itself it gives up after 10 s, and tries once.
 PATIENCE = ("--read-timeout=60", "--connect-timeout=60", "--retry-count=5")
@@ -33,7 +34,7 @@ class CommandLine:
 
     def __init__(self, environment: Mapping[str, str], home: Path) -> None:
         if not PROGRAM.is_file():
-            pytest.skip(f"the cloud's command line isn't at {PROGRAM} (SGDP_ALIYUN)")
+            pytest.skip(f"the cloud's command line isn't at {PROGRAM}: tests/README.md says where to get it")
         alone = {"HOME": str(home), "ALIBABA_CLOUD_IGNORE_PROFILE": "TRUE", "NO_COLOR": "1"}
         self._environment = {**environment, **alone}
         self.forced: set[str] = set()

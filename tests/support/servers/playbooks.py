@@ -1,12 +1,11 @@
 """Ansible with its modules for Alibaba Cloud, as users install them (docs/terraform.md).
 
-SGDP_ANSIBLE names the folder: a virtual environment, and in it `site`, where the modules are. Owns how a playbook is
-played. Must not know what it does.
+`make test-slow` installs them (tools/setup-sdks.sh): a virtual environment, and in it `site`, where the modules are.
+Owns how a playbook is played. Must not know what it does.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Mapping
@@ -14,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(os.environ.get("SGDP_ANSIBLE", "/var/tmp/sgdataplane-clients/ansible/venv"))
+from tests.support.servers.sdks import SDKS
+
+FOLDER = SDKS / "ansible"
 PROGRAM = FOLDER / "bin" / "ansible-playbook"
 MODULES = FOLDER / "site" / "ansible"
 RECAP = re.compile(r"^localhost\s+: ok=\d+\s+changed=(\d+)\s+unreachable=0\s+failed=0\s", re.MULTILINE)
@@ -24,8 +25,8 @@ class Playbooks:
     """Ansible, with these variables. `home`: where it keeps what it needs."""
 
     def __init__(self, environment: Mapping[str, str], home: Path) -> None:
-        if not PROGRAM.is_file():
-            pytest.skip(f"Ansible isn't in {FOLDER} (SGDP_ANSIBLE); docs/terraform.md says how it is installed")
+        if not (FOLDER / "installed.lock").is_file():
+            pytest.skip(f"Ansible isn't in {FOLDER}: `make test-slow` installs it, if there is a network")
         self._environment = {
             **environment,
             "HOME": str(home),
