@@ -29,6 +29,7 @@ from tests.fence.hostbench import (
 from tests.fence.xdp import xdp_sender
 from tests.support.kernel.nft import nft
 from tests.support.probes.flood import wait_until
+from tests.support.probes.links import wait_carried
 from tests.support.scenes.labs import run_in
 
 pytestmark = pytest.mark.traffic
@@ -152,6 +153,8 @@ def behind(bench: HostBench) -> Iterator[str]:
         run_in(name, "ip", "addr", "add", "192.168.9.2/24", "dev", "eth0")
         run_in(name, "ip", "link", "set", "eth0", "up")
         run_in(name, "ip", "route", "add", "default", "via", "192.168.9.1")
+        wait_carried(name, "eth0")
+        wait_carried(bench.instance.netns, "in0")
         yield name
     finally:
         netns.remove(name)
