@@ -84,17 +84,24 @@ class OpenedRows:
 
     @property
     def title(self) -> str:
-        """How many packets, in words."""
-        packets = sum(each.row.count.packets for each in self.rows)
-        return f"packets dropped in the last hour that the change would accept: {packets:,}"
+        """How many packets, in words; those of which not all are certain to be accepted are counted apart."""
+        certain, perhaps = (
+            sum(each.row.count.packets for each in self.rows if each.is_certain is is_certain)
+            for is_certain in (True, False)
+        )
+        more = f", and perhaps {perhaps:,}" if perhaps else ""
+        return f"packets dropped in the last hour that the change would accept: {certain:,}{more}"
 
     def say(self, *, is_markdown: bool = False) -> None:
-        """Print the title and the rows, the latest first."""
+        """Print the title, the rows, the latest first, and since when history knows."""
         say(f"**{self.title}**" if is_markdown else paint(self.title, "bold"))
         if self.rows:
             say_block(render_table(HEADERS, [each.cells for each in self.rows[:MAX_ROWS]], indent=2))
         if len(self.rows) > MAX_ROWS:
             say(f"  {pluralize(len(self.rows) - MAX_ROWS, 'more row')}; --json has all")
+        begin = self.coverage.recorded_since
+        if begin is None or begin > self.coverage.since:
+            say("  nothing is recorded yet" if begin is None else f"  history begins at {whole_seconds(begin)}")
 
     def as_json(self) -> Document:
         """Return all rows, with what history doesn't know of that hour."""

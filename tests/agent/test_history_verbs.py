@@ -102,6 +102,7 @@ def test_diff_live_says_which_dropped_packets_a_change_would_accept(
     shown = sgdp("diff", before, after, "--live")
     assert "packets dropped in the last hour that the change would accept: 3\n" in shown
     assert re.search(rf"eni-a +ingress +\S+ +udp/{DNS} +3 +T +sgr-{DNS}", shown)
+    assert "  history begins at T\n" in shown
     assert "would accept: 0\n" in sgdp("diff", before, other, "--live")
     document = read_json(sgdp, "diff", before, after, "--live")
     assert_conforms("diff", document)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.difference import compare
-from sgdataplane.cli.diffpast import OpenedRow, find_opened
+from sgdataplane.cli.diffpast import OpenedRow, OpenedRows, find_opened
+from sgdataplane.cli.history import Coverage
 from sgdataplane.history.rows import ANY, Fate, FlowCount, FlowKey, HistoryRow
 from sgdataplane.model.state import CloudState, SecurityGroupRule
 from sgdataplane.net.values import ICMP, TCP, UDP, Direction
@@ -65,6 +68,8 @@ def test_a_rule_about_what_a_row_does_not_tell_accepts_it_perhaps() -> None:
     (found,) = find_opened([row("192.0.2.7")], before, diff, compare(diff).changes)
     assert not found.is_certain
     assert found.cells[-1] == "perhaps sgr-new of sg-a (priority 1)"
+    known = Coverage(0, 3600, 0, packets=0, sessions=0, absent_s=0)
+    assert OpenedRows((found, replace(found, is_certain=True)), known).title.endswith("accept: 3, and perhaps 3")
 
 
 def test_what_closes_accepts_nothing() -> None:
