@@ -27,9 +27,10 @@ BUSY_S = 10.0  # how long a writer waits for the others
 APPLICATION, VERSION = 0x53474450, 2
 SUMMARIES = "CREATE TABLE summaries (relay TEXT PRIMARY KEY, body TEXT NOT NULL, until REAL NOT NULL)"
 STEPS = {1: SUMMARIES}  # from each former version to the next one
+# For a file that nobody knows yet: it is put on disk once, when all is in it.
 SCHEMA = f"""
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
+PRAGMA synchronous = OFF;
+PRAGMA journal_mode = MEMORY;
 BEGIN;
 CREATE TABLE documents (path TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE guards (name TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
@@ -43,6 +44,7 @@ CREATE INDEX tokens_by_until ON tokens (until);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 COMMIT;
+PRAGMA journal_mode = WAL;
 """
 
 
@@ -189,13 +191,15 @@ def _make(path: Path) -> None:
     Somebody else may be first.
     """
     beside = beside_of(path, f"{os.getpid()}.{threading.get_native_id()}")
-    os.close(make_private(beside))
+    made = make_private(beside)
     try:
         with closing(connect(beside)) as db:
             db.executescript(SCHEMA)
+        os.fsync(made)
         with suppress(FileExistsError):
             os.link(beside, path)
     finally:
+        os.close(made)
         remove(beside)
     sync_folder(path.parent)
 
