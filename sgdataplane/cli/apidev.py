@@ -15,7 +15,6 @@ import ipaddress
 import re
 import shlex
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from sgdataplane.visible import json_text, visible
 
 if TYPE_CHECKING:
     from sgdataplane.control.http.development import ServedEndpoint
+    from sgdataplane.store.interface import Store
 
 NAME = "development"
 LASTS = dt.timedelta(days=365)  # the certificate's; it is made anew at each start
@@ -83,15 +83,16 @@ class Development:
             raise HostError(f"folder {self.folder}", error.strerror or str(error)) from error
         self.store = str(self.folder / STORE)
 
-    def tell(self, url: str) -> None:
+    def tell(self, url: str, store: Store) -> None:
         """Write for programs, and print for people, where the API serves and how to use it.
 
         Args:
             url: Where it listens.
+            store: Its open store, which gets an access key unless it has the last time's.
         """
         from sgdataplane.control.http.development import ServedEndpoint, write_endpoint
 
-        key, secret = self._key()
+        key, secret = self._key(store)
         reached = _replace_host(url, self._hostnames[0]) if self._hostnames else url
         endpoint = ServedEndpoint(reached, key, secret, str(self._authority), str(self._trusted))
         write_endpoint(self.folder, endpoint)
@@ -102,13 +103,13 @@ class Development:
             say_aside(f"note: other machines can reach it at {listening.netloc}; its key may do everything")
         say(json_text(endpoint.document()))
 
-    def _key(self) -> tuple[str, str]:
-        """Return the id and secret of the last time's key, if the store still has it; else make a new one."""
+    def _key(self, store: Store) -> tuple[str, str]:
+        """Return the id and secret of the last time's key if the store still has it; else make a new one."""
         from sgdataplane.control.access.keys import create_key, list_keys
         from sgdataplane.control.access.secrets import SecretBox, make_key_file
         from sgdataplane.control.http.development import read_endpoint
         from sgdataplane.store.audit import local_call
-        from sgdataplane.store.opening import key_file_of, open_store
+        from sgdataplane.store.opening import key_file_of
 
         key_file = key_file_of(self.store)
         if not key_file.exists():
@@ -117,12 +118,11 @@ class Development:
             known = read_endpoint(self.folder)
         except ValueError:
             known = None
-        with closing(open_store(self.store)) as store:
-            alive = {key.id for key in list_keys(store.snapshot().documents) if not key.revoked}
-            if known is not None and known.access_key_id in alive:
-                return known.access_key_id, known.access_key_secret
-            box = SecretBox(key_file)
-            made = create_key(store, lambda _: box, local_call("CreateAccessKey"), name=NAME, policy="full")
+        alive = {key.id for key in list_keys(store.snapshot().documents) if not key.revoked}
+        if known is not None and known.access_key_id in alive:
+            return known.access_key_id, known.access_key_secret
+        box = SecretBox(key_file)
+        made = create_key(store, lambda _: box, local_call("CreateAccessKey"), name=NAME, policy="full")
         return made.id, made.secret
 
 

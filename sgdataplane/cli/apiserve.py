@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sgdataplane.control.hosts.following import Place
     from sgdataplane.control.http.server import ListenAt
     from sgdataplane.control.http.tokenbuckets import TokenBuckets
+    from sgdataplane.store.interface import Store
 
 LISTEN = "127.0.0.1:8080"
 UNLIMITED = 1e9  # calls a second
@@ -110,7 +111,7 @@ def run(config: ApiConfig, at: ListenAt, development: Development | None = None)
             threads = (*following.threads, taking_over, claiming)
             api = Api(ApiService(engine, store, following, board, threads, heavy=aside), admission, log)
             server = ApiServer(api, at)
-            tell_serving(server.url, engine, development)
+            tell_serving(server.url, engine, store, development)
             Notifier(os.environ).tell("READY=1", f"STATUS=serving at {server.url}")  # it listens already
             server.serve_forever()
     if config.lab:
@@ -132,7 +133,7 @@ def no_throttle() -> TokenBuckets:
     return TokenBuckets(UNLIMITED, UNLIMITED)
 
 
-def tell_serving(url: str, engine: Engine, development: Development | None) -> None:
+def tell_serving(url: str, engine: Engine, store: Store, development: Development | None) -> None:
     """Say where the API serves. For development, first make the default VPC, so that clients find one."""
     from sgdataplane.control.actions.networks import default_vpc
     from sgdataplane.store.audit import local_call
@@ -141,7 +142,7 @@ def tell_serving(url: str, engine: Engine, development: Development | None) -> N
         say_aside(f"serving at {url}; revision {engine.revision}")
     else:
         engine.change(lambda scope: {"VpcId": default_vpc(scope)}, local_call("CreateDefaultVpc"))
-        development.tell(url)
+        development.tell(url, store)
     sys.stdout.flush()
 
 

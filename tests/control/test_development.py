@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +26,7 @@ from sgdataplane.control.http.client import ApiClient, RefusedError
 from sgdataplane.control.http.development import FILE, ServedEndpoint, default_folder, read_endpoint
 from sgdataplane.control.http.server import ListenAt
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
+from sgdataplane.store.opening import open_store
 from tests.support.servers.sdks import driver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,7 +240,9 @@ def shake_hands(said: Mapping[str, Any], name: str) -> bool:
 def test_it_says_how_it_is_reached_and_whether_by_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], listening: str, hostnames: tuple[str, ...], url: str
 ) -> None:
-    Development(tmp_path / "dev", hostnames).tell(listening)
+    development = Development(tmp_path / "dev", hostnames)
+    with closing(open_store(development.store)) as store:
+        development.tell(listening, store)
     out, err = capsys.readouterr()
     said = json.loads(out)
     assert said["url"] == url
