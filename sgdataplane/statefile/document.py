@@ -6,16 +6,15 @@ wrong. Must not know what documents mean.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import cast
+from typing import NamedTuple, cast
 
 from sgdataplane.errors import Problem, Where
 from sgdataplane.statefile.jsontext import parse_json, walk_json
 from sgdataplane.statefile.problems import Problems, SyntaxFaultError
 from sgdataplane.statefile.source import SourceText
-from sgdataplane.statefile.yamltext import parse_yaml, walk_yaml
 
 # More is not read. The cloud's answers for 65,536 ENIs and 200,000 rules have some 7 million.
 MAX_VALUES = 8_000_000
@@ -40,6 +39,24 @@ def is_json(source: SourceText) -> bool:
     if source.name.suffix in (".yaml", ".yml"):
         return False
     return source.name.suffix == ".json" or source.text.lstrip().startswith("{")
+
+
+class Syntax(NamedTuple):
+    """How a text is read."""
+
+    parse: Callable[[str], object]
+    """Returns the text's value, or raises SyntaxFaultError."""
+    walk: Callable[[str], Iterable[tuple[str, int]]]
+    """Returns the pointer and 1-based line of every value, in the text's order."""
+
+
+def syntax_of(source: SourceText) -> Syntax:
+    """Return how a text is read: as JSON, or as YAML."""
+    if is_json(source):
+        return Syntax(parse_json, walk_json)
+    from sgdataplane.statefile.yamltext import parse_yaml, walk_yaml  # noqa: PLC0415  # the API starts without YAML
+
+    return Syntax(parse_yaml, walk_yaml)
 
 
 def values_in(source: SourceText) -> int:
@@ -71,7 +88,7 @@ def are_too_many(sources: tuple[SourceText, ...], problems: Problems) -> bool:
 def parse(source: SourceText, problems: Problems) -> Document | None:
     """Return the document of a text; None and a problem if it can't be read."""
     try:
-        root = parse_json(source.text) if is_json(source) else parse_yaml(source.text)
+        root = syntax_of(source).parse(source.text)
     except SyntaxFaultError as fault:
         problems.keep(replace(fault.problem, where=replace(fault.problem.where, file=source.file)))
         return None
@@ -91,7 +108,7 @@ def with_lines(problems: Problems, sources: tuple[SourceText, ...]) -> None:
         pointers = [problem.where.pointer for problem in unplaced]
         wanted = {ancestor for pointer in pointers for ancestor in accumulate(pointer.split("/"), "{}/{}".format)}
         if wanted:
-            lines = lines_of((walk_json if is_json(source) else walk_yaml)(source.text), wanted)
+            lines = lines_of(syntax_of(source).walk(source.text), wanted)
             problems.kept = [add_line(problem, source.file, lines) for problem in problems.kept]
     order = {source.file: position for position, source in enumerate(sources)}
     problems.kept.sort(key=lambda problem: (order.get(problem.where.file, -1), problem.where.line))
@@ -99,8 +116,7 @@ def with_lines(problems: Problems, sources: tuple[SourceText, ...]) -> None:
 
 def line_of(source: SourceText, pointer: str) -> int:
     """Return the line of one place in a text; 0 if it isn't there."""
-    walk = walk_json if is_json(source) else walk_yaml
-    return lines_of(walk(source.text), {pointer}).get(pointer, 0) if pointer else 0
+    return lines_of(syntax_of(source).walk(source.text), {pointer}).get(pointer, 0) if pointer else 0
 
 
 def lines_of(walked: Iterable[tuple[str, int]], wanted: set[str]) -> dict[str, int]:

@@ -6,14 +6,16 @@ import gzip
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.statefile import document, load, native, problems, source
+from sgdataplane.statefile.document import Syntax
 from sgdataplane.statefile.problems import Problems
+from sgdataplane.statefile.source import SourceText
 from tests.unit.statefile.documents import load_text, refusals
 
 SYNTAX = "InvalidDocument.Malformed"
@@ -253,8 +255,13 @@ def test_reading_stops_after_a_hundred_problems(
     """There are 50,000 wrong elements: only a few more are looked at, and the walk for lines passes a few thousand."""
     looked, walked = Counter[str](), Counter[str]()
     monkeypatch.setattr(native, "check_keys", counting(looked, native.check_keys))
-    for walk in ("walk_json", "walk_yaml"):
-        monkeypatch.setattr(document, walk, counting_steps(walked, getattr(document, walk)))
+    syntax_of = document.syntax_of
+
+    def counted(source: SourceText) -> Syntax:
+        syntax = syntax_of(source)
+        return syntax._replace(walk=counting_steps(walked, syntax.walk))
+
+    monkeypatch.setattr(document, "syntax_of", counted)
     found = refusals(tmp_path, f'{{"{section}": [' + ",\n".join([element] * 50_000) + "]}", name=name)
     assert (len(found), found[-1].code) == (101, "InvalidDocument.TooManyProblems")
     assert [problem.where.line for problem in found[:100]] == sorted(problem.where.line for problem in found[:100])
@@ -271,7 +278,7 @@ def counting(counter: Counter[str], call: Callable[..., None]) -> Callable[..., 
 
 
 def counting_steps(
-    counter: Counter[str], walk: Callable[[str], Iterator[tuple[str, int]]]
+    counter: Counter[str], walk: Callable[[str], Iterable[tuple[str, int]]]
 ) -> Callable[[str], Iterator[tuple[str, int]]]:
     def counted(text: str) -> Iterator[tuple[str, int]]:
         for step in walk(text):
