@@ -20,16 +20,16 @@ from sgdataplane.control.actions import ACTIONS
 from sgdataplane.control.calls.catalogue import catalogue
 from sgdataplane.control.calls.products import PRODUCTS
 from sgdataplane.control.hosts import waits
-from sgdataplane.control.service import extensions, trials
+from sgdataplane.control.service import analysis, events, trials
 from sgdataplane.statefile import ecs_names
 from tools.clients import PAGE as CLIENTS_PAGE
 from tools.clients import VERSION as TERRAFORM
 from tools.commands import table
 
 OURS: Mapping[str, object] = {
-    "SgdpDiff": extensions.diff,
-    "SgdpExplain": extensions.explain,
-    "SgdpDescribeEvents": extensions.describe_events,
+    "SgdpDiff": analysis.diff,
+    "SgdpExplain": analysis.explain,
+    "SgdpDescribeEvents": events.describe_events,
     "SgdpDescribeHosts": waits.describe,
     "SgdpTrialShow": trials.show,
     "SgdpTrialStart": trials.start,

@@ -19,9 +19,10 @@ import pytest
 
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.service import aside as module
+from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.control.service.aside import Aside
-from sgdataplane.control.service.forkserver import read_job, write_job
-from sgdataplane.control.service.heavy import Computer, HeavyAnswers
+from sgdataplane.control.service.heavy import Computer
+from sgdataplane.control.service.jobs import read_job, write_job
 from sgdataplane.control.service.parts import part_for
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents, ResourceKind, native

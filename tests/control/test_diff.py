@@ -15,8 +15,8 @@ from sgdataplane.analyse.document import difference_as_json
 from sgdataplane.cli.main import main
 from sgdataplane.control.actions.engine import Engine
 from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.service.analysis import TOLD_OF_DIFF, HeavyAnswers
 from sgdataplane.control.service.dispatch import ApiService
-from sgdataplane.control.service.extensions import TOLD_OF_DIFF
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import native
 from sgdataplane.store.interface import Json
@@ -41,7 +41,9 @@ class Shop:
         )
         members: Json = [{"IpProtocol": "TCP", "PortRange": "5432/5432", "SourceGroupId": self.empty}]
         self.client("AuthorizeSecurityGroup", SecurityGroupId=self.db, Permissions=members)
-        self.service = ApiService(self.engine, self.store, Following(self.engine, ()))
+        self.service = ApiService(
+            self.engine, self.store, Following(self.engine, ()), heavy=HeavyAnswers(self.engine.profile)
+        )
 
     def ask(self, group: str, *permissions: dict[str, Json], kind: str = "Permissions") -> dict[str, Any]:
         return self.compute("SgdpDiff", {"SecurityGroupId": group, kind: cast(Json, [*permissions])})

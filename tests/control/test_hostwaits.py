@@ -12,6 +12,7 @@ from sgdataplane.control.hosts import status, waits
 from sgdataplane.control.hosts.following import Following
 from sgdataplane.control.hosts.status import HostBoard
 from sgdataplane.control.service import dispatch
+from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.hosts import add_host, forget_host, revoke_host
@@ -33,7 +34,9 @@ class ManyHosts(Bench):
         self.following = Following(self.engine, [])
         self.at = [time.time()]
         self.board = HostBoard(self.store, lambda: self.at[0])
-        self.service = ApiService(self.engine, self.store, self.following, board=self.board)
+        self.service = ApiService(
+            self.engine, self.store, self.following, board=self.board, heavy=HeavyAnswers(self.engine.profile)
+        )
         self.vpcs = {}
         for name in ("a", "b"):
             add_host(self.store, local_call("AddHost"), name)
@@ -180,7 +183,7 @@ def test_a_revoked_host_counts_as_long_as_something_is_bound_to_it(many: ManyHos
 def test_places_and_hosts_are_in_one_answer(many: ManyHosts) -> None:
     place = Somewhere()
     many.following = Following(many.engine, [place])
-    many.service = ApiService(many.engine, many.store, many.following)
+    many.service = ApiService(many.engine, many.store, many.following, heavy=HeavyAnswers(many.engine.profile))
     last = many.engine.revision
     with many.following:
         many.say(a=host(last), b=host(last - 1, needed=last))

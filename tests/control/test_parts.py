@@ -13,7 +13,7 @@ import pytest
 
 from sgdataplane.control.actions.scope import NEW_ACCOUNT, Habits
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.control.service.heavy import HeavyAnswers
+from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.control.service.parts import part_for
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents, ResourceKind

@@ -17,7 +17,8 @@ from sgdataplane.control.access.permissions import AccessPolicy, read_policy
 from sgdataplane.control.access.targets import CallTarget
 from sgdataplane.control.actions.engine import Engine
 from sgdataplane.control.hosts.following import Following
-from sgdataplane.control.service import extensions
+from sgdataplane.control.service import events
+from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.call import Call
@@ -63,7 +64,9 @@ class Shop:
         self.groups = [self.owner.group(self.vpc) for _ in range(3)]
         self.instances = [self._instance(group, host) for group, host in zip(self.groups, "ab", strict=False)]
         self.enis = [self.primary(one) for one in self.instances]
-        self.service = ApiService(self.engine, self.store, Following(self.engine, ()))
+        self.service = ApiService(
+            self.engine, self.store, Following(self.engine, ()), heavy=HeavyAnswers(self.engine.profile)
+        )
 
     def _instance(self, group: str, host: str) -> str:
         more: dict[str, Json] = {"Tag": [{"Key": "sgdp:host", "Value": f"host-{host}"}]}
@@ -199,7 +202,7 @@ def test_events_show_no_rule_and_no_id_of_a_group_that_the_key_may_not_see(shop:
 def test_an_answer_with_events_has_a_bounded_number_of_rules(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next ones have the others."""
     for name, value in (("MAX_EVENT_RULES", 5), ("EVENTS_AT_ONCE", 3)):
-        monkeypatch.setattr(extensions, name, value)
+        monkeypatch.setattr(events, name, value)
     for first in range(1, 9):
         rule: dict[str, Json] = {"IpProtocol": "TCP", "SourceCidrIp": "192.0.2.0/24"}
         rules: list[Json] = [{**rule, "PortRange": f"{first}/{first + last}"} for last in range(2)]

@@ -11,6 +11,7 @@ import pytest
 from sgdataplane.control.actions.engine import Engine
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.control.service.heavy import HEAVY
 from sgdataplane.errors import HostError, LimitError, SilentError
@@ -48,7 +49,7 @@ class Bench:
         self.engine = Engine(store, "seed", counted_ids())
         self.client = Client(self.engine)
         self.following = Following(self.engine, [place])
-        self.service = ApiService(self.engine, store, self.following)
+        self.service = ApiService(self.engine, store, self.following, heavy=HeavyAnswers(self.engine.profile))
 
     def ask(self, action: str, **parameters: Json) -> dict[str, Any]:
         call = Call(action, parameters, "request-1", "LTAI-test", "127.0.0.1", time.time())

@@ -29,6 +29,7 @@ from sgdataplane.control.http.client import ApiClient
 from sgdataplane.control.http.development import ServedEndpoint, write_trusted
 from sgdataplane.control.http.server import MAX_CONNECTIONS, ApiServer, ListenAt, listen_at
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
+from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.lab.hosts.authority import Authority
 from sgdataplane.store.call import Call
@@ -196,7 +197,9 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
     authority = Authority(tmp_path / "authority")
     signed, trusted = authority.sign("api", "127.0.0.1"), write_trusted(tmp_path, authority.certificate)
     with Following(engine, []) as following:
-        api = Api(ApiService(engine, store, following), admission, AccessLog(lines.append))
+        api = Api(
+            ApiService(engine, store, following, heavy=HeavyAnswers(engine.profile)), admission, AccessLog(lines.append)
+        )
         running = Running(ApiServer(api, listen_at("127.0.0.1:0", signed.certificate, signed.key)))
         endpoint = ServedEndpoint(running.url, KEY, SECRET, str(authority.certificate), str(trusted))
         client = ApiClient(running.url, OTHER_KEY, SECRET, authority.certificate)

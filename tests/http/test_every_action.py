@@ -25,6 +25,7 @@ from sgdataplane.control.http.admission import Admission
 from sgdataplane.control.http.api import Api
 from sgdataplane.control.http.server import ApiServer, listen_at
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
+from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.control.service.dispatch import ApiService
 from tests.http.conftest import Cloud, Running
 from tests.http.signing import KEY, KEYS, SECRET
@@ -53,7 +54,11 @@ def endpoint() -> Iterator[str]:
     engine = Engine(store, "seed")
     admission = Admission(Verifier(KEYS.get), lambda _: True, TokenBuckets(1e6, 1e6))
     with Following(engine, []) as following:
-        api = Api(ApiService(engine, store, following), admission, AccessLog(lambda _: None))
+        api = Api(
+            ApiService(engine, store, following, heavy=HeavyAnswers(engine.profile)),
+            admission,
+            AccessLog(lambda _: None),
+        )
         running = Running(ApiServer(api, listen_at("127.0.0.1:0")))
         yield urlsplit(running.url).netloc
         running.stop()

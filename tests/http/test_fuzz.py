@@ -27,6 +27,7 @@ from sgdataplane.control.http.admission import Admission
 from sgdataplane.control.http.api import Api, ApiLimits
 from sgdataplane.control.http.server import ApiServer, listen_at
 from sgdataplane.control.http.tokenbuckets import TokenBuckets
+from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.control.service.dispatch import ApiService
 from tests.http.conftest import Running
 from tests.http.signing import KEYS, Reply, Signed, acs3, send_on, v1
@@ -264,7 +265,12 @@ def service(lines: list[str]) -> Iterator[Running]:
     engine = Engine(store)
     with Following(engine, []) as following:
         admission = Admission(Verifier(KEYS.get), throttle=TokenBuckets(1e6, 1e6))
-        api = Api(ApiService(engine, store, following), admission, AccessLog(lines.append), UNHURRIED)
+        api = Api(
+            ApiService(engine, store, following, heavy=HeavyAnswers(engine.profile)),
+            admission,
+            AccessLog(lines.append),
+            UNHURRIED,
+        )
         running = Running(ApiServer(api, listen_at("127.0.0.1:0")))
         yield running
         running.stop()

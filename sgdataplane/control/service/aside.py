@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
-from sgdataplane.control.service.forkserver import write_job
+from sgdataplane.control.service.jobs import write_job
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents
 from sgdataplane.store.interface import Body

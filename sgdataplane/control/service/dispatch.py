@@ -21,8 +21,8 @@ from sgdataplane.control.hosts import waits
 from sgdataplane.control.hosts.following import Following
 from sgdataplane.control.hosts.status import HostBoard
 from sgdataplane.control.hosts.waits import HostWait
-from sgdataplane.control.service import extensions, trials
-from sgdataplane.control.service.heavy import Computer, HeavyAnswers
+from sgdataplane.control.service import events, trials
+from sgdataplane.control.service.heavy import Computer
 from sgdataplane.control.service.parts import part_for
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import INSTANCES, LISTS, ResourceKind, path_of
@@ -42,7 +42,7 @@ class ApiService:
         following: What enforces in this process.
         board: The reports of hosts that relays serve.
         threads: Those without which the service isn't healthy.
-        heavy: Computes heavy answers; by default this process does.
+        heavy: Computes heavy answers.
     """
 
     def __init__(  # noqa: PLR0913  # all that it hands calls to
@@ -53,14 +53,14 @@ class ApiService:
         board: HostBoard | None = None,
         threads: Sequence[Background] = (),
         *,
-        heavy: Computer | None = None,
+        heavy: Computer,
     ) -> None:
         self._engine, self._store, self._following = engine, store, following
         self._threads = tuple(threads)
         self._board = board or HostBoard(store)
-        self._heavy = heavy or HeavyAnswers(engine.profile)
+        self._heavy = heavy
         self._ours: dict[str, Callable[[Scope], Body]] = {
-            "SgdpDescribeEvents": partial(extensions.describe_events, store=store, rights=engine.rights),
+            "SgdpDescribeEvents": partial(events.describe_events, store=store, rights=engine.rights),
             "SgdpDescribeHosts": partial(waits.describe, board=self._board),
             "SgdpTrialShow": self._show_trial,
         }

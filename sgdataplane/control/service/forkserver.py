@@ -14,7 +14,6 @@ import fcntl
 import gc
 import json
 import os
-import pickle
 import resource
 import select
 import signal
@@ -26,35 +25,16 @@ from contextlib import suppress
 from typing import IO, NoReturn
 
 from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
-from sgdataplane.control.service.heavy import HEAVY_S, HeavyAnswers
+from sgdataplane.control.service.analysis import HeavyAnswers
+from sgdataplane.control.service.heavy import HEAVY_S
+from sgdataplane.control.service.jobs import read_job
 from sgdataplane.store.call import Call
-from sgdataplane.store.documents import SECTIONS, Documents, path_of
-from sgdataplane.store.interface import Revision
+from sgdataplane.store.documents import Documents
 
 MEMORY = 1 << 30  # bytes that an answer may use, beside what the fork server has
 FORK_S = int(HEAVY_S) + 10  # after which a fork ends itself: the API has given it up before
 NICE = 10
 VICTIM = "1000"  # in oom_score_adj: if memory runs out, the kernel takes us and not the API
-
-
-def write_job(file: IO[bytes], documents: Documents, call: Call) -> None:
-    """Write a call, and the documents that its answer follows from.
-
-    Documents are written one by one, so that other threads run in between.
-    """
-    bodies = [(path_of(kind, name), body) for kind in SECTIONS for name, body in documents.of_kind[kind].items()]
-    pickle.dump((documents.revision, call, len(bodies)), file)
-    for put in bodies:
-        pickle.dump(put, file)
-    file.flush()
-
-
-def read_job(file: IO[bytes]) -> tuple[Documents, Call]:
-    """Return what `write_job` has written."""
-    file.seek(0)
-    revision, call, count = pickle.load(file)
-    puts = dict(pickle.load(file) for _ in range(count))
-    return Documents().after(Revision(revision, puts, frozenset(), frozenset())), call
 
 
 def serve(jobs: socket.socket, answers: HeavyAnswers) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 
 from sgdataplane.control.service import forkserver
-from sgdataplane.control.service.heavy import HeavyAnswers
+from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents
 from sgdataplane.store.interface import Body

@@ -339,3 +339,15 @@ def test_the_verb_alone_imports_nothing_of_the_control_plane() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_served_api_imports_neither_analyses_nor_yaml() -> None:
+    """They would be 25 of the 300 ms of its start, and only the fork server and files of a state need them."""
+    code = (
+        "import sys; from sgdataplane.cli import apidev, apiserve; from sgdataplane.control.http import server;"
+        "from sgdataplane.control.service import aside, dispatch;"
+        "print('sgdataplane.statefile.document' in sys.modules,"
+        "[name for name in sys.modules if name.startswith(('sgdataplane.analyse', 'yaml'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"
