@@ -6,7 +6,7 @@
     changes, edits, rewrites    what becomes of a state, and other ways to write it
     mutate, mutate_asked, mutants, kintables    wrong and random tables
     controlling, everyaction, tenants, summaries    calls to the control plane, its documents, what relays write
-    generations, statefiles, pages, replays, seen, chains    files, reports, evidence, IPv6 headers
+    generations, statefiles, pages, replays, trialpages, seen, chains    files, reports, trials, evidence, IPv6 headers
 
 Imports nothing else of `tests.support`. Begin with builders.py.
 """
