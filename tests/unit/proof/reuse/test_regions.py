@@ -15,6 +15,7 @@ from sgdataplane.nft.ir import (
     Count,
     Counter,
     Map,
+    MapPriority,
     Match,
     Range,
     Rule,
@@ -131,6 +132,23 @@ def test_chain_behind_a_named_map_that_has_changed() -> None:
     ask = rule(VerdictMap(Field.TH_DPORT, name="m"))
     changed = replace(A, rules=(rule(Count("b")),))
     assert found(table(ask, maps=named), table(ask, maps=named, chains=(changed, B))) == [EVERYWHERE]
+
+
+def test_chain_that_takes_a_value_from_a_map_that_has_changed_differs_everywhere() -> None:
+    """Each packet may get another value, although the chain's rules are the same."""
+    ask = rule(MapPriority(Field.TH_DPORT, "m"), goto("a"))
+    before, after = (Map("m", KeyType.NUMBER, ((5, value),)) for value in (1, 2))
+    one, other = (replace(A, rules=(rule(port(7), Count(name)),)) for name in ("a", "b"))
+    here = table(ask, maps=(before,), chains=(one, B))
+    assert found(here, table(ask, maps=(before,), chains=(other, B))) == [box((7, 7))]
+    assert found(here, table(ask, maps=(after,), chains=(other, B))) == [EVERYWHERE]
+
+
+@pytest.mark.parametrize(("counter", "expected"), [("b", box((7, 7))), ("none", EVERYWHERE)])
+def test_chain_with_a_counter_that_is_not_there_differs_everywhere(counter: str, expected: RegionBox) -> None:
+    one, other = (replace(A, rules=(rule(port(7), Count(name)),)) for name in ("a", counter))
+    here, there = (table(rule(goto("a")), chains=(chain, B)) for chain in (one, other))
+    assert found(here, there) == [expected]
 
 
 def test_chain_with_another_number_of_rules_differs_everywhere() -> None:
