@@ -225,9 +225,10 @@ class RuleReader(Reader):
 
     def narrowing(self, direction: Direction, remote: Remote | None) -> Prefix | None:
         """Read the block of the ENI's own side, which is of the remote's family if the remote has one."""
-        for field in NARROWING[direction.other]:
+        for field, own in zip(NARROWING[direction.other], NARROWING[direction], strict=True):
             if self.has(field.name):
-                self.refuse_misplaced(field.name, direction, " or ".join(f.name for f in NARROWING[direction]))
+                instead = f"{CIDR_NAMES[field.family]} for the other end, or {own.name} for the ENI's own addresses"
+                self.refuse_misplaced(field.name, direction, instead)
         given = [field for field in NARROWING[direction] if self.has(field.name)]
         if len(given) == 2:
             code = f"InvalidParam.{OWN_SIDE[direction]}Ip"
