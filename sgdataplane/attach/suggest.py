@@ -15,6 +15,7 @@ own, what is changed for one container later opens nothing at the others.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -37,6 +38,7 @@ from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix
 VPC_ID = "vpc-containers"
 ANYWHERE = {Family.IPV4: Prefix.parse("0.0.0.0/0"), Family.IPV6: Prefix.parse("::/0")}
 MAX_NAME = 50  # so that an id made of it isn't longer than ids may be
+NUMBERED = re.compile(r"--[0-9]+")  # how the ids of a container's second and further ends go on
 
 
 def suggest_state(containers: Iterable[Running]) -> CloudState:
@@ -69,8 +71,11 @@ def _blocks(ends: Iterable[NetworkEnd]) -> tuple[Prefix, ...]:
 
 
 def _slug(name: str) -> str:
-    """Return a name as a part of ids. A long one keeps its beginning, and gets a hash of the whole."""
-    if len(name) <= MAX_NAME:
+    """Return a name as a part of ids, another one for each name.
+
+    A long one keeps its beginning, and gets a hash of the whole. So does one that ends as if it were numbered.
+    """
+    if len(name) <= MAX_NAME and not NUMBERED.search(name):
         return name
     return f"{name[: MAX_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
@@ -101,7 +106,7 @@ def _own_groups(container: Running) -> Iterator[SecurityGroup]:
 
 def _name_end(container: Running, number: int) -> str:
     """Return what the ids of an end's ENI and group have behind their prefix."""
-    return _slug(container.name) + (f"-{number + 1}" if number else "")
+    return _slug(container.name) + (f"--{number + 1}" if number else "")
 
 
 def _rules(container: Running, end: NetworkEnd) -> Iterator[SecurityGroupRule]:

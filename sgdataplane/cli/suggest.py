@@ -314,7 +314,7 @@ def _span(seconds: float) -> str:
     for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:,.0f} {name}"
-    return f"{seconds:,.0f} seconds"
+    return words.pluralize(round(seconds), "second")
 
 
 def say_next(arguments: argparse.Namespace) -> None:

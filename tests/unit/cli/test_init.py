@@ -112,7 +112,7 @@ def test_containers_become_enis_in_the_groups_of_their_networks(engine: Engine) 
     assert {eni.network_interface_id: eni.security_group_ids for eni in state.network_interfaces} == {
         "eni-db": ("net-back", "sg-db"),
         "eni-web": ("net-back", "sg-web"),
-        "eni-web-2": ("net-front", "sg-web-2"),
+        "eni-web--2": ("net-front", "sg-web--2"),
     }
     assert [str(address) for address in state.eni["eni-db"].addresses] == ["172.19.0.3", "fd00::3"]
     assert (state.eni["eni-web"].mac_address, state.eni["eni-web"].type) == ("02:42:ac:12:00:02", EniType.PRIMARY)
@@ -130,7 +130,7 @@ def test_what_is_published_is_open_to_everybody_and_all_else_to_the_network(engi
         "net-front": [],
         "sg-db": [("all", "None", "net-back")],
         "sg-web": [("all", "None", "net-back"), *to_web],
-        "sg-web-2": [("all", "None", "net-front"), *to_web],
+        "sg-web--2": [("all", "None", "net-front"), *to_web],
     }
     assert {group.inner_access_policy for group in state.security_groups} == {Verdict.DROP}
 
@@ -144,7 +144,7 @@ def test_the_head_says_how_to_attach_each(engine: Engine, here: Path) -> None:
     answer(engine, SHOP)
     assert main(["init", "--from-containers"]) == 0
     text = (here / "state.yaml").read_text()
-    for eni, container, ifname in (("eni-web", "web", "eth0"), ("eni-web-2", "web", "eth1"), ("eni-db", "db", "eth0")):
+    for eni, container, ifname in (("eni-web", "web", "eth0"), ("eni-web--2", "web", "eth1"), ("eni-db", "db", "eth0")):
         assert f"#   sudo sgdp attach --eni {eni} --container {container} --ifname {ifname} --state state.yaml" in text
 
 
