@@ -75,6 +75,8 @@ class PastPolicies:
         self.folder, self.error = folder, ""
         self._entries: tuple[PastPolicy, ...] | None = None
         self._noted: CloudState | None = None  # the state of the last entry, once it is known
+        self._sizes: dict[str, int] | None = None  # of all contents in the folder, by digest; None: look there
+        self._spelled: dict[PastPolicy, str] = {}  # the entries as the index has them
 
     @property
     def entries(self) -> tuple[PastPolicy, ...]:
@@ -160,7 +162,7 @@ class PastPolicies:
         number = entries[-1].number + 1 if entries else 1
         try:
             if not path.exists():
-                _put(path, state, written)
+                self._put(new.digest, state, written)
             change = new.change or self._change(entries, state)
             self._write((*entries, replace(new, number=number, change=change)))
         finally:
@@ -177,33 +179,47 @@ class PastPolicies:
             return "the one before can't be read"
         return change_of(before, state)
 
+    def _put(self, digest: str, state: CloudState, written: WrittenState | None) -> None:
+        path, sizes, self._sizes = self.path_of(digest), self._sizes, None  # if it fails, there may be part of it
+        _put(path, state, written)
+        if sizes is not None:
+            self._sizes = {**sizes, digest: path.stat().st_size}
+
     def _write(self, entries: Sequence[PastPolicy]) -> None:
         """Replace the index."""
         kept = self._affordable(entries[-MAX_POLICIES:])
-        text = json.dumps({"version": VERSION, "policies": [asdict(entry) for entry in kept]})
+        spelled = {entry: self._spelled.get(entry) or json.dumps(asdict(entry)) for entry in kept}
+        text = f'{{"version": {VERSION}, "policies": [{", ".join(spelled.values())}]}}'
         replace_file(self.folder / INDEX, text.encode(), Survives.THE_MACHINE, mode=0o600)
-        self._entries = kept
+        self._entries, self._spelled = kept, spelled
 
     def _sweep(self) -> None:
         """Remove contents that the index doesn't name."""
-        named = {self.path_of(entry.digest) for entry in self.entries}
         with suppress(OSError):
-            for path in self.folder.glob("*.yaml"):
-                if path not in named:
-                    path.unlink(missing_ok=True)
+            sizes, self._sizes = self._look(), None  # if it fails, the next sweep looks again
+            for digest in sizes.keys() - {entry.digest for entry in self.entries}:
+                self.path_of(digest).unlink(missing_ok=True)
+                del sizes[digest]
+            self._sizes = sizes
+
+    def _look(self) -> dict[str, int]:
+        """Return the sizes of all contents in the folder, by digest."""
+        if self._sizes is not None:
+            return self._sizes
+        return {path.stem: path.stat().st_size for path in self.folder.glob("*.yaml")}
 
     def _affordable(self, entries: Sequence[PastPolicy]) -> tuple[PastPolicy, ...]:
-        """Return the newest policies that there is room for."""
-        disk, taken = os.statvfs(self.folder), sum(path.stat().st_size for path in self.folder.glob("*.yaml"))
-        most = min(MAX_BYTES, (disk.f_bavail * disk.f_frsize + taken) // SHARE)
-        sizes: dict[str, int] = {}
+        """Return the newest policies that there is room for. One whose content has gone isn't among them."""
+        disk, sizes = os.statvfs(self.folder), self._look()
+        most = min(MAX_BYTES, (disk.f_bavail * disk.f_frsize + sum(sizes.values())) // SHARE)
+        found: dict[str, int] = {}
         kept: list[PastPolicy] = []
-        for entry in reversed(entries):
-            sizes[entry.digest] = self.path_of(entry.digest).stat().st_size
-            if len(kept) >= 2 and sum(sizes.values()) > most:
+        for entry in (entry for entry in reversed(entries) if entry.digest in sizes):
+            found[entry.digest] = sizes[entry.digest]
+            if len(kept) >= 2 and sum(found.values()) > most:
                 break
-            kept.insert(0, entry)
-        return tuple(kept)
+            kept.append(entry)
+        return tuple(reversed(kept))
 
     def path_of(self, digest: str) -> Path:
         """Return the file of that content."""

@@ -22,6 +22,7 @@ def state_of(*ports: int) -> CloudState:
     return make_state([make_group("sg-a", rules)], [make_eni("eni-a", "10.0.0.1", "sg-a")])
 
 
+UNLINK = Path.unlink
 ONE, TWO = state_of(80), state_of(80, 443)
 
 
@@ -86,6 +87,40 @@ def test_an_entry_without_its_file_is_not_offered(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="No such file"):
         past.state(digest_of(ONE))
     assert [entry.number for entry in PastPolicies(tmp_path).entries] == [2]
+
+
+def test_contents_that_come_and_go_beside_it_harm_nothing(tmp_path: Path) -> None:
+    past = PastPolicies(tmp_path)
+    (tmp_path / "left-by-a-crash.yaml").write_text("x", "utf-8")
+    for state in (ONE, TWO):
+        past.note(state, "state.yaml", "")
+    assert {path.stem for path in tmp_path.glob("*.yaml")} == {digest_of(ONE), digest_of(TWO)}
+    again = PastPolicies(tmp_path)
+    assert len(again.entries) == 2
+    (tmp_path / f"{digest_of(ONE)}.yaml").unlink()
+    again.note(state_of(22), "state.yaml", "")
+    assert [entry.number for entry in again.entries] == [2, 3]
+    assert again.error == ""
+
+
+def test_a_content_that_could_not_be_removed_goes_with_the_next_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pastpolicies, "MAX_POLICIES", 1)
+    past = PastPolicies(tmp_path)
+    past.note(ONE, "state.yaml", "")
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Path, "unlink", refuse_contents)
+        past.note(TWO, "state.yaml", "")
+    assert {path.stem for path in tmp_path.glob("*.yaml")} == {digest_of(ONE), digest_of(TWO)}
+    past.note(state_of(22), "state.yaml", "")
+    assert {path.stem for path in tmp_path.glob("*.yaml")} == {digest_of(state_of(22))}
+
+
+def refuse_contents(path: Path, **_options: object) -> None:
+    if not path.name.startswith("."):
+        raise OSError(f"{path}: refused")
+    UNLINK(path)
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_raised(tmp_path: Path) -> None:
