@@ -151,7 +151,7 @@ class Agent:
             self._handle(self._serve)
             self._handle(self._limit.flush)
             self._handle(self._historian.tick)
-            self._count(self._counts.store_if_due)
+            self._count(lambda: self._counts.store_if_due(lambda: self._handle(self._serve)))
             self._count(self._trials.serve)
             for cause, wait_s in self._waits():
                 if wait_s == 0.0:

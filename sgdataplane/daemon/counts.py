@@ -4,8 +4,9 @@ Owns the times of reading and writing, and the keys of the answer. Its input is 
 cycles work, or how rows are shown.
 
     kept        only the counters that our own tables need, whatever others are called
-    read        all namespaces at a start, on the timer, at a reload or resync, and at the end; one namespace after its
-                rules changed; those that somebody asks about. A rule's last value comes with its removal.
+    read        all namespaces at a start, on the timer, at a reload or resync, and at the end; those whose rules have
+                changed, before that is written; those that somebody asks about. A rule's last value comes with its
+                removal.
     written     after all were read; else WRITE_S after rules changed, or 20 times what writing took last. An agent that
                 is killed in between loses what removed rules had counted.
 
@@ -57,6 +58,7 @@ class Counts:
         self._namespaces: tuple[NamespaceReport, ...] = ()
         self._write_due: float | None = None
         self._write_took = 0.0
+        self._changed: set[Key] = set()  # whose rules have changed since the ledger was written
         self._told = ""
 
     @property
@@ -84,9 +86,9 @@ class Counts:
             self._forget_ended(report.host.namespaces)
             self.store()
             return
-        changed = [entry for entry in self._namespaces if entry.applied is not None and entry.applied.changed]
+        changed = {entry.key for entry in self._namespaces if entry.applied is not None and entry.applied.changed}
         if changed:
-            self._refresh(changed, CHANGED_S, between)
+            self._changed |= changed
             self._touch()
 
     def _note_removed(
@@ -141,14 +143,20 @@ class Counts:
         """The seconds until the ledger has to be written; None if it hasn't."""
         return None if self._write_due is None else max(0.0, self._write_due - self._clock())
 
-    def store_if_due(self) -> None:
-        """Write the ledger, if it is time."""
+    def store_if_due(self, between: Callable[[], None] = lambda: None) -> None:
+        """Read the counters of namespaces whose rules have changed, and write the ledger, if it is time.
+
+        `between` is called before each namespace's; it may ask for an answer.
+        """
         if self.wait_s == 0.0:
+            self._write_due = None  # a bug in a reading isn't repeated at once
+            self._refresh([entry for entry in self._namespaces if entry.key in self._changed], CHANGED_S, between)
             self.store()
 
     def store(self) -> None:
         """Write the ledger, and note how long that took."""
         began, self._write_due = self._clock(), None
+        self._changed.clear()
         self.ledger.trim()
         self._file.store(self.ledger)
         self._write_took = self._clock() - began

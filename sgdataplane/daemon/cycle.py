@@ -286,14 +286,18 @@ class Reconciler:
         The policy is kept even if one ENI was refused, since the others obey it. A policy that is held isn't kept as
         the last good one: the next start finds it by the hold.
         """
+        self._beside.aside(partial(self._write, policy, is_enforced=host is not None))
+
+    def _write(self, policy: Policy, *, is_enforced: bool) -> None:
+        """Do what `_keep` does."""
         if self._audit_file is not None:
-            self._beside.aside(partial(self._audit_file.store, self._modes.ended))
-        if host is None:
+            self._audit_file.store(self._modes.ended)
+        if not is_enforced:
             return
         if policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state):
-            self._beside.aside(partial(self._store, policy.state))
+            self._store(policy.state)
         if self._keeper is not None:
-            self._beside.aside(partial(self._keeper.note, policy, self._last_good.find_written(policy.state)))
+            self._keeper.note(policy, self._last_good.find_written(policy.state))
 
     def _store(self, state: CloudState) -> None:
         """Store a state as the last good one. If the disk is full, drop past policies to make room."""

@@ -6,7 +6,7 @@ Owns that thread. Must not know what the work is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,6 +31,10 @@ class Meanwhile:
     def run(self, work: Callable[[], T]) -> T:
         """Return or raise what the work does."""
         future = self._pool.submit(work)
-        while not wait((future,), BETWEEN_S).done:
+        while True:
+            try:
+                return future.result(BETWEEN_S)
+            except TimeoutError:
+                if future.done():  # the work raised it, or has just ended
+                    return future.result()
             self._serve()
-        return future.result()

@@ -81,11 +81,8 @@ class WatchedFiles:
         self._watch.close()
 
     def poll(self) -> bool:
-        """Receive events; return whether the state may have changed."""
-        is_changed = bool(self._watch.read())
-        if is_changed:
-            self._watch.follow((self.path,))
-        return is_changed
+        """Receive events; return whether the state may have changed. The next read follows where the path leads."""
+        return bool(self._watch.read())
 
     def read(self, profile: str) -> CloudState:
         """Read and check the state, and note its owner and generation."""

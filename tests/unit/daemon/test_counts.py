@@ -90,6 +90,24 @@ def test_what_a_removed_rule_had_counted_is_on_disk_soon(tmp_path: Path, kernel:
     assert packets(counts_on(tmp_path, kernel), "eni-1") == 7
 
 
+def test_a_namespace_is_read_once_however_often_its_rules_change_before_that_is_written(
+    tmp_path: Path, kernel: Kernel
+) -> None:
+    found = counts_on(tmp_path, kernel)
+    found.note_cycle(cycle(Cause.START, namespace(1), namespace(2)))
+    before, kernel.packets = kernel.now, 5
+    changed = ApplyReport(2, staged=0, switched=1, swept=1, seconds=0.0)
+    for _ in range(3):
+        found.note_cycle(cycle(Cause.STATE, namespace(1, changed), namespace(2)))
+    found.store_if_due()
+    assert kernel.now == before
+    kernel.now += found.wait_s or 0.0
+    before = kernel.now
+    found.store_if_due()
+    assert kernel.now == before + 1
+    assert [packets(counts_on(tmp_path, kernel), scope) for scope in ("eni-1", "eni-2")] == [5, 0]
+
+
 def test_who_asks_while_all_is_read_is_answered_and_nothing_is_counted_twice(tmp_path: Path, kernel: Kernel) -> None:
     found, asked = counts_on(tmp_path, kernel), list[int]()
 
