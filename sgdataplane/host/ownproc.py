@@ -29,18 +29,18 @@ class _Mount:
         self._fd: int | None = None
         self._left, self._is_refused = 0, False
 
-    def open(self, path: str, flags: int) -> int:
+    def open(self, path: str, flags: int, files: int) -> int:
         with self._lock:
-            return os.open(path, flags | os.O_CLOEXEC, dir_fd=self._folder())
+            return os.open(path, flags | os.O_CLOEXEC, dir_fd=self._folder(files))
 
     def forget(self) -> None:
         """Make the lock anew in a child after a fork, as the thread that held it isn't there."""
         self._lock = threading.Lock()
 
-    def _folder(self) -> int:
-        if self._fd is None or (self._left == 0 and not self._is_refused):
+    def _folder(self, files: int) -> int:
+        if self._fd is None or (self._left <= 0 and not self._is_refused):
             self._renew()
-        self._left -= 1
+        self._left -= files
         assert self._fd is not None
         return self._fd
 
@@ -83,6 +83,9 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_MOUNT.forget)
 
 
-def open_file(path: str, flags: int) -> int:
-    """Open a file below /proc in the calling thread's namespaces. `path` is relative to /proc."""
-    return _MOUNT.open(path, flags)
+def open_file(path: str, flags: int, files: int = 1) -> int:
+    """Open a file below /proc in the calling thread's namespaces. `path` is relative to /proc.
+
+    If it is a folder, `files` is how many files will be looked for in it.
+    """
+    return _MOUNT.open(path, flags, files)

@@ -7,7 +7,7 @@ not know labs or policy.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from sgdataplane.errors import HostError
@@ -26,6 +26,27 @@ def read(path: str) -> str:
 def read_number(path: str) -> int:
     """Return the value of a setting that is a whole number."""
     return _number(path, read(path))
+
+
+def read_numbers(folder: str, names: Collection[str]) -> dict[str, int]:
+    """Return the values of settings in one folder that are whole numbers, by name."""
+    with _report_errors(folder):
+        handle = ownproc.open_file(_place(folder), os.O_RDONLY | os.O_DIRECTORY, len(names))
+    try:
+        return {name: _number(f"{folder}/{name}", _read_in(handle, folder, name)) for name in names}
+    finally:
+        os.close(handle)
+
+
+def _read_in(handle: int, folder: str, name: str) -> str:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=handle)
+        try:
+            return os.read(fd, MAX_BYTES).decode("ascii").strip()
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise HostError(f"sysctl net/{folder}/{name}", error.strerror or str(error)) from error
 
 
 def number_if_there(path: str) -> int | None:
@@ -62,9 +83,13 @@ def write_all(settings: Mapping[str, str]) -> None:
         write(path, value)
 
 
+def _place(path: str) -> str:
+    return f"{ROOT.removeprefix('/proc/')}/{path}"
+
+
 @contextmanager
 def _open(path: str, flags: int) -> Iterator[int]:
-    fd = ownproc.open_file(f"{ROOT.removeprefix('/proc/')}/{path}", flags)
+    fd = ownproc.open_file(_place(path), flags)
     try:
         yield fd
     finally:

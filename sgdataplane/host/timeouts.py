@@ -97,7 +97,7 @@ def set_timeouts(time_scale: float = 1.0) -> Trackers:
     """
     require(TRACKING)
     names = _list_known_names(sysctl.ROOT)
-    found = {name: sysctl.read_number(f"{FOLDER}/{name}") for name in names}
+    found = sysctl.read_numbers(FOLDER, names)
     for name, seconds in list_wanted(found, time_scale).items():
         if seconds != found[name]:
             sysctl.write(f"{FOLDER}/{name}", str(seconds))

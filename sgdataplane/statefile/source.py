@@ -146,11 +146,20 @@ def read_bytes(file: Path, within: Within, limit: int, problems: Problems, *, wa
                 refuse(file, "NotAFile", ("this is a pipe or a device", "a regular file"), problems)
                 return None
             size = status.st_size
-            data = stream.read(limit + 1) if size <= limit else b""
+            data = read_at_most(stream, size, limit + 1) if size <= limit else b""
     except OSError as error:
         refuse_os_error(file, error, problems)
         return None
     return data if is_small(file, max(size, len(data)), limit, problems) else None
+
+
+def read_at_most(stream: BinaryIO, size: int, most: int) -> bytes:
+    """Return what a stream has, up to `most` bytes; `size` is how many there should be.
+
+    To ask for many more takes longer than to read a small file: Python makes room for all of them.
+    """
+    data = stream.read(size + 1)
+    return data if len(data) <= size else data + stream.read(most - len(data))
 
 
 def is_small(file: Path, size: int, limit: int, problems: Problems) -> bool:
