@@ -96,7 +96,7 @@ def run(config: ApiConfig, at: ListenAt, development: Development | None = None)
         keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
         engine = Engine(store, profile, rights=keyring, habits=habits(config, is_dev=is_dev))
         trim_heap()  # of the texts that the documents were read from
-        verifier = Verifier(keyring.find, nonces=open_nonces(key_file), accepts_v1=config.v1)
+        verifier = Verifier(keyring.find, is_known=keyring.is_known, nonces=open_nonces(key_file), accepts_v1=config.v1)
         admission = Admission(verifier, keyring.permits, no_throttle() if is_dev else None)
         board = HostBoard(store)
         with (

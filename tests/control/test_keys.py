@@ -122,13 +122,16 @@ def test_a_revoked_key_is_refused_from_the_next_look_on(store: Store, box: Secre
     key_id, _ = create(store, box)
     ring = Keyring(store, lambda: box)
     assert ring.permits(Call("DescribeVpcs", {}, "", key_id, "", 0)) is False  # it was never found
+    assert not ring.is_known(key_id)
     assert ring.find(key_id) is not None
     assert ring.permits(Call("DescribeVpcs", {}, "", key_id, "", 0))
+    assert ring.is_known(key_id)
     revoke_key(store, call("DeleteAccessKey"), key_id)
     found = ring.find(key_id)
     assert found is not None
     assert (found.is_revoked, found.secret) == (True, "")
     assert not ring.permits(Call("DescribeVpcs", {}, "", key_id, "", 0))
+    assert not ring.is_known(key_id)
     other = ring.find(kept)
     assert other is not None  # control
     assert not other.is_revoked

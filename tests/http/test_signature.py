@@ -10,6 +10,7 @@ import pytest
 
 from sgdataplane.control.access.nonces import SKEW_S
 from sgdataplane.control.access.signature import (
+    AccessKey,
     SignedParts,
     Signer,
     Verifier,
@@ -213,6 +214,24 @@ def test_keys_that_are_unknown_revoked_or_others_are_refused(sign: Callable[...,
     assert refusal(parts_of(sign("DeleteVpc", {}, key="LTAInobody", **at))) == "InvalidAccessKeyId.NotFound"
     assert refusal(parts_of(sign("DeleteVpc", {}, key="LTAIold", **at))) == "InvalidAccessKeyId.Inactive"
     assert refusal(parts_of(sign("DeleteVpc", {}, secret="guessed", **at))) == "SignatureDoesNotMatch"
+
+
+def test_a_key_that_was_known_is_looked_up_once_a_request_and_others_before_the_request_is_read() -> None:
+    asked = list[str]()
+
+    def find(name: str) -> AccessKey | None:
+        asked.append(name)
+        return KEYS.get(name)
+
+    verifier = Verifier(find, is_known={"LTAItest", "LTAIold"}.__contains__)
+    verifier.require_known("LTAItest")
+    assert asked == []
+    verify(parts_of(header()), NOW, verifier)
+    assert asked == ["LTAItest"]
+    with pytest.raises(ApiError, match="not found"):
+        verifier.require_known("LTAInobody")
+    verifier.require_known("LTAIold")  # it was known before it was revoked
+    assert refusal(parts_of(acs3("DeleteVpc", {}, key="LTAIold", headers=AT)), NOW, verifier).endswith("Inactive")
 
 
 def test_clocks_may_differ_by_15_minutes_and_no_more() -> None:

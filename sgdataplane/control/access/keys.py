@@ -249,6 +249,11 @@ class Keyring:
         secret = self._box().open(key.sealed, key.id) if key.sealed else ""
         return UsableKey(key.id, secret, key.revoked is not None, policy, key.ends, key.token_digest)
 
+    def is_known(self, key_id: str) -> bool:
+        """Whether there was a key of this id that wasn't revoked when a key was found last. It doesn't wait."""
+        key, _ = self._keys.get(f"{KIND}/{key_id}", (None, None))
+        return key is not None and key.revoked is None
+
     def permits(self, call: Call) -> bool:
         """Whether the policy of the call's key permits it, as it was when the key was found last."""
         with self._lock:

@@ -98,10 +98,20 @@ class SignatureClaim:
 
 
 class Verifier:
-    """Returns who signed a request, or raises the cloud's error. `find_key` is called in a thread, and may wait."""
+    """Returns who signed a request, or raises the cloud's error.
 
-    def __init__(self, find_key: FindKey, *, nonces: Nonces | None = None, accepts_v1: bool = True) -> None:
-        self._find_key, self._accepts_v1 = find_key, accepts_v1
+    `find_key` is called in a thread, and may wait. `is_known` tells at once whether it found a key before.
+    """
+
+    def __init__(
+        self,
+        find_key: FindKey,
+        *,
+        is_known: Callable[[str], bool] = lambda _: False,
+        nonces: Nonces | None = None,
+        accepts_v1: bool = True,
+    ) -> None:
+        self._find_key, self._is_known, self._accepts_v1 = find_key, is_known, accepts_v1
         self._nonces = nonces or Nonces()
 
     def claim(self, parts: SignedParts) -> SignatureClaim:
@@ -111,10 +121,12 @@ class Verifier:
     def require_known(self, key: str) -> None:
         """Refuse a key that isn't there or is revoked. "" passes; it is refused when the whole request is read.
 
+        A key that was there before passes, too: `verify` finds out whether it still is.
+
         Raises:
             ApiError: There is no such key, or it is revoked.
         """
-        if key:
+        if key and not self._is_known(key):
             self._find(key)
 
     def verify(self, claim: SignatureClaim, now: float, check: Callable[[Signer], object] = lambda _: None) -> Signer:

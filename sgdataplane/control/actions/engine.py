@@ -170,7 +170,7 @@ class Engine:
         revision = self._commit(write)
         if revision == self.revision + 1:
             self._go_on(Revision(revision, write.puts, write.deletes, frozenset(write.guards)))
-        else:
+        elif revision > self.revision:  # else `follow` was quicker
             self._catch_up()
         return Answer(body, revision, self.version.epoch)
 

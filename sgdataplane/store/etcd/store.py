@@ -137,7 +137,11 @@ class EtcdStore:
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
         """Yield revisions from the log, as the bell rings."""
         self._cluster.require_open()
-        while changes := self._await_changes(after, timeout):
+        notices: int | None = None
+        while True:
+            changes, notices = self._await_changes(after, timeout, notices)
+            if not changes:
+                return
             yield from changes
             after = changes[-1].revision
 
@@ -383,23 +387,30 @@ class EtcdStore:
 
     # watches
 
-    def _await_changes(self, after: int, timeout: float | None) -> list[Revision]:
-        """Wait for the next changes after `after`; none if the time is over, or the store is closed."""
+    def _await_changes(self, after: int, timeout: float | None, known: int | None) -> tuple[list[Revision], int | None]:
+        """Wait for the next changes after `after`; none if the time is over, or the store is closed.
+
+        `known` is how many notices there were before all up to `after` was read, when that was the last revision; None
+        if there may be more to read. The same about what is read now comes with the changes.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while True:
+                left = None if deadline is None else deadline - time.monotonic()
+                if known is not None and not self._notifier.wait(known, left):
+                    return [], None
                 notices = self._notifier.notices
-                if found := self._changes(after):
-                    return found
-                if not self._notifier.wait(notices, None if deadline is None else deadline - time.monotonic()):
-                    return []
+                found, is_all = self._changes(after)
+                if found:
+                    return found, notices if is_all else None
+                known = notices
         except UnavailableError:
             if self._notifier.is_closed:
-                return []
+                return [], None
             raise
 
-    def _changes(self, after: int) -> list[Revision]:
-        """Return the next revisions after `after`, at most `AT_ONCE` of them.
+    def _changes(self, after: int) -> tuple[list[Revision], bool]:
+        """Return the next revisions after `after`, at most `AT_ONCE` of them, and whether there are no more.
 
         Raises:
             GoneError: The next one isn't kept any more, or `after` hasn't happened.
@@ -416,7 +427,8 @@ class EtcdStore:
             raise GoneError(f"what changed in revision {after + 1} isn't kept any more")
         apart = {int(self._keys.name_in(pair.key, "private/log")): pair.value for some in private for pair in some}
         values = zip(numbers, (pair.value for pair in logs), strict=True)
-        return [self._change(number, log, apart.get(number, b"")) for number, log in values]
+        found = [self._change(number, log, apart.get(number, b"")) for number, log in values]
+        return found, numbers[-1:] in ([], [revision])
 
     def _change(self, number: int, log: bytes, private: bytes) -> Revision:
         whole = self._chunks.whole(log)
