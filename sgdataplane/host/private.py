@@ -41,10 +41,7 @@ def make_private_folder(path: Path, known: Collection[str] | None = None, *, may
         HostError: It belongs to another user, is a link, or holds something else, so that others may need it.
     """
     try:
-        for folder in (*reversed(path.parents), path):
-            with suppress(FileExistsError):
-                folder.mkdir(PRIVATE_FOLDER)
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = _open_or_make(path)
     except OSError as error:
         is_link = error.errno in (errno.ELOOP, errno.ENOTDIR) and path.is_symlink()
         raise HostError(str(path), "a link; expected a folder" if is_link else words_of(error)) from error
@@ -54,6 +51,16 @@ def make_private_folder(path: Path, known: Collection[str] | None = None, *, may
         raise HostError(str(path), f"other users can use it, and that can't be changed: {words_of(error)}") from error
     finally:
         os.close(handle)
+
+
+def _open_or_make(path: Path) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        return os.open(path, flags)
+    for folder in (*reversed(path.parents), path):
+        with suppress(FileExistsError):
+            folder.mkdir(PRIVATE_FOLDER)
+    return os.open(path, flags)
 
 
 def _tighten(handle: int, path: Path, known: Collection[str] | None, *, may_be_read: bool) -> None:
