@@ -21,7 +21,7 @@ from sgdataplane.store.interface import Path, Write
 from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.probes.flood import wait_until
 from tests.support.servers.crowdedrelay import contexts_of
-from tests.support.servers.relaying import Plant, hosts_of, url_of
+from tests.support.servers.relaying import Plant, hosts_of, revision_seen, url_of
 
 AT_ONCE = 200  # handshakes that this process has under way
 
@@ -94,7 +94,8 @@ def test_hosts_that_come_back_at_once_get_what_differs(
         first = await all_come(hosts, url)
         for host in hosts:
             host.vanish()
-        store.commit(Write({}, dict([fleet.group(1, 2, more=77)])))  # concerns hosts of one VPC
+        revision = store.commit(Write({}, dict([fleet.group(1, 2, more=77)])))  # concerns hosts of one VPC
+        wait_until(lambda: revision_seen(store) == revision)
         for host in hosts[::5]:
             host.objects, host.version = {}, None
         had = {host.name: host.objects for host in hosts}

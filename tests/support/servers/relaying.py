@@ -215,13 +215,18 @@ def hosts_of(store: Store) -> dict[str, Any]:
     return {}
 
 
+def revision_seen(store: Store) -> int:
+    """The last revision that the only relay has seen; 0 while it says nothing."""
+    return max((cast(int, body["seen"]) for body in store.summaries().values()), default=0)
+
+
 # what a host has
 
 
 def document_in(folder: Path) -> dict[str, Any]:
-    """What the agent would read; {} if there is nothing."""
+    """What the agent would read; {} if there is nothing. All of it is of one generation."""
     current, document = Publisher(folder).current, dict[str, Any]()
-    for file in sorted(current.iterdir()) if current.exists() else ():
+    for file in sorted(current.resolve().iterdir()) if current.exists() else ():
         for section, found in json.loads(file.read_bytes()).items():
             known = document.setdefault(section, found)
             if known is not found and isinstance(known, list):
