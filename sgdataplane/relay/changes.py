@@ -121,7 +121,7 @@ def _find_changed_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> 
         before, after = both.of(ResourceKind.GROUP, name)
         if _differ(before, after):
             is_stub_changed = (before and stub(before)) != (after and stub(after))
-            yield ChangedGroup(name, topics.groups.get(name), GroupFacts.of(after) if after else None, is_stub_changed)
+            yield ChangedGroup(name, topics.facts(name), GroupFacts.of(after) if after else None, is_stub_changed)
 
 
 def _find_changed_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator[ChangedEni]:
@@ -144,5 +144,5 @@ def _find_rebound(both: _Both, paths: Mapping[ResourceKind, list[Path]], topics:
         yield from topics.enis_of_instance(name_of(path))
     if ResourceKind.HOST in paths:
         before, after = (one.of_kind[ResourceKind.HOST] for one in (both.before, both.after))
-        if before.keys() != after.keys() and min(len(before), len(after)) <= 1:
+        if min(len(before), len(after)) <= 1 and before.keys() != after.keys():
             yield from both.after.of_kind[ResourceKind.ENI]

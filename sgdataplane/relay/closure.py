@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from sgdataplane.relay.changes import HostChanges, HostOf
 from sgdataplane.relay.digests import KnownDigests
+from sgdataplane.relay.spill import SpillFile
 from sgdataplane.relay.topics import EniFacts, Topics
 from sgdataplane.relay.wire import canonical, digest_in
 from sgdataplane.store.closure import Closure, ClosureIds, GroupFacts
@@ -59,18 +61,19 @@ class Closures:
     """The closures of all hosts at one revision. One thread at a time may use it.
 
     `host_of` returns the host that an ENI is bound to. It may read the ENI's document, its instance's, and, as long as
-    there is at most one host, which hosts there are: only when these change is it asked again.
+    there is at most one host, which hosts there are: only when these change is it asked again. What leads to hosts
+    lies in `file`.
     """
 
-    def __init__(self, documents: Documents, host_of: HostOf = host_of) -> None:
+    def __init__(self, documents: Documents, host_of: HostOf = host_of, file: SpillFile | None = None) -> None:
         self._documents, self._host_of = documents, host_of
-        self._topics = Topics(len(documents.of_kind[ResourceKind.INSTANCE]))
         self._known = KnownDigests()
-        for name, body in documents.of_kind[ResourceKind.GROUP].items():
-            self._topics.put_group(name, GroupFacts.of(body))
-        for name, body in documents.of_kind[ResourceKind.ENI].items():
-            self._topics.put_eni(name, None, EniFacts.of(body, host_of(documents, body)))
-        self._topics.pack()
+        groups, enis = (documents.of_kind[kind].items() for kind in (ResourceKind.GROUP, ResourceKind.ENI))
+        self._topics = Topics.of(
+            ((name, GroupFacts.of(body)) for name, body in groups),
+            ((name, EniFacts.of(body, host_of(documents, body))) for name, body in enis),
+            file or SpillFile(),
+        )
 
     def hosts(self) -> frozenset[str]:
         """Return the hosts that ENIs are bound to."""
@@ -78,7 +81,7 @@ class Closures:
 
     def vpc_of(self, host: str) -> str:
         """Return a VPC in which a host has ENIs, always the same one of several; "" if it has none."""
-        found = map(self._topics.groups.get, self._topics.own_groups(host))
+        found = map(self._topics.facts, self._topics.own_groups(host))
         return min((facts.vpc_id for facts in found if facts), default="")
 
     def of(self, host: str) -> dict[Path, Fields]:
@@ -153,7 +156,7 @@ class Closures:
 
     def _closure_ids(self, host: str) -> ClosureIds:
         topics = self._topics
-        return ClosureIds.of(topics.enis_of_host(host), topics.own_groups(host), topics.groups.get)
+        return ClosureIds.of(topics.enis_of_host(host), topics.own_groups(host), cache(topics.facts))
 
     def _closure(self, host: str) -> Closure:
         return Closure(self._closure_ids(host), _HostLinks(self._documents, self._topics))
@@ -207,7 +210,7 @@ class Closures:
     def _go_on(self, documents: Documents, changes: HostChanges) -> None:
         self._documents = documents
         for group in changes.groups:
-            self._topics.put_group(group.name, group.after)
+            self._topics.put_group(group.name, group.before, group.after)
         for eni in changes.enis:
             self._topics.put_eni(eni.name, eni.before, eni.after)
 

@@ -1,11 +1,10 @@
-"""The documents as a relay holds them: small, and only what is needed to serve hosts.
+"""The documents as a relay holds them: on disk, and only what is needed to serve hosts.
 
 Owns what is left out, and how the rest is kept. Must not know which host gets what.
 
-A document is kept as a text that is compressed against another one of its VPC, and made of it anew whenever somebody
-asks: so an ENI takes some 60 bytes, with its id. The API writes more than the state. A relay keeps only three kinds of
-that: where something is bound, what a host may do, and which epoch it is. VSwitches and access keys aren't kept at
-all: what a relay doesn't have, nobody can take from it.
+A document is kept as a compressed text, and made of it anew whenever somebody asks. The API writes more than the state.
+A relay keeps only three kinds of that: where something is bound, what a host may do, and which epoch it is. VSwitches
+and access keys aren't kept at all: what a relay doesn't have, nobody can take from it.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ from json import JSONDecoder
 from typing import cast
 
 from sgdataplane.host.memory import give_back
-from sgdataplane.relay.table import Lines
+from sgdataplane.relay.spill import SpillFile
+from sgdataplane.relay.table import Lines, LinesLoader
 from sgdataplane.relay.wire import canonical
 from sgdataplane.store.documents import (
-    IDS,
     Documents,
     Fields,
-    OfKind,
     ResourceKind,
     about,
     apply_change,
@@ -59,47 +57,15 @@ COMMON = (
     b'"vpc_id":"vpc-"},{"host":"'
 )
 LEVEL, WINDOW, ROOM = 1, -15, 5  # of zlib: fast, without a header, and with little to set up
-MAX_EXAMPLES = 16_384
-AS_IT_IS = 1 << 15  # beside an example's number: the text has the object's id
-
-
-class Examples:
-    """Example texts to compress others against. Texts of one VPC have much in common.
-
-    All revisions share the examples, and none ever changes.
-    """
-
-    def __init__(self) -> None:
-        self._texts: list[bytes] = [COMMON]
-        self._numbers: dict[str, int] = {}
-
-    def number_for(self, like: str, text: bytes) -> int:
-        """Return the number of the example for all texts that are `like` this one.
-
-        The first such text becomes the example. Once there are `MAX_EXAMPLES`, the others get number 0, the common
-        one.
-        """
-        number = self._numbers.get(like)
-        if number is None:
-            number = 0
-            if len(self._texts) < MAX_EXAMPLES:
-                number = self._numbers[like] = len(self._texts)
-                self._texts.append(COMMON + text)
-        return number
-
-    def __getitem__(self, number: int) -> bytes:
-        return self._texts[number]
 
 
 class PackedBodies(Stepping[str, Body]):
     """Documents of one kind by id, each of them compressed."""
 
-    __slots__ = ("_examples", "_kind", "_texts")
+    __slots__ = ("_kind", "_texts")
 
-    def __init__(self, kind: ResourceKind, texts: Lines | None = None, examples: Examples | None = None) -> None:
-        self._kind = kind
-        self._texts = Lines() if texts is None else texts
-        self._examples = Examples() if examples is None else examples
+    def __init__(self, kind: ResourceKind, texts: Lines) -> None:
+        self._kind, self._texts = kind, texts
 
     def after(self, puts: Mapping[str, Body], deletes: Collection[str] = ()) -> PackedBodies:
         """Return the documents after a change. A kind that a relay doesn't hold stays empty."""
@@ -109,29 +75,13 @@ class PackedBodies(Stepping[str, Body]):
         for name in deletes:
             texts.pop(name)
         for name, body in puts.items():
-            texts.put(name, self.pack(name, body))
-        return PackedBodies(self._kind, texts, self._examples)
+            texts.put(name, pack(self._kind, body))
+        return PackedBodies(self._kind, texts)
 
-    def has(self, name: str, packed: bytes) -> bool:
-        """Whether the document of this name is packed to exactly these bytes."""
-        return self._texts.get(name) == packed
-
-    def pack(self, name: str, body: Body) -> bytes:
-        """Return a document in its compressed form.
-
-        That is the number of an example (2 bytes), then `[state, about]` or `[state]` compressed against that example.
-        The state has no id, unless it differs from the document's.
-        """
-        kept, state = ABOUT.get(self._kind, ()), state_in(body)
-        more: Fields = {name: value for name, value in about(body).items() if kept is None or name in kept}
-        has_name = state.get(IDS.get(self._kind, "")) == name
-        if has_name:
-            state = {key: value for key, value in state.items() if key != IDS[self._kind]}
-        text = canonical([state, more] if more else [state]).encode()
-        number = self._examples.number_for(str(state.get("vpc_id", "")), text)
-        packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW, ROOM, zlib.Z_DEFAULT_STRATEGY, self._examples[number])
-        head = (number if has_name else number | AS_IT_IS).to_bytes(2, "big")
-        return head + packer.compress(text) + packer.flush()
+    def find_changes(self, after: PackedBodies) -> tuple[Iterator[str], Iterator[str]]:
+        """Return the names of the documents that are new or different after these, and of those that are gone."""
+        new = (name for name, text in after._texts.items() if self._texts.get(name) != text)
+        return new, (name for name in self._texts if name not in after)
 
     def whole(self) -> Mapping[str, Body]:
         """Return the documents as one mapping: this one."""
@@ -141,12 +91,7 @@ class PackedBodies(Stepping[str, Body]):
         found = self._texts.get(name)
         if found is None:
             raise KeyError(name)
-        number = int.from_bytes(found[:2], "big")
-        example = self._examples[number & ~AS_IT_IS]
-        state, *more = DECODER.decode(zlib.decompressobj(WINDOW, example).decompress(found[2:]).decode())
-        if not number & AS_IT_IS:
-            state = {IDS[self._kind]: name, **state}
-        return {"state": state, "about": more[0] if more else {}}
+        return unpack(found)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._texts
@@ -158,43 +103,52 @@ class PackedBodies(Stepping[str, Body]):
         return len(self._texts)
 
 
-def _nothing() -> OfKind:
-    return {kind: PackedBodies(kind) for kind in ResourceKind}
+def pack(kind: ResourceKind, body: Body) -> bytes:
+    """Return what a relay holds of a document, compressed: `[state, about]`, or `[state]`."""
+    kept, state = ABOUT.get(kind, ()), state_in(body)
+    more: Fields = {name: value for name, value in about(body).items() if kept is None or name in kept}
+    packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW, ROOM, zlib.Z_DEFAULT_STRATEGY, COMMON)
+    return packer.compress(canonical([state, more] if more else [state]).encode()) + packer.flush()
+
+
+def unpack(packed: bytes) -> Body:
+    """Return a document that was packed."""
+    state, *more = DECODER.decode(zlib.decompressobj(WINDOW, COMMON).decompress(packed).decode())
+    return {"state": state, "about": more[0] if more else {}}
 
 
 @dataclass(frozen=True, slots=True)
 class HeldDocuments(Documents):
     """Documents of a relay, for reading only: `users`, `taken` and `guards`, which a write needs, are empty."""
 
-    of_kind: OfKind = field(default_factory=_nothing)
+    file: SpillFile = field(default_factory=SpillFile)
 
     @staticmethod
-    def read(seen: Reading) -> HeldDocuments:
-        """Return the documents of a reading, packed."""
-        tables = {kind: Lines() for kind in ResourceKind}
-        held = {kind: PackedBodies(kind, table) for kind, table in tables.items()}
+    def read(seen: Reading, file: SpillFile | None = None) -> HeldDocuments:
+        """Return the documents of a reading, packed, in a file."""
+        file = file or SpillFile()
+        loaders = {kind: LinesLoader(file) for kind in ResourceKind}
         for path, body in seen.documents:
             if is_held(path):
-                kind, name = kind_of(path), name_of(path)
-                tables[kind].put(name, held[kind].pack(name, body))
-        return HeldDocuments(seen.revision, of_kind=held)
+                kind = kind_of(path)
+                loaders[kind].add(name_of(path), pack(kind, body))
+        of_kind = {kind: PackedBodies(kind, loader.build()) for kind, loader in loaders.items()}
+        return HeldDocuments(seen.revision, of_kind=of_kind, file=file)
 
     def after(self, change: Revision) -> HeldDocuments:
         """Return the documents after a revision."""
-        return HeldDocuments(change.revision, of_kind=apply_change(self.of_kind, change))
+        return HeldDocuments(change.revision, of_kind=apply_change(self.of_kind, change), file=self.file)
 
     def change_to(self, seen: Reading) -> Revision:
         """Return the revision that leads from here to a reading, whatever came between."""
-        puts, there = dict[Path, Body](), {kind: set[str]() for kind in ResourceKind}
-        for path, body in seen.documents:
-            if is_held(path):
-                kind, name = kind_of(path), name_of(path)
-                held = cast(PackedBodies, self.of_kind[kind])
-                there[kind].add(name)
-                if not held.has(name, held.pack(name, body)):
-                    puts[path] = body
-        gone = (path_of(kind, name) for kind, held in self.of_kind.items() for name in held if name not in there[kind])
-        return Revision(seen.revision, puts, frozenset(gone), frozenset())
+        there = HeldDocuments.read(seen, self.file)
+        puts, deletes = dict[Path, Body](), set[Path]()
+        for kind, before in self.of_kind.items():
+            after = there.of_kind[kind]
+            new, gone = cast(PackedBodies, before).find_changes(cast(PackedBodies, after))
+            puts.update((path_of(kind, name), after[name]) for name in new)
+            deletes.update(path_of(kind, name) for name in gone)
+        return Revision(seen.revision, puts, frozenset(deletes), frozenset())
 
 
 def is_held(path: Path) -> bool:
@@ -219,8 +173,9 @@ def hold(store: Store) -> HeldDocuments:
     Raises:
         StoreError: The store can't be read.
     """
+    file = SpillFile()
     while True:
         with suppress(GoneError), store.open_reading() as seen:
-            documents = HeldDocuments.read(seen)
+            documents = HeldDocuments.read(seen, file)
             give_back()
             return documents

@@ -75,7 +75,8 @@ class Relay:
     """
 
     def __init__(self, documents: HeldDocuments, snapshots: float = SNAPSHOTS) -> None:
-        self.documents, self.closures, self.counts = documents, Closures(documents), RelayCounts()
+        self.documents, self.counts = documents, RelayCounts()
+        self.closures = Closures(documents, file=documents.file)
         self.streams: dict[str, Stream] = {}
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
@@ -314,6 +315,7 @@ class Watcher:
 
     def _follow_on(self) -> None:
         while not self._is_ending.is_set():
+            self._documents.file.require_whole()
             try:
                 self._watch()
             except GoneError:

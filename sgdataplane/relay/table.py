@@ -1,93 +1,93 @@
-r"""Many small values by name, in little more memory than their bytes.
+r"""Many small values by name, in large texts that lie on disk.
 
-Owns their layout in memory. Must not know what they mean.
+Owns their layout. Must not know what they mean.
 
-A dict takes some 250 bytes for a name and a value of 30 bytes each; this takes 65. The entries are lines in a few
-texts, chosen by the hash of the name: "\n", name, "\t", value, and "\n" at the end. What a line can't contain is
-escaped, so no value can look like another entry. A look-up is a search in one text of some 32 lines (1 us), and a
-change makes that text anew (2 us).
+The entries are lines in texts, chosen by the hash of the name: "\n", name, "\t", value, and "\n" at the end. What a
+line can't contain is escaped, so no value can look like another entry. A look-up is a search in one text of some 12 KB,
+and a change makes that text anew. A table grows by one text at a time (linear hashing), so that no change takes long.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
-LINES = 32  # of a text
-WORTH_PACKING, LEVEL = 200, 1  # bytes; of zlib
+from sgdataplane.relay.spill import SpillFile, Text
+
+TEXT = 1 << 14  # bytes of a text, on average at most
+PARTS, RUN = 256, 12 << 10  # of a new table; bytes of a part that are written at once, into the place of a text
 PLAIN = re.compile(r"[\w./:-]+", re.ASCII)  # names that are written as they are
-NEWLINE, TAB, ESCAPE = b"\n", b"\t", b"\\"
+NEWLINE, TAB, ROW, ESCAPE = b"\n", b"\t", b"\r", b"\\"  # `ROW` ends one
 
 
 class Lines:
     """A mapping of names to bytes. One thread at a time may change it.
 
-    `expected` is how many entries will come.
+    `texts` are the texts of a new table, as many as a power of two: `count` entries of `size` bytes in all.
     """
 
-    __slots__ = ("_count", "_texts")
+    __slots__ = ("_count", "_file", "_size", "_texts")
 
-    def __init__(self, expected: int = 0) -> None:
-        self._texts: list[bytes] = [NEWLINE] * max(1, expected // LINES)
-        self._count = 0
+    def __init__(self, file: SpillFile, texts: Iterable[Text] = (NEWLINE,), count: int = 0, size: int = 0) -> None:
+        self._file, self._texts = file, [*texts]
+        self._count, self._size = count, size
 
     def copy(self) -> Lines:
         """Return a copy that shares all texts with this one."""
-        made = Lines()
-        made._texts, made._count = self._texts.copy(), self._count
-        return made
+        return Lines(self._file, self._texts, self._count, self._size)
 
     def get(self, name: str) -> bytes | None:
         """Return the value of a name; None if it isn't there."""
-        text = self._texts[hash(name) % len(self._texts)]
-        key = _key(name)
+        text, key = self._file.read(self._texts[self._place(name)]), _key(name)
         at = text.find(key)
         return None if at < 0 else _plain(text[at + len(key) : text.index(NEWLINE, at + len(key))])
 
     def put(self, name: str, value: bytes) -> None:
         """Set the value of a name."""
-        if self._count >= 2 * LINES * len(self._texts):
-            self._spread()
-        place, key = hash(name) % len(self._texts), _key(name)
-        text = self._texts[place]
-        at = text.find(key)
-        if at >= 0:
-            text = text[:at] + text[text.index(NEWLINE, at + len(key)) :]
+        place, key = self._place(name), _key(name)
+        text = self._file.read(self._texts[place])
+        rest = _cut(text, key)
+        self._put_text(place, text, b"%b%b%b\n" % (rest[:-1], key, _escape(value)))
+        self._count += rest is text
+        if self._size > TEXT * len(self._texts):
+            self._split()
+
+    def pop(self, name: str) -> None:
+        """Remove a name, if it is there."""
+        place = self._place(name)
+        text = self._file.read(self._texts[place])
+        rest = _cut(text, _key(name))
+        if rest is not text:
+            self._put_text(place, text, rest)
             self._count -= 1
-        self._texts[place] = b"%b%b%b\n" % (text[:-1], key, _escape(value))
-        self._count += 1
 
-    def pop(self, name: str) -> bytes | None:
-        """Remove a name, and return its value; None if it isn't there."""
-        place, key = hash(name) % len(self._texts), _key(name)
-        text = self._texts[place]
-        at = text.find(key)
-        if at < 0:
-            return None
-        end = text.index(NEWLINE, at + len(key))
-        self._texts[place] = text[:at] + text[end:]
-        self._count -= 1
-        return _plain(text[at + len(key) : end])
+    def _place(self, name: str) -> int:
+        """Return the number of the text that a name is in."""
+        count = len(self._texts)
+        span = 1 << count.bit_length()
+        place = hash(name) % span
+        return place if place < count else place - span // 2
 
-    def _spread(self) -> None:
-        """Double the number of texts.
+    def _put_text(self, place: int, before: bytes, after: bytes) -> None:
+        self._texts[place] = self._file.keep(after)
+        self._size += len(after) - len(before)
 
-        Some lines of each text stay; the others move on by the former number of texts.
-        """
-        count, further = len(self._texts), []
-        for place, text in enumerate(self._texts):
-            lines: tuple[list[bytes], list[bytes]] = [], []
-            for line in _lines(text):
-                lines[hash(_name(line.partition(TAB)[0])) % (2 * count) != place].append(line)
-            self._texts[place], gone = (NEWLINE.join((b"", *some, b"")) if some else NEWLINE for some in lines)
-            further.append(gone)
-        self._texts += further
+    def _split(self) -> None:
+        """Add a text, which takes over half of the lines of the one whose turn it is."""
+        new = len(self._texts)
+        span = 1 << new.bit_length()
+        place = new - span // 2
+        lines: tuple[list[bytes], list[bytes]] = [], []
+        for line in _lines(self._file.read(self._texts[place])):
+            lines[hash(_name(line.partition(TAB)[0])) % span == new].append(line)
+        self._texts[place], moved = (self._file.keep(_join(some)) for some in lines)
+        self._texts.append(moved)
 
     def items(self) -> Iterator[tuple[str, bytes]]:
         """Yield all entries, in no order that means anything."""
         for text in self._texts:
-            for line in _lines(text):
+            for line in _lines(self._file.read(text)):
                 name, _, value = line.partition(TAB)
                 yield _name(name), _plain(value)
 
@@ -95,10 +95,71 @@ class Lines:
         return (name for name, _ in self.items())
 
     def __contains__(self, name: str) -> bool:
-        return self._texts[hash(name) % len(self._texts)].find(_key(name)) >= 0
+        return self._file.read(self._texts[self._place(name)]).find(_key(name)) >= 0
 
     def __len__(self) -> int:
         return self._count
+
+
+class LinesLoader:
+    """Makes a table of entries that come in any order, in a few megabytes of memory.
+
+    The lines are written in parts, by the hashes of their names. Then each part is read once, and makes the texts that
+    have these names.
+    """
+
+    def __init__(self, file: SpillFile) -> None:
+        self._file = file
+        self._written: list[list[Text]] = [[] for _ in range(PARTS)]
+        self._unwritten = [bytearray() for _ in range(PARTS)]
+        self._size = 0  # bytes of all lines
+
+    def add(self, name: str, value: bytes) -> None:
+        """Add a value to what a name has."""
+        part = hash(name) % PARTS
+        lines = self._unwritten[part]
+        line = b"%b%b\n" % (_key(name)[1:], _escape(value))
+        self._size += len(line)
+        lines += line
+        if len(lines) >= RUN:
+            self._written[part].append(self._file.keep(bytes(lines)))
+            lines.clear()
+
+    def build(self) -> Lines:
+        """Return the table of all that was added. The size of all parts together tells how many texts each makes."""
+        count = PARTS << (self._size // PARTS // TEXT).bit_length()
+        texts: list[Text] = [NEWLINE] * count
+        entries = size = 0
+        for values in map(self._take, range(PARTS)):
+            lines = defaultdict[int, list[bytes]](list)
+            for key, value in values.items():
+                lines[hash(_name(key)) % count].append(b"%b\t%b" % (key, value))
+            for place, some in lines.items():
+                text = _join(some)
+                texts[place] = self._file.keep(text)
+                entries, size = entries + len(some), size + len(text)
+        return Lines(self._file, texts, entries, size)
+
+    def _take(self, part: int) -> dict[bytes, bytes]:
+        """Return the entries of a part, as they are in lines, and forget them here."""
+        values = defaultdict[bytes, list[bytes]](list)
+        for lines in (*map(self._file.read, self._written[part]), bytes(self._unwritten[part])):
+            for line in lines.split(NEWLINE)[:-1]:
+                key, _, value = line.partition(TAB)
+                values[key].append(value)
+        self._written[part] = []
+        self._unwritten[part].clear()
+        return {key: b"".join(some) for key, some in values.items()}
+
+
+def _cut(text: bytes, key: bytes) -> bytes:
+    """Return a text without the line of an entry; the text itself if it has none."""
+    at = text.find(key)
+    return text if at < 0 else text[:at] + text[text.index(NEWLINE, at + len(key)) :]
+
+
+def _join(lines: list[bytes]) -> bytes:
+    return NEWLINE.join((b"", *lines, b"")) if lines else NEWLINE
 
 
 def _lines(text: bytes) -> list[bytes]:
@@ -107,13 +168,17 @@ def _lines(text: bytes) -> list[bytes]:
 
 def _key(name: str) -> bytes:
     """Return how the line of an entry begins, with the end of the line before."""
+    return b"\n%b\t" % _field(name)
+
+
+def _field(name: str) -> bytes:
     if PLAIN.fullmatch(name):
-        return f"\n{name}\t".encode()
-    return b"\n%b\t" % _escape(name.encode("utf-8", "surrogatepass")).replace(TAB, b"\\t")
+        return name.encode()
+    return _escape(name.encode("utf-8", "surrogatepass")).replace(TAB, b"\\t").replace(ROW, b"\\r")
 
 
-def _name(line: bytes) -> str:
-    return _plain(line.replace(b"\\t", TAB)).decode("utf-8", "surrogatepass")
+def _name(field: bytes) -> str:
+    return _plain(field.replace(b"\\t", TAB).replace(b"\\r", ROW)).decode("utf-8", "surrogatepass")
 
 
 def _escape(value: bytes) -> bytes:
@@ -126,43 +191,27 @@ def _plain(value: bytes) -> bytes:
     return value.replace(b"\\n", NEWLINE).replace(b"\\b", ESCAPE) if ESCAPE in value else value
 
 
-# names that belong to one name, as one value
+# rows of texts, as the value of a name
 
 
-class Packed(bytes):
-    """A list of names that is compressed."""
-
-    __slots__ = ()
-
-
-def pack_names(names: bytes) -> bytes:
-    """Return a list of names in a smaller form. Later changes to it aren't compressed again."""
-    return names if isinstance(names, Packed) or len(names) < WORTH_PACKING else Packed(zlib.compress(names, LEVEL))
+def make_row(*fields: str) -> bytes:
+    """Return a row. The rows of a name follow each other."""
+    return TAB.join(map(_field, fields)) + ROW
 
 
-def add_name(names: bytes, name: str) -> bytes:
-    """Return a list of names with one more. The name must not be among them."""
-    return _unpack_names(names) + _key(name)[1:]
+def read_fields(rows: bytes) -> list[str]:
+    """Return the fields of rows, one row after the other."""
+    fields = rows.replace(ROW, TAB)
+    if ESCAPE in fields:
+        return [*map(_name, fields.split(TAB)[:-1])]
+    return fields.decode("utf-8", "surrogatepass").split("\t")[:-1]
 
 
-def without(names: bytes, name: str) -> bytes:
-    """Return a list of names without one of them.
+def without_row(rows: bytes, row: bytes) -> bytes:
+    """Return rows without one of them.
 
     Raises:
-        ValueError: The name isn't among them.
+        ValueError: The row isn't among them.
     """
-    names, key = _unpack_names(names), _key(name)[1:]
-    at = (TAB + names).index(TAB + key)
-    return names[:at] + names[at + len(key) :]
-
-
-def list_names(names: bytes) -> list[str]:
-    """Return the names of a list."""
-    names = _unpack_names(names)
-    if ESCAPE in names:
-        return [_name(one) for one in names.split(TAB)[:-1]]
-    return names.decode("utf-8", "surrogatepass").split("\t")[:-1]
-
-
-def _unpack_names(names: bytes) -> bytes:
-    return zlib.decompress(names) if isinstance(names, Packed) else names
+    at = (ROW + rows).index(ROW + row)
+    return rows[:at] + rows[at + len(row) :]

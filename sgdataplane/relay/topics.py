@@ -4,15 +4,19 @@ Owns which host each ENI is bound to, the members of groups, and what groups nam
 what a host gets of a document, nor how it gets there.
 
 A topic is a group, the members of a group, a list, a VPC or an instance. `Topics` returns the hosts that follow one.
+Its facts are rows of a table. A change removes the rows of before, and adds those of now.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from sys import intern
+from itertools import chain, compress
+from typing import NamedTuple
 
-from sgdataplane.relay.table import Lines, add_name, list_names, pack_names, without
+from sgdataplane.relay.spill import SpillFile
+from sgdataplane.relay.table import Lines, LinesLoader, make_row, read_fields, without_row
 from sgdataplane.store.closure import GroupFacts, peer_groups_of
 from sgdataplane.store.documents import (
     ResourceKind,
@@ -25,7 +29,31 @@ from sgdataplane.store.documents import (
 from sgdataplane.store.interface import Body, Path
 from sgdataplane.store.objects import is_member, is_primary
 
-NOBODY: frozenset[str] = frozenset()
+MEMBER = "m"
+NOBODY = frozenset({""})
+
+
+class FactKind(enum.StrEnum):
+    """What a row leads from. The comments say to what: the fields of a row."""
+
+    HOST = "host"  # an ENI, one of its groups or ""
+    GROUP = "group"  # an ENI, its host or "", `MEMBER` if its addresses are members of the group
+    INSTANCE = "instance"  # an ENI
+    FACTS = "facts"  # of a group; its VPC, and the paths of what its rules name
+    NAMED = "named"  # the path of a group or list; a group whose rules name it
+    VPC = "vpc"  # a group
+
+
+class FactRow(NamedTuple):
+    """A row of the table."""
+
+    key: str
+    fields: tuple[str, ...]
+
+    @staticmethod
+    def of(kind: FactKind, name: str, *fields: str) -> FactRow:
+        """Return the row that leads from a name to these fields."""
+        return FactRow(f"{kind}/{name}", fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,146 +74,115 @@ class EniFacts:
         return EniFacts(host, groups, is_member(state), str(state.get("instance_id", "")), is_primary(state))
 
 
+def _make_eni_rows(eni: str, facts: EniFacts | None) -> Iterator[FactRow]:
+    if facts is None:
+        return
+    groups = dict.fromkeys(facts.groups)
+    if facts.host is not None:
+        for group in groups or [""]:
+            yield FactRow.of(FactKind.HOST, facts.host, eni, group)
+    for group in groups:
+        yield FactRow.of(FactKind.GROUP, group, eni, facts.host or "", MEMBER if facts.is_member else "")
+    if facts.instance:
+        yield FactRow.of(FactKind.INSTANCE, facts.instance, eni)
+
+
+def _make_group_rows(group: str, facts: GroupFacts | None) -> Iterator[FactRow]:
+    if facts is None:
+        return
+    yield FactRow.of(FactKind.FACTS, group, facts.vpc_id, *sorted(facts.names))
+    yield FactRow.of(FactKind.VPC, facts.vpc_id, group)
+    for path in facts.names:
+        yield FactRow.of(FactKind.NAMED, path, group)
+
+
 class Topics:
-    """All topics at one revision. Names are ids; paths are those of documents.
+    """All topics at one revision. Names are ids; paths are those of documents."""
 
-    `instances` is about how many instances there are.
-    """
+    def __init__(self, table: Lines) -> None:
+        self._table = table
 
-    def __init__(self, instances: int = 0) -> None:
-        self.groups: dict[str, GroupFacts] = {}
-        self._members: dict[str, bytes] = {}  # group -> its ENIs that are members (`list_names`)
-        self._namers: dict[Path, list[str]] = {}  # group or list -> the groups whose rules name it
-        self._of_instance = Lines(instances)  # instance -> ENIs (`list_names`)
-        self._enis: dict[str, bytes] = {}  # host -> ENIs (`list_names`)
-        self._own: dict[str, dict[str, int]] = {}  # host -> group -> how many of its ENIs are in it
-        self._hosts: dict[str, list[str]] = {}  # group -> the hosts that have ENIs in it
+    @staticmethod
+    def of(groups: Iterable[tuple[str, GroupFacts]], enis: Iterable[tuple[str, EniFacts]], file: SpillFile) -> Topics:
+        """Return the topics of groups and ENIs, in a table in this file."""
+        loader = LinesLoader(file)
+        of_groups = (_make_group_rows(group, facts) for group, facts in groups)
+        of_enis = (_make_eni_rows(eni, facts) for eni, facts in enis)
+        for row in chain.from_iterable(chain(of_groups, of_enis)):
+            loader.add(row.key, make_row(*row.fields))
+        return Topics(loader.build())
 
     # what is asked
 
     def hosts(self) -> frozenset[str]:
-        """Return the hosts that ENIs are bound to."""
-        return frozenset(self._enis)
+        """Return the hosts that ENIs are bound to. It reads all rows."""
+        found = (key.partition("/") for key in self._table)
+        return frozenset(host for kind, _, host in found if kind == FactKind.HOST)
 
-    def enis_of_host(self, host: str) -> list[str]:
+    def enis_of_host(self, host: str) -> Collection[str]:
         """Return the ENIs that are bound to a host."""
-        return list_names(self._enis.get(host, b""))
+        return dict.fromkeys(self._fields(FactKind.HOST, host)[::2])
 
     def own_groups(self, host: str) -> frozenset[str]:
         """Return the groups of a host's ENIs."""
-        return frozenset(self._own.get(host, ()))
+        return frozenset(self._fields(FactKind.HOST, host)[1::2]) - NOBODY
 
     def members(self, group: str) -> Collection[str]:
         """Return the ENIs that are members of a group."""
-        return list_names(self._members.get(group, b""))
+        fields = self._fields(FactKind.GROUP, group)
+        return [*compress(fields[::3], fields[2::3])]
 
-    def enis_of_instance(self, instance: str) -> list[str]:
+    def enis_of_instance(self, instance: str) -> Collection[str]:
         """Return the ENIs of an instance."""
-        return list_names(self._of_instance.get(instance) or b"")
+        return self._fields(FactKind.INSTANCE, instance)
 
-    def peer_groups_of(self, group: str) -> Iterator[str]:
-        """Return the groups whose members a group's policy depends on.
+    def facts(self, group: str) -> GroupFacts | None:
+        """Return the facts of a group; None if it isn't there."""
+        fields = self._fields(FactKind.FACTS, group)
+        return GroupFacts(fields[0], frozenset(fields[1:])) if fields else None
 
-        These are the group itself, and those of its VPC that its rules name.
-        """
-        return peer_groups_of(group, self.groups.get)
-
-    def hosts_in(self, group: str) -> Collection[str]:
+    def hosts_in(self, group: str) -> frozenset[str]:
         """Return the hosts that have ENIs in a group."""
-        return self._hosts.get(group, ())
+        return frozenset(self._fields(FactKind.GROUP, group)[1::3]) - NOBODY
 
     def followers(self, path: Path) -> set[str]:
         """Return the hosts that get a group, whole or without its rules, or a list."""
-        found = set(self.hosts_in(name_of(path))) if kind_of(path) is ResourceKind.GROUP else set()
-        for group in self._namers.get(path, ()):
-            found.update(self.hosts_in(group))
-        return found
+        groups = self._fields(FactKind.NAMED, path)
+        if kind_of(path) is ResourceKind.GROUP:
+            groups.append(name_of(path))
+        return set().union(*map(self.hosts_in, groups))
 
     def listeners(self, group: str) -> set[str]:
         """Return the hosts that get the members of a group."""
-        found = set(self.hosts_in(group))
-        for other in self._namers.get(path_of(ResourceKind.GROUP, group), ()):
-            if group in self.peer_groups_of(other):
-                found.update(self.hosts_in(other))
-        return found
+        namers = self._fields(FactKind.NAMED, path_of(ResourceKind.GROUP, group))
+        groups = [other for other in namers if group in peer_groups_of(other, self.facts)]
+        return set().union(*map(self.hosts_in, [group, *groups]))
 
     def audience_of_vpc(self, vpc: str) -> set[str]:
-        """Return the hosts that get a VPC. It looks at all groups, because VPCs hardly ever change."""
-        groups = (group for group, facts in self.groups.items() if facts.vpc_id == vpc)
-        return {host for group in groups for host in self.followers(path_of(ResourceKind.GROUP, group))}
+        """Return the hosts that get a VPC."""
+        groups = self._fields(FactKind.VPC, vpc)
+        return set().union(*(self.followers(path_of(ResourceKind.GROUP, group)) for group in groups))
+
+    def _fields(self, kind: FactKind, name: str) -> list[str]:
+        """Return the fields of all rows that lead from a name, one row after the other."""
+        return read_fields(self._table.get(f"{kind}/{name}") or b"")
 
     # what changes
 
-    def pack(self) -> None:
-        """Compress the lists of names, once all documents are read."""
-        self._members = {group: pack_names(names) for group, names in self._members.items()}
-        self._enis = {host: pack_names(names) for host, names in self._enis.items()}
-
-    def put_group(self, group: str, facts: GroupFacts | None) -> None:
-        """Set the facts of a group; None if it is gone."""
-        before = self.groups.pop(group, None)
-        if facts is not None:
-            self.groups[group] = facts
-        old, new = (one.names if one else NOBODY for one in (before, facts))
-        for path in old - new:
-            _drop(self._namers, path, group)
-        for path in new - old:
-            self._namers.setdefault(path, []).append(group)
+    def put_group(self, group: str, before: GroupFacts | None, after: GroupFacts | None) -> None:
+        """Replace the facts of a group. `before` is what was put last. Each is None where the group isn't there."""
+        self._replace({*_make_group_rows(group, before)}, {*_make_group_rows(group, after)})
 
     def put_eni(self, eni: str, before: EniFacts | None, after: EniFacts | None) -> None:
-        """Replace the facts of an ENI.
+        """Replace the facts of an ENI. `before` is what was put last. Each is None where the ENI isn't there."""
+        self._replace({*_make_eni_rows(eni, before)}, {*_make_eni_rows(eni, after)})
 
-        `before` is what was put last. Each is None where the ENI wasn't there, or isn't any more.
-        """
-        if before is not None:
-            self._remove(eni, before)
-        if after is not None:
-            self._add(eni, after)
-
-    def _add(self, eni: str, facts: EniFacts) -> None:
-        groups = [*map(intern, facts.groups)]
-        for group in groups if facts.is_member else ():
-            self._members[group] = add_name(self._members.get(group, b""), eni)
-        if facts.instance:
-            self._of_instance.put(facts.instance, add_name(self._of_instance.get(facts.instance) or b"", eni))
-        if facts.host is not None:
-            self._bind(eni, intern(facts.host), groups)
-
-    def _bind(self, eni: str, host: str, groups: Iterable[str]) -> None:
-        self._enis[host] = add_name(self._enis.get(host, b""), eni)
-        own = self._own.setdefault(host, {})
-        for group in groups:
-            if group not in own:
-                self._hosts.setdefault(group, []).append(host)
-            own[group] = own.get(group, 0) + 1
-
-    def _remove(self, eni: str, facts: EniFacts) -> None:
-        for group in facts.groups if facts.is_member else ():
-            _take_out(self._members, group, eni)
-        if facts.instance and (left := without(self._of_instance.pop(facts.instance) or b"", eni)):
-            self._of_instance.put(facts.instance, left)
-        if facts.host is not None:
-            _take_out(self._enis, facts.host, eni)
-            self._unbind(facts.host, facts.groups)
-
-    def _unbind(self, host: str, groups: Iterable[str]) -> None:
-        own = self._own[host]
-        for group in groups:
-            own[group] -= 1
-            if not own[group]:
-                del own[group]
-                _drop(self._hosts, group, host)
-        if not own:
-            del self._own[host]
-
-
-def _take_out(many: dict[str, bytes], key: str, name: str) -> None:
-    if left := without(many.pop(key), name):
-        many[key] = left
-
-
-def _drop(lists: dict[str, list[str]], key: str, value: str) -> None:
-    found = lists[key]
-    found.remove(value)
-    if not found:
-        del lists[key]
+    def _replace(self, before: set[FactRow], after: set[FactRow]) -> None:
+        for key, fields in before - after:
+            left = without_row(self._table.get(key) or b"", make_row(*fields))
+            if left:
+                self._table.put(key, left)
+            else:
+                self._table.pop(key)
+        for key, fields in after - before:
+            self._table.put(key, (self._table.get(key) or b"") + make_row(*fields))

@@ -34,6 +34,7 @@ from sgdataplane.store.hosts import host_of
 from sgdataplane.store.interface import Body, Path, Revision
 from tests.support.inputs import gen
 from tests.support.inputs.tenants import HOSTS, Tenants
+from tests.support.run.spilling import tiny_texts
 
 # Each one must see each kind of case; the slow tests have the others.
 SHARDS = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 4))]
@@ -134,7 +135,8 @@ def test_a_host_decides_as_all_documents_do_and_gets_nothing_else(shard: int) ->
             seen["smaller"] += len(small.network_interfaces) < len(state.network_interfaces)
             seen["stub"] += any(not group.rules for group in small.security_groups)
 
-    check()
+    with tiny_texts():
+        check()
     print(seen)
     for what in ("rule", "inner_accept", "smaller", "split", "with its instance"):
         assert seen[what] > 10, what
@@ -185,7 +187,8 @@ def test_a_host_compares_with_what_is_on_trial_as_all_documents_do(shard: int) -
                     seen["same"] += decide(whole, packet, options) == decide(state, packet, options)
                     seen["other"] += decide(whole, packet, options) != decide(state, packet, options)
 
-    check()
+    with tiny_texts():
+        check()
     print(seen)
     assert seen["other"] > 10
     assert seen["same"] > 10
@@ -283,7 +286,8 @@ def test_no_host_misses_what_concerns_it(shard: int) -> None:
         merged = {**before, **found}
         return {path: fields for path, fields in sorted(merged.items()) if fields is not None}
 
-    check()
+    with tiny_texts():
+        check()
     print(seen)
     assert seen["heard"] > WORLDS * 10
     assert seen["unheard"] > WORLDS * 10

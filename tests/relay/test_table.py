@@ -2,87 +2,137 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
+from collections import defaultdict
+from itertools import chain
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgdataplane.relay import table as layout
 from sgdataplane.relay.digests import KnownDigests
-from sgdataplane.relay.table import LINES, WORTH_PACKING, Lines, Packed, add_name, list_names, pack_names, without
+from sgdataplane.relay.spill import SpilledText, SpillFile
+from sgdataplane.relay.table import Lines, LinesLoader, make_row, read_fields, without_row
+from tests.support.run.spilling import size_of, tiny_texts, uncached
 
 # Names that begin and end like others, and all that lines are made of.
 NAMES = st.one_of(
-    st.sampled_from(["a", "aa", "a\t", "\ta", "a\n", "\n", "", "\\", "\\t", "\\n", "\\b", "a\\"]), st.text()
+    st.sampled_from(["a", "aa", "a\t", "\ta", "a\n", "\n", "\r", "", "\\", "\\t", "\\n", "\\b", "a\\"]), st.text()
 )
 VALUES = st.one_of(st.binary(), st.sampled_from([b"\na\tx\n", b"\\n", b"\\b", b"\\\n", b"\n", b"\t", b""]))
 ACTIONS = st.lists(st.tuples(NAMES, st.one_of(st.none(), VALUES)), max_size=60)
 
 
+def check(table: Lines, expected: dict[str, bytes]) -> None:
+    assert dict(table.items()) == expected
+    assert [*table] == [name for name, _ in table.items()]
+    assert len(table) == len(expected)
+    for name, value in expected.items():
+        assert (table.get(name), name in table) == (value, True)
+
+
 @settings(max_examples=200, database=None)
 @given(ACTIONS)
 def test_a_table_says_what_a_dict_says(actions: list[tuple[str, bytes | None]]) -> None:
-    table, expected = Lines(), dict[str, bytes]()
-    for name, value in actions:
-        before, said = table.copy(), dict(expected)
-        if value is None:
-            assert table.pop(name) == expected.pop(name, None)
-        else:
-            table.put(name, value)
-            expected[name] = value
-        assert dict(table.items()) == expected
-        assert dict(before.items()) == said, "a copy stays as it is"
-        assert (len(table), table.get(name), name in table) == (len(expected), expected.get(name), name in expected)
-
-
-def test_a_table_grows() -> None:
-    numbers = range(20 * LINES)
-    odd = {
-        f"{number}{odd}": f"\t{number}\n\\".encode() for number, odd in zip(numbers, "\t\n\\é" * LINES, strict=False)
-    }
-    table, expected = Lines(), {f"eni-{number}": str(number).encode() for number in numbers} | odd
-    for name, value in expected.items():
-        table.put(name, value)
-    assert dict(table.items()) == expected
-    assert {*table} == expected.keys()
-    assert all(table.get(name) == value for name, value in expected.items())
+    with tiny_texts():
+        table, expected = Lines(SpillFile()), dict[str, bytes]()
+        for name, value in actions:
+            before, said = table.copy(), dict(expected)
+            if value is None:
+                table.pop(name)
+                expected.pop(name, None)
+            else:
+                table.put(name, value)
+                expected[name] = value
+            check(table, expected)
+            assert (table.get(name), name in table) == (expected.get(name), name in expected)
+            check(before, said)
 
 
 @settings(max_examples=200, database=None)
-@given(st.lists(NAMES, unique=True, max_size=20), st.sets(st.integers(0, 20)))
-def test_names_of_one_name_come_and_go(names: list[str], packed_at: set[int]) -> None:
-    value = b""
-    for number, name in enumerate(names):
-        value = add_name(pack_names(value) if number in packed_at else value, name)
-    value = pack_names(value)
-    assert list_names(value) == names
-    for name in [*names]:
-        value = without(value, name)
-        names.remove(name)
-        assert list_names(value) == names
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=60), ACTIONS)
+def test_a_table_is_read_in_any_order_and_goes_on(
+    entries: list[tuple[str, bytes]], actions: list[tuple[str, bytes | None]]
+) -> None:
+    """Values of one name follow each other."""
+    with tiny_texts():
+        loader, values = LinesLoader(SpillFile()), defaultdict[str, bytes](bytes)
+        for name, value in entries:
+            loader.add(name, value)
+            values[name] += value
+        table = loader.build()
+        check(table, values)
+        for name, changed in actions:
+            if changed is None:
+                table.pop(name)
+                values.pop(name, None)
+            else:
+                table.put(name, changed)
+                values[name] = changed
+        check(table, values)
 
 
-def test_many_names_are_packed_once() -> None:
-    names = b""
-    for number in range(WORTH_PACKING):
-        names = add_name(names, f"eni-{number:017x}")
-    small = pack_names(names)
-    assert isinstance(small, Packed)
-    assert len(small) < len(names) / 2
-    assert pack_names(small) is small
-    assert list_names(small) == list_names(names)
+def test_a_table_grows() -> None:
+    """One text after the other, which takes over what belongs to it."""
+    numbers = range(2_000)
+    odd = {f"{number}{odd}": f"\t{number}\n\\".encode() for number, odd in zip(numbers, "\t\n\\é" * 500, strict=True)}
+    expected = {f"eni-{number}": str(number).encode() for number in numbers} | odd
+    with tiny_texts():
+        file = SpillFile()
+        grown, loader = Lines(file), LinesLoader(file)
+        for name, value in expected.items():
+            grown.put(name, value)
+            loader.add(name, value)
+        check(grown, expected)
+        check(loader.build(), expected)
+        longest = max(map(len, map(file.read, grown._texts)))
+        assert longest < 6 * layout.TEXT, "all names would be in one text otherwise"
 
 
-def test_an_entry_takes_little_more_than_its_bytes() -> None:
-    names = [f"eni-{number:018}" for number in range(10_000)]
+@settings(max_examples=200, database=None)
+@given(st.lists(st.lists(NAMES, min_size=1, max_size=3), max_size=20), st.randoms(use_true_random=False))
+def test_rows_of_one_name_come_and_go(rows: list[list[str]], chance: random.Random) -> None:
+    value = b"".join(make_row(*row) for row in rows)
+    assert read_fields(value) == [*chain(*rows)]
+    while rows:
+        row = chance.choice(rows)
+        value = without_row(value, make_row(*row))
+        rows.remove(row)
+        assert read_fields(value) == [*chain(*rows)]
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_one_large_value_makes_no_small_texts(part: int) -> None:
+    """They would stay in memory. The value is as large as that of a group with many members."""
+    file = SpillFile()
+    loader = LinesLoader(file)
+    large = next(name for name in map(str, range(100_000)) if hash(name) % layout.PARTS == part)
+    loader.add(large, bytes(4 << 20))
+    for number in range(20_000):
+        loader.add(f"eni-{number:018}", bytes(90))
+    texts = loader.build()._texts
+    assert sum(isinstance(text, SpilledText) for text in texts) > 0.9 * len(texts)
+
+
+def test_an_entry_takes_hardly_any_memory() -> None:
+    names = [f"eni-{number:018}" for number in range(20_000)]
+    with uncached():
+        file = SpillFile()
     tracemalloc.start()
     try:
-        table = Lines(len(names))
+        loader = LinesLoader(file)
         for name in names:
-            table.put(name, bytes(30))
+            loader.add(name, bytes(90))
+        table = loader.build()
+        del loader
         size = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert size < (22 + 30 + 8) * len(names)
+    assert len(table) == len(names)
+    assert size_of(file) > 110 * len(names), "that is where they are"
+    assert size < 8 * len(names)
 
 
 def test_a_digest_is_known_until_its_object_changes_or_another_takes_its_place() -> None:
