@@ -79,6 +79,12 @@ class HostChanges:
     enis: tuple[ChangedEni, ...]
     others: tuple[Path, ...]  # the paths of lists, VPCs and instances
 
+    @property
+    def lead_elsewhere(self) -> bool:
+        """Whether other hosts follow a topic than before, or an ENI's host differs."""
+        changed: tuple[ChangedGroup | ChangedEni, ...] = (*self.groups, *self.enis)
+        return any(one.before != one.after for one in changed)
+
     @staticmethod
     def of(before: Documents, after: Documents, change: Revision, topics: Topics, host_of: HostOf) -> HostChanges:
         """Compare the documents before and after a revision. `topics` are of the documents before."""
@@ -121,7 +127,7 @@ def _find_changed_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> 
         before, after = both.of(ResourceKind.GROUP, name)
         if _differ(before, after):
             is_stub_changed = (before and stub(before)) != (after and stub(after))
-            yield ChangedGroup(name, topics.facts(name), GroupFacts.of(after) if after else None, is_stub_changed)
+            yield ChangedGroup(name, topics.groups.get(name), GroupFacts.of(after) if after else None, is_stub_changed)
 
 
 def _find_changed_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator[ChangedEni]:

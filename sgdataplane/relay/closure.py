@@ -10,9 +10,8 @@ the verdict that it gives with all documents, and a host learns nothing of tenan
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
 from sgdataplane.relay.changes import HostChanges, HostOf
 from sgdataplane.relay.digests import KnownDigests
@@ -31,6 +30,7 @@ class _HostLinks:
 
     documents: Documents
     topics: Topics
+    instances: Mapping[str, Collection[str]]  # with the host's own ENIs, which are all that count
     known: dict[tuple[ResourceKind, str], Body | None] = field(default_factory=dict)
 
     def body(self, kind: ResourceKind, name: str, /) -> Body | None:
@@ -42,7 +42,7 @@ class _HostLinks:
         return self.topics.members(group)
 
     def enis_of_instance(self, instance: str, /) -> Collection[str]:
-        return self.topics.enis_of_instance(instance)
+        return self.instances.get(instance, ())
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class Closures:
 
     def vpc_of(self, host: str) -> str:
         """Return a VPC in which a host has ENIs, always the same one of several; "" if it has none."""
-        found = map(self._topics.facts, self._topics.own_groups(host))
+        found = map(self._topics.groups.get, self._topics.own_groups(host))
         return min((facts.vpc_id for facts in found if facts), default="")
 
     def of(self, host: str) -> dict[Path, Fields]:
@@ -119,13 +119,8 @@ class Closures:
         yield from ((path, ()) for path in (*ids.vpcs, *ids.lists))
         for is_whole, groups in ((True, ids.own), (False, ids.named)):
             yield from ((path_of(ResourceKind.GROUP, name), is_whole) for name in groups)
-        through: dict[str, list[str]] = {}
-        for group in sorted(ids.peer_groups):
-            for eni in self._topics.members(group):
-                through.setdefault(eni, []).append(group)
-        yield from (
-            (path_of(ResourceKind.ENI, eni), tuple(groups)) for eni, groups in through.items() if eni not in ids.enis
-        )
+        through = self._topics.members_of_all(ids.peer_groups)
+        yield from ((path_of(ResourceKind.ENI, eni), groups) for eni, groups in through.items() if eni not in ids.enis)
 
     def some(self, host: str, paths: Iterable[Path]) -> dict[Path, Fields | None]:
         """Return some objects of a host by path; None for those that it doesn't get."""
@@ -145,7 +140,8 @@ class Closures:
         changes = HostChanges.of(self._documents, documents, change, self._topics, self._host_of)
         before = {host: self._closure_ids(host) for host in self._find_reshaped(changes)}
         news = _News()
-        self._note_audience(news, changes)
+        if changes.lead_elsewhere:
+            self._note_audience(news, changes)
         for path in (*change.puts, *change.deletes):
             self._known.forget(path)
         self._go_on(documents, changes)
@@ -156,10 +152,12 @@ class Closures:
 
     def _closure_ids(self, host: str) -> ClosureIds:
         topics = self._topics
-        return ClosureIds.of(topics.enis_of_host(host), topics.own_groups(host), cache(topics.facts))
+        return ClosureIds.of(topics.enis_of_host(host), topics.own_groups(host), topics.groups.get)
 
     def _closure(self, host: str) -> Closure:
-        return Closure(self._closure_ids(host), _HostLinks(self._documents, self._topics))
+        return Closure(
+            self._closure_ids(host), _HostLinks(self._documents, self._topics, self._topics.instances_of(host))
+        )
 
     # what a revision changes
 
@@ -176,7 +174,8 @@ class Closures:
     def _note_audience(self, news: _News, changes: HostChanges) -> None:
         """Note for each changed object the hosts that get it, by the topics as they are now.
 
-        Called before and after a step, it reaches those that had the object, and those that get it.
+        Called before and after a step, it reaches those that had the object, and those that get it. These are the same
+        unless topics change.
         """
         topics = self._topics
         for group in changes.groups:
@@ -188,8 +187,8 @@ class Closures:
                 same = [path_of(ResourceKind.ENI, other) for other in topics.enis_of_instance(one)]
                 news.note(eni.hosts, [path_of(ResourceKind.INSTANCE, one), *same])
             news.note(eni.hosts, [path])
-            for name in eni.groups if eni.is_far_changed else ():
-                news.note(topics.listeners(name), [path])
+            if eni.is_far_changed:
+                news.note(topics.listeners(eni.groups), [path])
         for path in changes.others:
             self._note_other(news, path)
 
@@ -210,7 +209,7 @@ class Closures:
     def _go_on(self, documents: Documents, changes: HostChanges) -> None:
         self._documents = documents
         for group in changes.groups:
-            self._topics.put_group(group.name, group.before, group.after)
+            self._topics.put_group(group.name, group.after)
         for eni in changes.enis:
             self._topics.put_eni(eni.name, eni.before, eni.after)
 

@@ -72,10 +72,8 @@ class PackedBodies(Stepping[str, Body]):
         if self._kind in LEFT_OUT:
             return self
         texts = self._texts.copy()
-        for name in deletes:
-            texts.pop(name)
-        for name, body in puts.items():
-            texts.put(name, pack(self._kind, body))
+        packed = {name: pack(self._kind, body) for name, body in puts.items()}
+        texts.change({**dict.fromkeys(deletes), **packed})
         return PackedBodies(self._kind, texts)
 
     def find_changes(self, after: PackedBodies) -> tuple[Iterator[str], Iterator[str]]:

@@ -16,7 +16,6 @@ import tempfile
 import threading
 import weakref
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeAlias
 from zlib import crc32
 
@@ -25,7 +24,10 @@ from sgdataplane.limitedlog import limit_log
 
 FOLDER = "/var/tmp"  # /tmp may be memory
 SMALLEST = 1 << 10  # bytes; what finds a text in the file takes 0.2 KB itself
-CACHED, LARGEST_CACHED = 128, 1 << 16  # texts that were read last, which stay in memory; bytes of such a text
+CACHED, LARGEST_CACHED = (
+    128,
+    1 << 16,
+)  # texts that were read or written last, which stay in memory; bytes of such a text
 LONGEST = 40  # bits of a text's size
 DAMAGED = "what was written there isn't what is read now"
 
@@ -63,7 +65,8 @@ class SpillFile:
         # Places that nobody uses, by the number of bits of their size: a power of two, so that they fit others later. A
         # destructor may add some at any time, in any thread.
         self._free: list[list[int]] = [[] for _ in range(LONGEST)]
-        self._read_cached = lru_cache(CACHED)(self._read_checked)
+        self._recent: dict[SpilledText, bytes] = {}  # the texts read or written last
+        self._cached = CACHED
         self._descriptor = self._open()
 
     def _open(self) -> int | None:
@@ -89,8 +92,9 @@ class SpillFile:
             self.free(place, len(text))
             self._note_trouble(error)
             return text
-        self._trouble_log.forget(self._folder)
-        return SpilledText(self, place, len(text), crc32(text))
+        kept = SpilledText(self, place, len(text), crc32(text))
+        self._remember(kept, text)
+        return kept
 
     def read(self, text: Text) -> bytes:
         """Return a text that was kept.
@@ -101,7 +105,11 @@ class SpillFile:
         self.require_whole()
         if isinstance(text, bytes):
             return text
-        return self._read_cached(text) if text.size <= LARGEST_CACHED else self._read_checked(text)
+        found = self._recent.get(text)
+        if found is None:
+            found = self._read_checked(text)
+            self._remember(text, found)
+        return found
 
     def require_whole(self) -> None:
         """Raise an error if any text was damaged.
@@ -123,6 +131,13 @@ class SpillFile:
                 return self._free[bits].pop()
             place, self._end = self._end, self._end + (1 << bits)
             return place
+
+    def _remember(self, text: SpilledText, said: bytes) -> None:
+        if text.size <= LARGEST_CACHED:
+            with self._lock:
+                self._recent[text] = said
+                if len(self._recent) > self._cached:
+                    del self._recent[next(iter(self._recent))]
 
     def _read_checked(self, text: SpilledText) -> bytes:
         assert self._descriptor is not None, "only what was written is read"

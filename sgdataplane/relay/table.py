@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from sgdataplane.relay.spill import SpillFile, Text
 
@@ -43,24 +43,26 @@ class Lines:
         at = text.find(key)
         return None if at < 0 else _plain(text[at + len(key) : text.index(NEWLINE, at + len(key))])
 
-    def put(self, name: str, value: bytes) -> None:
-        """Set the value of a name."""
-        place, key = self._place(name), _key(name)
-        text = self._file.read(self._texts[place])
-        rest = _cut(text, key)
-        self._put_text(place, text, b"%b%b%b\n" % (rest[:-1], key, _escape(value)))
-        self._count += rest is text
-        if self._size > TEXT * len(self._texts):
+    def change(self, values: Mapping[str, bytes | None]) -> None:
+        """Set the values of names, and remove the names whose value is None. Each text is made anew once."""
+        names = defaultdict[int, list[str]](list)
+        for name in values:
+            names[self._place(name)].append(name)
+        for place, some in names.items():
+            self._change_text(place, {name: values[name] for name in some})
+        while self._size > TEXT * len(self._texts):
             self._split()
 
-    def pop(self, name: str) -> None:
-        """Remove a name, if it is there."""
-        place = self._place(name)
-        text = self._file.read(self._texts[place])
-        rest = _cut(text, _key(name))
-        if rest is not text:
-            self._put_text(place, text, rest)
-            self._count -= 1
+    def _change_text(self, place: int, values: Mapping[str, bytes | None]) -> None:
+        before = text = self._file.read(self._texts[place])
+        for name, value in values.items():
+            key = _key(name)
+            rest = _cut(text, key)
+            self._count += (value is not None) - (rest is not text)
+            text = rest if value is None else b"%b%b%b\n" % (rest[:-1], key, _escape(value))
+        if text is not before:
+            self._texts[place] = self._file.keep(text)
+            self._size += len(text) - len(before)
 
     def _place(self, name: str) -> int:
         """Return the number of the text that a name is in."""
@@ -69,10 +71,6 @@ class Lines:
         place = hash(name) % span
         return place if place < count else place - span // 2
 
-    def _put_text(self, place: int, before: bytes, after: bytes) -> None:
-        self._texts[place] = self._file.keep(after)
-        self._size += len(after) - len(before)
-
     def _split(self) -> None:
         """Add a text, which takes over half of the lines of the one whose turn it is."""
         new = len(self._texts)
@@ -80,7 +78,7 @@ class Lines:
         place = new - span // 2
         lines: tuple[list[bytes], list[bytes]] = [], []
         for line in _lines(self._file.read(self._texts[place])):
-            lines[hash(_name(line.partition(TAB)[0])) % span == new].append(line)
+            lines[hash(read_name(line.partition(TAB)[0])) % span == new].append(line)
         self._texts[place], moved = (self._file.keep(_join(some)) for some in lines)
         self._texts.append(moved)
 
@@ -89,7 +87,7 @@ class Lines:
         for text in self._texts:
             for line in _lines(self._file.read(text)):
                 name, _, value = line.partition(TAB)
-                yield _name(name), _plain(value)
+                yield read_name(name), _plain(value)
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.items())
@@ -115,7 +113,7 @@ class LinesLoader:
         self._size = 0  # bytes of all lines
 
     def add(self, name: str, value: bytes) -> None:
-        """Add a value to what a name has."""
+        """Add a value to what a name has, unless it has it."""
         part = hash(name) % PARTS
         lines = self._unwritten[part]
         line = b"%b%b\n" % (_key(name)[1:], _escape(value))
@@ -133,7 +131,7 @@ class LinesLoader:
         for values in map(self._take, range(PARTS)):
             lines = defaultdict[int, list[bytes]](list)
             for key, value in values.items():
-                lines[hash(_name(key)) % count].append(b"%b\t%b" % (key, value))
+                lines[hash(read_name(key)) % count].append(b"%b\t%b" % (key, value))
             for place, some in lines.items():
                 text = _join(some)
                 texts[place] = self._file.keep(text)
@@ -149,7 +147,7 @@ class LinesLoader:
                 values[key].append(value)
         self._written[part] = []
         self._unwritten[part].clear()
-        return {key: b"".join(some) for key, some in values.items()}
+        return {key: b"".join(dict.fromkeys(some)) for key, some in values.items()}
 
 
 def _cut(text: bytes, key: bytes) -> bytes:
@@ -168,16 +166,18 @@ def _lines(text: bytes) -> list[bytes]:
 
 def _key(name: str) -> bytes:
     """Return how the line of an entry begins, with the end of the line before."""
-    return b"\n%b\t" % _field(name)
+    return b"\n%b\t" % write_name(name)
 
 
-def _field(name: str) -> bytes:
+def write_name(name: str) -> bytes:
+    """Return a name as it is in a line, without tabs and ends of rows."""
     if PLAIN.fullmatch(name):
         return name.encode()
     return _escape(name.encode("utf-8", "surrogatepass")).replace(TAB, b"\\t").replace(ROW, b"\\r")
 
 
-def _name(field: bytes) -> str:
+def read_name(field: bytes) -> str:
+    """Return the name that was written so."""
     return _plain(field.replace(b"\\t", TAB).replace(b"\\r", ROW)).decode("utf-8", "surrogatepass")
 
 
@@ -189,29 +189,3 @@ def _escape(value: bytes) -> bytes:
 
 def _plain(value: bytes) -> bytes:
     return value.replace(b"\\n", NEWLINE).replace(b"\\b", ESCAPE) if ESCAPE in value else value
-
-
-# rows of texts, as the value of a name
-
-
-def make_row(*fields: str) -> bytes:
-    """Return a row. The rows of a name follow each other."""
-    return TAB.join(map(_field, fields)) + ROW
-
-
-def read_fields(rows: bytes) -> list[str]:
-    """Return the fields of rows, one row after the other."""
-    fields = rows.replace(ROW, TAB)
-    if ESCAPE in fields:
-        return [*map(_name, fields.split(TAB)[:-1])]
-    return fields.decode("utf-8", "surrogatepass").split("\t")[:-1]
-
-
-def without_row(rows: bytes, row: bytes) -> bytes:
-    """Return rows without one of them.
-
-    Raises:
-        ValueError: The row isn't among them.
-    """
-    at = (ROW + rows).index(ROW + row)
-    return rows[:at] + rows[at + len(row) :]

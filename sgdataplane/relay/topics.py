@@ -4,19 +4,19 @@ Owns which host each ENI is bound to, the members of groups, and what groups nam
 what a host gets of a document, nor how it gets there.
 
 A topic is a group, the members of a group, a list, a VPC or an instance. `Topics` returns the hosts that follow one.
-Its facts are rows of a table. A change removes the rows of before, and adds those of now.
+What grows with the number of groups is in memory; what grows with the number of ENIs is in rows on disk.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, compress
-from typing import NamedTuple
+from sys import intern
 
+from sgdataplane.relay.rows import FactRow, FactRows
 from sgdataplane.relay.spill import SpillFile
-from sgdataplane.relay.table import Lines, LinesLoader, make_row, read_fields, without_row
 from sgdataplane.store.closure import GroupFacts, peer_groups_of
 from sgdataplane.store.documents import (
     ResourceKind,
@@ -29,31 +29,22 @@ from sgdataplane.store.documents import (
 from sgdataplane.store.interface import Body, Path
 from sgdataplane.store.objects import is_member, is_primary
 
-MEMBER = "m"
-NOBODY = frozenset({""})
+NONE = frozenset({""})
+NOBODY: frozenset[str] = frozenset()
+JOINED = 5_000  # members at most that are remembered, some 0.2 KB each
 
 
 class FactKind(enum.StrEnum):
     """What a row leads from. The comments say to what: the fields of a row."""
 
-    HOST = "host"  # an ENI, one of its groups or ""
-    GROUP = "group"  # an ENI, its host or "", `MEMBER` if its addresses are members of the group
+    HOST = "host"  # an ENI, its instance or "", one of its groups or ""
+    MEMBERS = "members"  # of a group; an ENI
     INSTANCE = "instance"  # an ENI
-    FACTS = "facts"  # of a group; its VPC, and the paths of what its rules name
-    NAMED = "named"  # the path of a group or list; a group whose rules name it
-    VPC = "vpc"  # a group
 
 
-class FactRow(NamedTuple):
-    """A row of the table."""
-
-    key: str
-    fields: tuple[str, ...]
-
-    @staticmethod
-    def of(kind: FactKind, name: str, *fields: str) -> FactRow:
-        """Return the row that leads from a name to these fields."""
-        return FactRow(f"{kind}/{name}", fields)
+def _row(kind: FactKind, name: str, *fields: str) -> FactRow:
+    """Return the row that leads from a name to these fields."""
+    return FactRow(f"{kind}/{name}", fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,115 +65,149 @@ class EniFacts:
         return EniFacts(host, groups, is_member(state), str(state.get("instance_id", "")), is_primary(state))
 
 
-def _make_eni_rows(eni: str, facts: EniFacts | None) -> Iterator[FactRow]:
+def _make_rows(eni: str, facts: EniFacts | None) -> Iterator[FactRow]:
     if facts is None:
         return
-    groups = dict.fromkeys(facts.groups)
     if facts.host is not None:
-        for group in groups or [""]:
-            yield FactRow.of(FactKind.HOST, facts.host, eni, group)
-    for group in groups:
-        yield FactRow.of(FactKind.GROUP, group, eni, facts.host or "", MEMBER if facts.is_member else "")
+        for group in facts.groups or [""]:
+            yield _row(FactKind.HOST, facts.host, eni, facts.instance, group)
+    for group in facts.groups if facts.is_member else ():
+        yield _row(FactKind.MEMBERS, group, eni)
     if facts.instance:
-        yield FactRow.of(FactKind.INSTANCE, facts.instance, eni)
-
-
-def _make_group_rows(group: str, facts: GroupFacts | None) -> Iterator[FactRow]:
-    if facts is None:
-        return
-    yield FactRow.of(FactKind.FACTS, group, facts.vpc_id, *sorted(facts.names))
-    yield FactRow.of(FactKind.VPC, facts.vpc_id, group)
-    for path in facts.names:
-        yield FactRow.of(FactKind.NAMED, path, group)
+        yield _row(FactKind.INSTANCE, facts.instance, eni)
 
 
 class Topics:
     """All topics at one revision. Names are ids; paths are those of documents."""
 
-    def __init__(self, table: Lines) -> None:
-        self._table = table
+    def __init__(self, rows: FactRows) -> None:
+        self._rows = rows
+        self.groups: dict[str, GroupFacts] = {}
+        self._namers: dict[Path, list[str]] = {}  # group or list -> the groups whose rules name it
+        self._hosts: dict[str, list[str]] = {}  # group -> the hosts that have ENIs in it
+        self._joined: tuple[frozenset[str], dict[str, tuple[str, ...]]] | None = None  # groups -> `members_of_all`
 
     @staticmethod
     def of(groups: Iterable[tuple[str, GroupFacts]], enis: Iterable[tuple[str, EniFacts]], file: SpillFile) -> Topics:
-        """Return the topics of groups and ENIs, in a table in this file."""
-        loader = LinesLoader(file)
-        of_groups = (_make_group_rows(group, facts) for group, facts in groups)
-        of_enis = (_make_eni_rows(eni, facts) for eni, facts in enis)
-        for row in chain.from_iterable(chain(of_groups, of_enis)):
-            loader.add(row.key, make_row(*row.fields))
-        return Topics(loader.build())
+        """Return the topics of groups and ENIs. What grows with the number of ENIs lies in this file."""
+        topics = Topics(FactRows.of((row for eni, facts in enis for row in _make_rows(eni, facts)), file))
+        for group, of_group in groups:
+            topics.put_group(group, of_group)
+        for name, fields in topics._rows.items():
+            kind, _, host = name.partition("/")
+            if kind == FactKind.HOST:
+                topics._bind(host, {*fields[2::3]} - NONE)
+        return topics
 
     # what is asked
 
     def hosts(self) -> frozenset[str]:
         """Return the hosts that ENIs are bound to. It reads all rows."""
-        found = (key.partition("/") for key in self._table)
+        found = (name.partition("/") for name, _ in self._rows.items())
         return frozenset(host for kind, _, host in found if kind == FactKind.HOST)
 
     def enis_of_host(self, host: str) -> Collection[str]:
         """Return the ENIs that are bound to a host."""
-        return dict.fromkeys(self._fields(FactKind.HOST, host)[::2])
+        return dict.fromkeys(self._fields(FactKind.HOST, host)[::3])
 
     def own_groups(self, host: str) -> frozenset[str]:
         """Return the groups of a host's ENIs."""
-        return frozenset(self._fields(FactKind.HOST, host)[1::2]) - NOBODY
+        return frozenset(self._fields(FactKind.HOST, host)[2::3]) - NONE
 
     def members(self, group: str) -> Collection[str]:
         """Return the ENIs that are members of a group."""
-        fields = self._fields(FactKind.GROUP, group)
-        return [*compress(fields[::3], fields[2::3])]
+        return self._fields(FactKind.MEMBERS, group)
+
+    def members_of_all(self, groups: frozenset[str]) -> Mapping[str, tuple[str, ...]]:
+        """Return the members of any of these groups, each with those that it is in, in order.
+
+        It remembers the last answer until an ENI changes, as the hosts of a VPC ask for the same one after the other.
+        """
+        if self._joined and self._joined[0] == groups:
+            return self._joined[1]
+        found: dict[str, list[str]] = {}
+        for group in sorted(groups):
+            for eni in self.members(group):
+                found.setdefault(eni, []).append(group)
+        joined = {eni: tuple(some) for eni, some in found.items()}
+        self._joined = (groups, joined) if len(joined) <= JOINED else None
+        return joined
+
+    def instances_of(self, host: str) -> Mapping[str, set[str]]:
+        """Return the instances of a host's ENIs, each with these of its ENIs."""
+        found, fields = defaultdict[str, set[str]](set), self._fields(FactKind.HOST, host)
+        for eni, instance in zip(fields[::3], fields[1::3], strict=True):
+            found[instance].add(eni)
+        found.pop("", None)
+        return dict(found)
 
     def enis_of_instance(self, instance: str) -> Collection[str]:
         """Return the ENIs of an instance."""
         return self._fields(FactKind.INSTANCE, instance)
 
-    def facts(self, group: str) -> GroupFacts | None:
-        """Return the facts of a group; None if it isn't there."""
-        fields = self._fields(FactKind.FACTS, group)
-        return GroupFacts(fields[0], frozenset(fields[1:])) if fields else None
-
-    def hosts_in(self, group: str) -> frozenset[str]:
+    def hosts_in(self, group: str) -> Collection[str]:
         """Return the hosts that have ENIs in a group."""
-        return frozenset(self._fields(FactKind.GROUP, group)[1::3]) - NOBODY
+        return self._hosts.get(group, ())
 
     def followers(self, path: Path) -> set[str]:
         """Return the hosts that get a group, whole or without its rules, or a list."""
-        groups = self._fields(FactKind.NAMED, path)
-        if kind_of(path) is ResourceKind.GROUP:
-            groups.append(name_of(path))
-        return set().union(*map(self.hosts_in, groups))
+        found = set(self.hosts_in(name_of(path))) if kind_of(path) is ResourceKind.GROUP else set()
+        return found.union(*map(self.hosts_in, self._namers.get(path, ())))
 
-    def listeners(self, group: str) -> set[str]:
-        """Return the hosts that get the members of a group."""
-        namers = self._fields(FactKind.NAMED, path_of(ResourceKind.GROUP, group))
-        groups = [other for other in namers if group in peer_groups_of(other, self.facts)]
-        return set().union(*map(self.hosts_in, [group, *groups]))
+    def listeners(self, groups: Iterable[str]) -> set[str]:
+        """Return the hosts that get the members of any of these groups."""
+        return set().union(*map(self.hosts_in, {other for group in groups for other in self._find_listening(group)}))
+
+    def _find_listening(self, group: str) -> Iterator[str]:
+        yield group
+        for other in self._namers.get(path_of(ResourceKind.GROUP, group), ()):
+            if group in peer_groups_of(other, self.groups.get):
+                yield other
 
     def audience_of_vpc(self, vpc: str) -> set[str]:
-        """Return the hosts that get a VPC."""
-        groups = self._fields(FactKind.VPC, vpc)
-        return set().union(*(self.followers(path_of(ResourceKind.GROUP, group)) for group in groups))
+        """Return the hosts that get a VPC. It looks at all groups, because VPCs hardly ever change."""
+        groups = (group for group, facts in self.groups.items() if facts.vpc_id == vpc)
+        return {host for group in groups for host in self.followers(path_of(ResourceKind.GROUP, group))}
 
-    def _fields(self, kind: FactKind, name: str) -> list[str]:
+    def _fields(self, kind: FactKind, name: str) -> tuple[str, ...]:
         """Return the fields of all rows that lead from a name, one row after the other."""
-        return read_fields(self._table.get(f"{kind}/{name}") or b"")
+        return self._rows.fields(f"{kind}/{name}")
 
     # what changes
 
-    def put_group(self, group: str, before: GroupFacts | None, after: GroupFacts | None) -> None:
-        """Replace the facts of a group. `before` is what was put last. Each is None where the group isn't there."""
-        self._replace({*_make_group_rows(group, before)}, {*_make_group_rows(group, after)})
+    def put_group(self, group: str, facts: GroupFacts | None) -> None:
+        """Set the facts of a group; None if it is gone."""
+        group, before = intern(group), self.groups.pop(group, None)
+        if facts is not None:
+            facts = GroupFacts(intern(facts.vpc_id), frozenset(map(intern, facts.names)))
+            self.groups[group] = facts
+        old, new = (one.names if one else NOBODY for one in (before, facts))
+        for path in old - new:
+            _drop(self._namers, path, group)
+        for path in new - old:
+            self._namers.setdefault(path, []).append(group)
 
     def put_eni(self, eni: str, before: EniFacts | None, after: EniFacts | None) -> None:
         """Replace the facts of an ENI. `before` is what was put last. Each is None where the ENI isn't there."""
-        self._replace({*_make_eni_rows(eni, before)}, {*_make_eni_rows(eni, after)})
+        if before == after:
+            return
+        self._joined = None
+        hosts = {facts.host for facts in (before, after) if facts and facts.host is not None}
+        own = {host: self.own_groups(host) for host in hosts}
+        self._rows.replace({*_make_rows(eni, before)}, {*_make_rows(eni, after)})
+        for host, groups in own.items():
+            now = self.own_groups(host)
+            for group in groups - now:
+                _drop(self._hosts, group, host)
+            self._bind(host, now - groups)
 
-    def _replace(self, before: set[FactRow], after: set[FactRow]) -> None:
-        for key, fields in before - after:
-            left = without_row(self._table.get(key) or b"", make_row(*fields))
-            if left:
-                self._table.put(key, left)
-            else:
-                self._table.pop(key)
-        for key, fields in after - before:
-            self._table.put(key, (self._table.get(key) or b"") + make_row(*fields))
+    def _bind(self, host: str, groups: Iterable[str]) -> None:
+        for group in groups:
+            self._hosts.setdefault(intern(group), []).append(intern(host))
+
+
+def _drop(lists: dict[str, list[str]], key: str, value: str) -> None:
+    found = lists[key]
+    found.remove(value)
+    if not found:
+        del lists[key]

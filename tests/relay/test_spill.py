@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from bench.fleet import Fleet, host_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgdataplane.limitedlog import EVERY_S, RateLimitedLog
+from sgdataplane.relay import spill
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.held import hold
 from sgdataplane.relay.server import Relay, Watcher
@@ -21,7 +24,7 @@ from sgdataplane.relay.spill import SMALLEST, DamagedError, SpilledText, SpillFi
 from sgdataplane.store.documents import Documents, state_in
 from sgdataplane.store.interface import Revision, Write
 from tests.support.run.memorystore import MemoryStore
-from tests.support.run.spilling import flip, full_disk, size_of, tiny_texts, zero
+from tests.support.run.spilling import flip, full_disk, size_of, tiny_texts, uncached, zero
 
 FLEET = Fleet(4, enis_a_host=4, rules=4)
 HOSTS = [host_name(host) for host in range(FLEET.hosts)]
@@ -85,7 +88,7 @@ def test_threads_write_and_read_at_once() -> None:
 @settings(max_examples=50, database=None)
 @given(st.binary(min_size=8, max_size=200), st.integers(0, 1 << 20))
 def test_one_changed_bit_is_noticed_and_nothing_is_read_after_it(text: bytes, bit: int) -> None:
-    with tiny_texts():
+    with tiny_texts(), uncached():
         file = SpillFile()
         small, kept = file.keep(b"a"), file.keep(text)
         flip(file, bit % (8 * len(text)))
@@ -101,6 +104,19 @@ def test_without_a_folder_all_stays_in_memory(tmp_path: Path, caplog: pytest.Log
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}/nowhere can't be written, so documents stay in memory: No such file or directory"
     ]
+
+
+def test_a_disk_that_is_full_now_and_then_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small texts may find room where large ones don't. However late it is, the log says no more."""
+    told, clock = list[str](), itertools.count(0.0, 2 * EVERY_S)
+    log = RateLimitedLog(told.append, lambda: next(clock))
+    monkeypatch.setattr(spill, "limit_log", lambda _: log)
+    file = SpillFile()
+    for number in range(5):
+        with full_disk():
+            assert isinstance(file.keep(bytes(SMALLEST + number)), bytes)
+        assert isinstance(file.keep(bytes(SMALLEST + number)), SpilledText)
+    assert told == ["/var/tmp can't be written, so documents stay in memory: No space left on device"]
 
 
 def test_a_thread_that_goes_on_writes_into_no_other_file(tmp_path: Path) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import tracemalloc
 from collections import defaultdict
-from itertools import chain
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from sgdataplane.relay import table as layout
 from sgdataplane.relay.digests import KnownDigests
 from sgdataplane.relay.spill import SpilledText, SpillFile
-from sgdataplane.relay.table import Lines, LinesLoader, make_row, read_fields, without_row
+from sgdataplane.relay.table import Lines, LinesLoader
 from tests.support.run.spilling import size_of, tiny_texts, uncached
 
 # Names that begin and end like others, and all that lines are made of.
@@ -33,6 +32,13 @@ def check(table: Lines, expected: dict[str, bytes]) -> None:
         assert (table.get(name), name in table) == (value, True)
 
 
+def apply(expected: dict[str, bytes], changed: Mapping[str, bytes | None]) -> None:
+    for name, value in changed.items():
+        expected.pop(name, None)
+        if value is not None:
+            expected[name] = value
+
+
 @settings(max_examples=200, database=None)
 @given(ACTIONS)
 def test_a_table_says_what_a_dict_says(actions: list[tuple[str, bytes | None]]) -> None:
@@ -40,12 +46,8 @@ def test_a_table_says_what_a_dict_says(actions: list[tuple[str, bytes | None]]) 
         table, expected = Lines(SpillFile()), dict[str, bytes]()
         for name, value in actions:
             before, said = table.copy(), dict(expected)
-            if value is None:
-                table.pop(name)
-                expected.pop(name, None)
-            else:
-                table.put(name, value)
-                expected[name] = value
+            table.change({name: value})
+            apply(expected, {name: value})
             check(table, expected)
             assert (table.get(name), name in table) == (expected.get(name), name in expected)
             check(before, said)
@@ -56,22 +58,19 @@ def test_a_table_says_what_a_dict_says(actions: list[tuple[str, bytes | None]]) 
 def test_a_table_is_read_in_any_order_and_goes_on(
     entries: list[tuple[str, bytes]], actions: list[tuple[str, bytes | None]]
 ) -> None:
-    """Values of one name follow each other."""
+    """Different values of one name follow each other, and several names change at once."""
     with tiny_texts():
-        loader, values = LinesLoader(SpillFile()), defaultdict[str, bytes](bytes)
+        loader, values = LinesLoader(SpillFile()), defaultdict[str, dict[bytes, None]](dict)
         for name, value in entries:
             loader.add(name, value)
-            values[name] += value
-        table = loader.build()
-        check(table, values)
-        for name, changed in actions:
-            if changed is None:
-                table.pop(name)
-                values.pop(name, None)
-            else:
-                table.put(name, changed)
-                values[name] = changed
-        check(table, values)
+            values[name][value] = None
+        table, expected = loader.build(), {name: b"".join(some) for name, some in values.items()}
+        check(table, expected)
+        for start in range(0, len(actions), 7):
+            changed = dict(actions[start : start + 7])
+            table.change(changed)
+            apply(expected, changed)
+            check(table, expected)
 
 
 def test_a_table_grows() -> None:
@@ -83,24 +82,12 @@ def test_a_table_grows() -> None:
         file = SpillFile()
         grown, loader = Lines(file), LinesLoader(file)
         for name, value in expected.items():
-            grown.put(name, value)
+            grown.change({name: value})
             loader.add(name, value)
         check(grown, expected)
         check(loader.build(), expected)
         longest = max(map(len, map(file.read, grown._texts)))
         assert longest < 6 * layout.TEXT, "all names would be in one text otherwise"
-
-
-@settings(max_examples=200, database=None)
-@given(st.lists(st.lists(NAMES, min_size=1, max_size=3), max_size=20), st.randoms(use_true_random=False))
-def test_rows_of_one_name_come_and_go(rows: list[list[str]], chance: random.Random) -> None:
-    value = b"".join(make_row(*row) for row in rows)
-    assert read_fields(value) == [*chain(*rows)]
-    while rows:
-        row = chance.choice(rows)
-        value = without_row(value, make_row(*row))
-        rows.remove(row)
-        assert read_fields(value) == [*chain(*rows)]
 
 
 @pytest.mark.parametrize("part", [0, 1])
