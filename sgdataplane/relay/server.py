@@ -88,7 +88,14 @@ class Relay:
     # what the store says
 
     def take(self, documents: HeldDocuments, change: Revision) -> None:
-        """Go on to the next revision, and tell the streams that it may concern."""
+        """Go on to the next revision, and tell the streams that it may concern.
+
+        After an error, no host hears of anything any more: topics and streams may be of two revisions.
+        """
+        with documents.file.condemn_on_error():
+            self._take(documents, change)
+
+    def _take(self, documents: HeldDocuments, change: Revision) -> None:
         before, self.documents = self.documents, documents
         self.counts.revisions += 1
         self.summary_due.bring_forward(REVISION_SOON_S)
@@ -103,9 +110,10 @@ class Relay:
 
     def restart(self, documents: HeldDocuments, change: Revision) -> None:
         """Go on from a snapshot. Each host hears of the new revision, and of what is different for it."""
-        self.take(documents, change)
-        self.counts.snapshots += 1
-        self._tell_all()
+        with documents.file.condemn_on_error():
+            self._take(documents, change)
+            self.counts.snapshots += 1
+            self._tell_all()
 
     def _tell_all(self) -> None:
         for stream in self.streams.values():

@@ -4,7 +4,7 @@ Owns where each text lies, and that what is read again is what was written. Must
 
 The file goes with its process, however that ends, and no other user can open it. A text for which there is no room on
 disk stays in memory. One that isn't read as it was written ends all reading, because a wrong text could be a wrong
-policy.
+policy. So does an error in the middle of a step, after which the texts are of two revisions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import os
 import tempfile
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 from zlib import crc32
@@ -30,12 +32,13 @@ CACHED, LARGEST_CACHED = (
 )  # texts that were read or written last, which stay in memory; bytes of such a text
 LONGEST = 40  # bits of a text's size
 DAMAGED = "what was written there isn't what is read now"
+HALF_DONE = "an error has ended a step in its middle, so what is there is of two revisions"
 
 LOGGER = logging.getLogger("sgdataplane.relay")
 
 
 class DamagedError(HostError):
-    """A text isn't read as it was written. Whoever has texts in that file must begin anew."""
+    """A text isn't what it should be. Whoever has texts in that file must begin anew."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +64,8 @@ class SpillFile:
         self._folder = folder
         self._trouble_log = limit_log(LOGGER)
         self._lock = threading.Lock()
-        self._end, self._is_damaged = 0, False
+        self._end = 0
+        self._damage = ""  # why nothing can be read any more
         # Places that nobody uses, by the number of bits of their size: a power of two, so that they fit others later. A
         # destructor may add some at any time, in any thread.
         self._free: list[list[int]] = [[] for _ in range(LONGEST)]
@@ -100,7 +104,7 @@ class SpillFile:
         """Return a text that was kept.
 
         Raises:
-            DamagedError: This text, or any one before, isn't what was written.
+            DamagedError: This text, or any one before, isn't what was written, or a step ended in its middle.
         """
         self.require_whole()
         if isinstance(text, bytes):
@@ -112,13 +116,22 @@ class SpillFile:
         return found
 
     def require_whole(self) -> None:
-        """Raise an error if any text was damaged.
+        """Raise an error if nothing can be read any more.
 
         Raises:
-            DamagedError: One was.
+            DamagedError: A text was damaged, or a step ended in its middle.
         """
-        if self._is_damaged:
-            raise DamagedError(self._folder, DAMAGED)
+        if self._damage:
+            raise DamagedError(self._folder, self._damage)
+
+    @contextmanager
+    def condemn_on_error(self) -> Iterator[None]:
+        """Let nobody read anything any more if an error ends what is done here. It would be half of a step."""
+        try:
+            yield
+        except BaseException:
+            self._damage = self._damage or HALF_DONE
+            raise
 
     def free(self, place: int, size: int) -> None:
         """Let another text take the place of one that nobody reads any more."""
@@ -146,7 +159,7 @@ class SpillFile:
         except OSError:
             found = b""
         if len(found) != text.size or crc32(found) != text.sum:
-            self._is_damaged = True
+            self._damage = DAMAGED
             raise DamagedError(self._folder, DAMAGED)
         return found
 

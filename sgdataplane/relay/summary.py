@@ -147,7 +147,12 @@ class Shares(NamedTuple):
 
 
 def summary_of(relay: Relay, now: float) -> Fields:
-    """Return a relay's summary of now. Its hosts share what a summary can hold."""
+    """Return a relay's summary of now. Its hosts share what a summary can hold.
+
+    Raises:
+        DamagedError: The relay's last step ended in its middle, so it isn't known whom that revision concerns.
+    """
+    relay.documents.file.require_whole()
     relay.forget_left(now)
     known: list[Stream | Left] = [*relay.left.values(), *relay.streams.values()]
     shares = Shares.among(len(known), sum(len(one.report.trials) for one in known if one.report is not None))

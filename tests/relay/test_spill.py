@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
+import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from bench.fleet import Fleet, host_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.asyncio.server import ServerConnection
 
 from sgdataplane.limitedlog import EVERY_S, RateLimitedLog
 from sgdataplane.relay import spill
@@ -21,6 +27,10 @@ from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.held import hold
 from sgdataplane.relay.server import Relay, Watcher
 from sgdataplane.relay.spill import SMALLEST, DamagedError, SpilledText, SpillFile
+from sgdataplane.relay.streams import Stream
+from sgdataplane.relay.summary import summary_of
+from sgdataplane.relay.table import Lines
+from sgdataplane.relay.topics import Topics
 from sgdataplane.store.documents import Documents, state_in
 from sgdataplane.store.interface import Revision, Write
 from tests.support.run.memorystore import MemoryStore
@@ -96,6 +106,19 @@ def test_one_changed_bit_is_noticed_and_nothing_is_read_after_it(text: bytes, bi
         for one in (kept, kept, small):
             with pytest.raises(DamagedError):
                 file.read(one)
+
+
+def test_nobody_else_can_read_the_file_and_it_goes_with_its_process(tmp_path: Path) -> None:
+    """It has no name, not even while it is used, whatever the umask is."""
+    before = os.umask(0)
+    try:
+        file = SpillFile(str(tmp_path))
+    finally:
+        os.umask(before)
+    file.keep(b"a" * SMALLEST)
+    status = os.stat(f"/proc/self/fd/{file._descriptor}")
+    assert (status.st_size, stat.S_IMODE(status.st_mode), status.st_nlink) == (SMALLEST, 0o600, 0)
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_without_a_folder_all_stays_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -252,6 +275,51 @@ def test_an_idle_relay_ends_when_the_disk_is_wrong() -> None:
 
     with tiny_texts():
         assert isinstance(asyncio.run(run()), DamagedError)
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(Lines, "change"), (Topics, "put_group"), (Topics, "put_eni"), (Topics, "hosts_in"), (Stream, "note")],
+)
+def test_a_step_that_ends_in_its_middle_is_seen_by_nobody(owner: type, name: str, calls: int) -> None:
+    """Whatever the error is, and wherever it happens; and the relay ends with it."""
+
+    async def run() -> Exception:
+        store, failed = filled(), asyncio.get_running_loop().create_future()
+        relay = Relay(hold(store))
+        relay.streams = {host: Stream(host, cast(ServerConnection, None)) for host in HOSTS}
+        loop = threading.current_thread()
+        assert relay.closures.of(HOSTS[0])
+        assert summary_of(relay, 0.0)["seen"] == 1
+        with Watcher(store, relay, failed.set_result), fail_after(owner, name, calls, loop):
+            puts = dict([FLEET.group(0, 2, more=100), FLEET.group(1, 2, more=100)])
+            puts |= [*FLEET.eni(0, 3, move=1)][:1] + [*FLEET.eni(1, 3, move=1)][:1]
+            store.commit(Write({}, puts))
+            error: Exception = await asyncio.wait_for(failed, DEADLINE_S)
+        for host in HOSTS:
+            with pytest.raises(DamagedError, match="an error has ended a step in its middle"):
+                relay.closures.digests(host)
+        with pytest.raises(DamagedError):
+            summary_of(relay, 0.0)
+        return error
+
+    assert isinstance(asyncio.run(run()), ZeroDivisionError)
+
+
+@contextmanager
+def fail_after(owner: type, name: str, calls: int, thread: threading.Thread) -> Iterator[None]:
+    """A function fails in a thread after so many calls there."""
+    inner, left = getattr(owner, name), iter(range(calls))
+
+    def fail(*arguments: object, **named: object) -> object:
+        if threading.current_thread() is thread and next(left, None) is None:
+            raise ZeroDivisionError
+        return inner(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        yield
 
 
 def test_documents_of_one_revision_stay_while_the_next_are_there() -> None:
