@@ -55,6 +55,8 @@ class Running:
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first line that has it."""
         wait_until(lambda: self.found(pattern) is not None or self.process.poll() is not None, must=False)
+        if self.process.poll() is not None:
+            self._reader.join(DEADLINE)  # what it has said last may not be read yet
         found = self.found(pattern)
         assert found is not None, f"it doesn't say {pattern!r}: {self.said}"
         return found
