@@ -11,6 +11,8 @@ import re
 import subprocess
 from pathlib import Path
 
+RESULTS, UNKNOWN = "netns-lab/bench/results", "unknown"
+
 
 def facts() -> dict[str, str]:
     """The facts by name."""
@@ -20,7 +22,7 @@ def facts() -> dict[str, str]:
         "kernel": os.uname().release,
         "Debian": Path("/etc/debian_version").read_text(encoding="utf-8").strip(),
         "nftables": _output("nft", "--version"),
-        "commit": _output("git", "describe", "--always", "--dirty", "--abbrev=10"),
+        "commit": _commit(),
     }
 
 
@@ -29,9 +31,16 @@ def _processor() -> str:
     return found[1] if found else os.uname().machine
 
 
+def _commit() -> str:
+    """The last commit, with "-dirty" if a tracked file differs from it, other than results, which runs write."""
+    commit = _output("git", "describe", "--always", "--abbrev=10")
+    differs = ("git", "status", "--porcelain", "--untracked-files=no", "--", ":/", f":!/{RESULTS}")
+    return f"{commit}-dirty" if _output(*differs) not in ("", UNKNOWN) else commit
+
+
 def _output(*command: str) -> str:
     """The output of a command, or "unknown" if the machine hasn't got it."""
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return UNKNOWN
