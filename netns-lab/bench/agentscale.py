@@ -102,10 +102,10 @@ class Scene:
         self._state = folder / ("state" if is_folder else "state.yaml")
         self._texts: dict[Path, str] = {}
         for number, eni in enumerate(self.enis):
-            _make_namespace(number, eni)
+            make_namespace(number, eni)
         registry = Registry(folder / "attached")
         with registry.lock():
-            registry.store(_binding(number, eni) for number, eni in enumerate(self.enis))
+            registry.store(binding_of(number, eni) for number, eni in enumerate(self.enis))
         keys = {
             "state": self._state,
             "bindings": folder / "attached",
@@ -143,7 +143,7 @@ def _files(folder: Path, state: CloudState) -> dict[Path, str]:
     return found
 
 
-def _make_namespace(number: int, eni: Eni) -> None:
+def make_namespace(number: int, eni: Eni) -> None:
     name = f"w{number}"
     netns.create(name)
     add = f"link add v{number} up type veth peer name eth0 address {eni.mac_address} netns {name}"
@@ -152,7 +152,7 @@ def _make_namespace(number: int, eni: Eni) -> None:
     subprocess.run(["ip", "-n", name, "-batch", "-"], input=inside.encode(), check=True)
 
 
-def _binding(number: int, eni: Eni) -> Binding:
+def binding_of(number: int, eni: Eni) -> Binding:
     path = str(netns.path_of(f"w{number}"))
     with hold_namespace(path) as place:
         return Binding(eni.network_interface_id, "eth0", f"netns w{number}", path, identity_of(place))

@@ -62,11 +62,11 @@ def _goal_row(goal: Goal) -> tuple[str, ...]:
     if goal.measured is None:
         return (goal.title, goal.wanted, NONE, NONE, goal.verdict)
     found = goal.measured
-    quartiles = f"{_rounded(found.low, goal)} to {_rounded(found.high, goal)}" if found.half else NONE
-    return (goal.title, goal.wanted, f"{_rounded(found.median, goal)} {goal.unit}".strip(), quartiles, goal.verdict)
+    quartiles = f"{rounded(found.low, goal)} to {rounded(found.high, goal)}" if found.half else NONE
+    return (goal.title, goal.wanted, f"{rounded(found.median, goal)} {goal.unit}".strip(), quartiles, goal.verdict)
 
 
-def _rounded(number: float, goal: Goal) -> str:
+def rounded(number: float, goal: Goal) -> str:
     """A ratio with three digits after the point, and what has a unit with three digits in all, if it has no more."""
     if not goal.unit:
         return f"{number:,.{3 if number < 10 else 0}f}"

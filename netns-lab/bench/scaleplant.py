@@ -37,6 +37,7 @@ from sgdataplane.store.interface import Store, Write
 from sgdataplane.store.opening import open_store
 
 HERE, DAY, A_COMMIT = "127.0.0.1", dt.timedelta(days=1), 5_000  # documents
+START_S = 900.0  # for all relays; each reads the whole store
 MANY = 2_000  # hosts, of which each pinging its relay would be most of what one machine can do
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -211,7 +212,7 @@ class Plant:
             command = ["relay", "--store", self._spec, "--listen", f"{HERE}:0", "--name", f"relay-{number}"]
             command += ["--snapshots", str(snapshots), *self._tls(certificate)]
             self.relays.append(Started.of([sys.executable, "-m", "sgdataplane", *command], reads_errors=True))
-        self.urls = [relay.wait_for(r"serving at (\S+); ", 300)[1] for relay in self.relays]
+        self.urls = [relay.wait_for(r"serving at (\S+); ", START_S)[1] for relay in self.relays]
 
     def _tls(self, certificate: Path) -> list[str]:
         files = {"cert": certificate, "key": self._signer.key, "ca": self._signer.authority}
@@ -229,10 +230,16 @@ class Plant:
             crowd.write(json.dumps({"hosts": mine, "pings": len(names) <= MANY, **files}))
             self.crowds.append(crowd)
 
-    def start_sync(self, name: str) -> Started:
-        """A real one, which writes folders. No agent answers it."""
-        folder = self._folder / "sync"
-        command = ["sync", "--relay", self.urls[0], "--folder", str(folder), "--agent-socket", str(folder / "none")]
+    @property
+    def synced(self) -> Path:
+        """The folder that the real `sgdp sync` writes."""
+        return self._folder / "sync"
+
+    def start_sync(self, name: str, agent: Path | None = None) -> Started:
+        """A real one, which writes folders. `agent`: the socket of the agent that answers it, if there is one."""
+        folder = self.synced
+        asked = agent or folder / "none"
+        command = ["sync", "--relay", self.urls[0], "--folder", str(folder), "--agent-socket", str(asked)]
         command += self._tls(self._signer.sign(name))
         self.sync = Started.of([sys.executable, "-m", "sgdataplane", *command], reads_errors=True)
         until((folder / "current").is_symlink, "the first generation", 60)

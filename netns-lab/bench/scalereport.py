@@ -5,23 +5,29 @@ Owns the wording, and how pictures look. Is given results. Must not know how the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from bench.fleet import ENIS_A_HOST
+from bench.report import rounded, table
+from bench.scalegoals import ScaleRow, rows
+
 T = TypeVar("T")
 Axes = Any  # matplotlib is not type-checked here
 GOAL_MS, GOAL_MB, GOAL_HOSTS = 50, 200, 1250
 COLORS = {"sqlite": ("#0072B2", "o"), "etcd": ("#D55E00", "s")}
 INK = "#333333"
-COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], object]], ...] = (
+Entry = dict[str, Any]
+COLUMNS: tuple[tuple[str, Callable[[Entry], object]], ...] = (
     ("hosts", lambda one: one["case"]["hosts"]),
     ("there", lambda one: one["case"]["connected"]),
     ("relays", lambda one: one["case"]["relays"]),
     ("store", lambda one: one["case"]["store"]),
+    ("ENIs of each", lambda one: one["case"].get("enis_a_host", ENIS_A_HOST)),
     ("rule ms p50", lambda one: one["rule"]["last_ms"].get("p50")),
     ("rule ms max", lambda one: one["rule"]["last_ms"].get("max")),
     ("member ms p50", lambda one: one["member"]["last_ms"].get("p50")),
@@ -43,20 +49,63 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], object]], ...] = (
 
 def page(results: dict[str, Any], folder: Path) -> str:
     """Write scale.md and the pictures; the page's text."""
-    cases = [one for one in results["cases"] if "relay" in one]
+    commit = results["facts"]["commit"]
+    entries = sorted(results["cases"], key=_place)
+    cases = [one for one in entries if "relay" in one]
+    alike = [one for one in cases if one["case"].get("enis_a_host", ENIS_A_HOST) == ENIS_A_HOST]
     lines = ["# Many hosts, measured", "", *(f"- {name}: {value}" for name, value in results["facts"].items()), ""]
-    lines += ["| " + " | ".join(name for name, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    lines += ["| " + " | ".join(_text(_known(value, one)) for _, value in COLUMNS) + " |" for one in cases]
-    lines += ["", *(_failed(one) for one in results["cases"] if "error" in one)]
-    lines += ["", *extrapolated(cases)] if cases else []
+    lines += [*_goals(list(rows(entries)), commit), "", "## Hosts and relays", ""]
+    of = ("of", lambda one: _of(one, commit))
+    columns = (*COLUMNS, of)
+    lines += [
+        table((name for name, _ in columns), ([_text(_known(value, one)) for _, value in columns] for one in cases))
+    ]
+    lines += ["", *extrapolated(alike)] if alike else []
+    lines += ["", *_took(entries, commit)]
     text = "\n".join(lines).rstrip() + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scale.md").write_text(text, encoding="utf-8")
-    _draw(cases, folder / "scale")
+    _draw(alike, folder / "scale")
     return text
 
 
-def _known(value: Callable[[dict[str, Any]], T], one: dict[str, Any]) -> T | None:
+def _place(entry: Entry) -> tuple[int, int, str]:
+    case = entry.get("case", {})
+    return case.get("hosts", 0), case.get("connected", 0), entry["name"]
+
+
+def _goals(found: list[ScaleRow], commit: str) -> list[str]:
+    counted = [row.goal for row in found if row.goal.limit is not None]
+    met = sum(goal.is_met for goal in counted)
+    return [
+        "## Goals",
+        "",
+        f"{met} of {len(counted)} goals are met. Rows without a goal only inform.",
+        "",
+        table(("", "goal", "measured", "", "of"), (_goal_row(row, commit) for row in found)),
+    ]
+
+
+def _goal_row(row: ScaleRow, commit: str) -> tuple[str, ...]:
+    goal = row.goal
+    measured = f"{rounded(goal.measured.median, goal)} {goal.unit}".rstrip() if goal.measured else "-"
+    is_missed = goal.limit is not None and goal.measured is not None and not goal.is_met
+    verdict = f"**missed**, {goal.verdict}" if is_missed else goal.verdict
+    return row.goal.title, goal.wanted, measured, verdict, _of(row.entry, commit) if row.entry and goal.measured else ""
+
+
+def _of(entry: Mapping[str, Any], commit: str) -> str:
+    """Empty if the result is of the page's commit."""
+    return "" if entry["commit"] == commit else f"{entry['commit']}, {entry['date']}"
+
+
+def _took(entries: list[Entry], commit: str) -> list[str]:
+    """How long each case took, and why it ended early."""
+    told = ([one["name"], _text(one.get("seconds")), one.get("error", ""), _of(one, commit)] for one in entries)
+    return ["## Time of each case", "", table(("case", "s", "", "of"), told)]
+
+
+def _known(value: Callable[[Entry], T], one: Entry) -> T | None:
     """None if the case ended before it was measured."""
     try:
         return value(one)
@@ -64,16 +113,11 @@ def _known(value: Callable[[dict[str, Any]], T], one: dict[str, Any]) -> T | Non
         return None
 
 
-def _failed(one: dict[str, Any]) -> str:
-    case = one["case"]
-    return f"- {case['hosts']:,} hosts, {case['connected']:,} there, {case['store']}: {one['error']}"
-
-
 def _text(value: object) -> str:
     return "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
-def extrapolated(cases: list[dict[str, Any]], hosts: int = 100_000) -> list[str]:
+def extrapolated(cases: list[Entry], hosts: int = 100_000) -> list[str]:
     """What so many hosts would need, by the largest case."""
     one = max(cases, key=lambda case: (case["case"]["hosts"], case["case"]["connected"]))
     case, relay = one["case"], one["relay"]
@@ -85,7 +129,7 @@ def extrapolated(cases: list[dict[str, Any]], hosts: int = 100_000) -> list[str]
     total = base + a_host * hosts + streams
     idle = relay["idle_share"] / there * GOAL_HOSTS
     return [
-        f"## {hosts:,} hosts, by the largest case",
+        f"## {hosts:,} hosts with {ENIS_A_HOST} ENIs each, by the largest case",
         "",
         f"- A relay has {base:.0f} MB beside a small store, and {alone:.0f} MB beside one of {case['hosts']:,} hosts:",
         f"  {a_host * 1e3:.1f} KB for each host. A stream adds {a_stream * 1e3:.0f} KB.",
@@ -114,7 +158,8 @@ def _draw(cases: list[dict[str, Any]], target: Path) -> None:
                 place.axhline(goal, color=INK, linestyle=":", linewidth=1.3, label=f"the goal: {goal}")
             place.set(title=title, xlabel="hosts of the store", ylabel=label, xscale="log")
             place.set_ylim(bottom=0)
-            place.legend(frameon=False)
+            if place.get_legend_handles_labels()[0]:
+                place.legend(frameon=False)
         figure.savefig(target.with_suffix(".png"), dpi=150)
         figure.savefig(target.with_suffix(".svg"), metadata={"Date": None})
 
