@@ -137,10 +137,11 @@ def outputs(tree: ast.AST) -> Iterator[str]:
     """All texts of a module that aren't docstrings; ellipses stand for what is filled in."""
     described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     filled = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    hidden = described | filled
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not {id(node)} & (described | filled):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in hidden:
             yield node.value
 
 

@@ -6,6 +6,7 @@ Owns that each process parses it once. Must not know what is judged.
 from __future__ import annotations
 
 import ast
+import gc
 from functools import cache
 from pathlib import Path
 
@@ -26,4 +27,15 @@ def module_tree(name: str) -> ast.Module:
 
 def modules() -> dict[str, ast.Module]:
     """The syntax tree of every module, by its name without "sgdataplane."."""
-    return {name: module_tree(name) for name in module_paths()}
+    return dict(_every_tree())
+
+
+@cache
+def _every_tree() -> dict[str, ast.Module]:
+    """Parse all modules without collections, which would take longer, and keep the trees out of later ones."""
+    gc.disable()
+    try:
+        return {name: module_tree(name) for name in module_paths()}
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -7,6 +7,7 @@ and ERRORS there. It can't imitate everything: paths are those of Linux, and asy
 
 from __future__ import annotations
 
+import gc
 import importlib.abc
 import json
 import os
@@ -77,6 +78,7 @@ def main() -> int:
     leave_linux()
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.freeze()  # so that no collection of a child's copies it
     kind, *words = next_call(fork)
     if kind == "python":
         exec(words[0], {})  # a line of a test

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,12 @@ network_interfaces:
 CUSTOM_FIRST = ("--inner-accept-egress", "custom_first")
 
 
+@cache
+def parser() -> ArgumentParser:
+    """Build it once: it takes longer than all that a test asks it."""
+    return build_parser()
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> str:
     path = tmp_path / "state.yaml"
@@ -88,12 +96,12 @@ def test_a_verb_takes_the_choices_that_its_answer_depends_on(
     words, value = GIVEN[name]
     if name not in TAKES[verb]:
         with pytest.raises(SystemExit):
-            build_parser().parse_args([*verb, *words])
+            parser().parse_args([*verb, *words])
         assert "unrecognized arguments" in capsys.readouterr().err
         return
     for base in (IN_LAB, ON_HOSTS):
-        assert choices_of(build_parser().parse_args(verb), base) == base
-        assert choices_of(build_parser().parse_args([*verb, *words]), base) == base.over({name: value}) != base
+        assert choices_of(parser().parse_args(verb), base) == base
+        assert choices_of(parser().parse_args([*verb, *words]), base) == base.over({name: value}) != base
 
 
 @pytest.mark.parametrize(
@@ -118,7 +126,7 @@ def test_what_is_no_value_is_a_usage_error(
 
 
 def test_no_address_at_all_can_be_chosen_and_a_switch_taken_back() -> None:
-    arguments = build_parser().parse_args(["apply", "S", "--metadata", "none", "--no-strict-syn"])
+    arguments = parser().parse_args(["apply", "S", "--metadata", "none", "--no-strict-syn"])
     base = Choices(options=Options(strict_syn=True, metadata=(Prefix.parse("192.0.2.1"),)))
     assert choices_of(arguments, base) == Choices()
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 from sgdataplane.policy.findings import KINDS, Severity
+from tests.support.documents.sources import modules
 
-ROOT = Path(__file__).resolve().parents[3] / "sgdataplane"
 MAKERS = ("Finding", "_make_finding", "note")
 
 
 def makers() -> Iterator[tuple[str, set[Severity]]]:
     """The code that makes a finding, and the severities beside it; if there are none, those of the whole function."""
-    for path in ROOT.rglob("*.py"):
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for tree in modules().values():
+        for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef):
                 for code, severity in calls(function):
                     yield code, set(severities(severity)) or set(severities(function))
