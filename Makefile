@@ -7,10 +7,13 @@ PYTHON := .venv/bin/python
 # What a target needs is got ready at the same time: some of it waits for the network, and lint computes.
 MAKEFLAGS += --jobs=3
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all. Workers wait (for packets, for
-# the kernel) more than they compute, so five of them keep two processors busy. Modules run in the order of their names:
-# the many short ones of tests/unit are the last, so that all workers end at about the same time.
+# the kernel) twice as long as they compute, so seven of them keep two processors busy. tests/support/run/mixed.py orders the
+# modules. Unit tests only compute: each worker more would only import everything once more.
 # Tests that run make themselves aren't told of these jobs.
-PYTEST := env --unset=MAKEFLAGS $(PYTHON) -m pytest -n 5 --dist loadscope --no-loadscope-reorder
+PYTEST = env --unset=MAKEFLAGS $(PYTHON) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+WORKERS := 7
+test-unit: WORKERS := 3
+test-slow: WORKERS := 5
 # More options for pytest: make test PYTEST_FLAGS='-k priority'
 PYTEST_FLAGS ?=
 UV := uv==0.13.9

@@ -7,11 +7,12 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.run import isolation, paths
+from tests.support.run import isolation, mixed, paths
 from tests.support.run.forked import still_running
 
 # What a command says is looked for in lines that no terminal breaks; tests of the layout set a width of their own.
@@ -103,11 +104,14 @@ def _is_controller(config: pytest.Config) -> bool:
     return not hasattr(config, "workerinput") and config.getoption("dist", "no") != "no"
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Give slow tests more time than the rest before they fail as hanging."""
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time than the rest before they fail as hanging, and mix the folders."""
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_S))
+    turns = mixed.turns_of({item.path: None for item in items}, Path(__file__).parent)
+    items.sort(key=lambda item: turns[item.path])
 
 
 @pytest.hookimpl(wrapper=True)

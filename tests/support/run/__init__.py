@@ -7,6 +7,7 @@
     memorystore          a store that ends with its process, held to the same tests as the others
     spilling             what a relay keeps on disk: few documents, too; a disk that is full or wrong
     amounts, paths       how many examples a test tries; how many paths a table may have
+    mixed                the order of the test modules
 
 Imports nothing else of `tests.support`.
 """
