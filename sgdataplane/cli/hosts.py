@@ -254,7 +254,7 @@ def run_wait(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.calls.answers import ApiError
     from sgdataplane.control.hosts.following import Following
     from sgdataplane.control.hosts.waits import items
-    from sgdataplane.control.service.aside import Aside
+    from sgdataplane.control.service.analysis import HeavyAnswers
     from sgdataplane.control.service.dispatch import ApiService
 
     if arguments.timeout > MAX_WAIT_S:
@@ -265,9 +265,8 @@ def run_wait(arguments: argparse.Namespace) -> int:
             expected = "a host that `sgdp hosts add` adds; an API that enforces itself answers SgdpWait"
             raise StateFileError((Problem(Where(), "InvalidHost.NotFound", "there is no host", expected=expected),))
         try:
-            with Aside(engine.profile) as aside:
-                service = ApiService(engine, store, Following(engine, ()), heavy=aside)
-                answer = service.wait(_call(arguments), Event())
+            service = ApiService(engine, store, Following(engine, ()), heavy=HeavyAnswers(engine.profile))
+            answer = service.wait(_call(arguments), Event())
         except ApiError as error:
             raise StateFileError((Problem(Where(), error.code, error.message),)) from error
     return _tell(cast("dict[str, Any]", answer.body), arguments)
