@@ -81,20 +81,21 @@ class Summarizing:
         text = canonical(_ageless(body))
         new, busy_s = digest_in(text), time.thread_time() - began
         is_due = new != self.said or time.monotonic() - self.said_at > AT_LEAST_S
-        if is_due and not await self._try_to_write(body, new):
+        written = await self._try_to_write(body, new) if is_due else 0
+        if written is None:
             return LOOK_S
-        return min(LOOK_S, max(SHORTEST_S, REST * busy_s, len(text) / BYTES_PER_S))
+        return min(LOOK_S, max(SHORTEST_S, REST * busy_s, written / BYTES_PER_S))
 
-    async def _try_to_write(self, body: Fields, new: bytes) -> bool:
-        """Write a summary whose digest without its ages is `new`. Return whether the store took it."""
+    async def _try_to_write(self, body: Fields, new: bytes) -> int | None:
+        """Write a summary whose digest without its ages is `new`. Return its bytes; None if the store refused it."""
         try:
-            await self._write(body, is_first=not self.said)
+            written = await self._write(body, is_first=not self.said)
         except (StoreError, LimitError) as error:
             self._note_trouble(error)
-            return False
+            return None
         self.said, self.said_at = new, time.monotonic()
         self._note_written()
-        return True
+        return written
 
     def _note_trouble(self, error: Exception) -> None:
         """Count an error, and log its kind once, because its words may differ each second."""
@@ -111,11 +112,12 @@ class Summarizing:
         self.troubles.clear()
         self.relay.counts.is_store_full = False
 
-    async def _write(self, body: Fields, *, is_first: bool) -> None:
+    async def _write(self, body: Fields, *, is_first: bool) -> int:
+        """Write a summary, and now and then look whether another relay has this one's name. Return its bytes."""
         if not is_first and time.monotonic() >= self.look_at:
             self.look_at = time.monotonic() + NAME_S
             self._note_name(await asyncio.to_thread(self._is_name_taken))
-        await asyncio.to_thread(self.store.put_summary, self.name, {**body, "process": self.process})
+        return await asyncio.to_thread(self.store.put_summary, self.name, {**body, "process": self.process})
 
     def _is_name_taken(self) -> bool:
         """Whether another process has written a summary under this name since we did."""

@@ -170,10 +170,13 @@ class Store(Protocol):
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         """Return audit records in order, from revision `after` + 1 on, or from the first one that is kept."""
 
-    def put_summary(self, relay: str, body: Body) -> None:
+    def put_summary(self, relay: str, body: Body) -> int:
         """Write what a relay says of its hosts now, in place of what it said before.
 
         It is no revision: no watch and no audit has it, and it may be lost with the machine.
+
+        Returns:
+            How many bytes the store has written. A large summary is compressed.
 
         Raises:
             ValueError: No store can hold it.

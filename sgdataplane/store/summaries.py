@@ -1,4 +1,4 @@
-"""The reading of summaries that relays wrote, within bounds.
+"""The bytes of relays' summaries in a store, and the reading of them within bounds.
 
 A summary comes from another machine. If somebody has taken that machine over, the summary may be anything. So what
 isn't a summary is skipped: it costs no other relay its report, and little memory.
@@ -22,6 +22,7 @@ MAX_TEXT, MAX_TOTAL = 8 << 20, 128 << 20  # bytes of JSON, of one relay and of a
 MAX_CONTAINERS, MAX_COMMAS = 100_000, 500_000  # of one relay: they bound the objects that its text becomes
 MAX_RELAYS = 256  # whose summaries are read
 MAX_NAME = 80  # characters of a relay's name in the log
+LONG = 1 << 14  # bytes of JSON from which a summary is compressed, to about a tenth
 
 LOGGER = logging.getLogger("sgdataplane.store")
 
@@ -82,10 +83,18 @@ def read_summary(text: bytes) -> dict[str, Any]:
     return found
 
 
+def compress(text: str) -> bytes:
+    """Return what a store keeps of a summary's JSON, which is ASCII; `decompress` is its inverse."""
+    return text.encode() if len(text) <= LONG else zlib.compress(text.encode(), 1)
+
+
 def decompress(value: object) -> bytes:
     """Return the text of a value: a string, UTF-8, or UTF-8 that zlib has compressed, which begins with an x.
 
-    Raises SummaryError if it is anything else, or longer than MAX_TEXT. No more than that is decompressed.
+    No more than `MAX_TEXT` is decompressed.
+
+    Raises:
+        SummaryError: It is anything else, or longer than that.
     """
     if isinstance(value, str):
         value = value.encode(errors="replace")
@@ -103,11 +112,4 @@ def decompress(value: object) -> bytes:
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    """Return the text of a value: a string, UTF-8, or UTF-8 that zlib has compressed, which begins with an x.
-
-    No more than `MAX_TEXT` is decompressed.
-
-    Raises:
-        SummaryError: It is anything else, or longer than that.
-    """
     raise ValueError(f"{word} isn't JSON")

@@ -62,12 +62,13 @@ class Told(MemoryStore):
         self.summaries_put: list[dict[str, Any]] = []
         self.refusals = 0
 
-    def put_summary(self, relay: str, body: Any) -> None:  # noqa: ANN401  # a document
+    def put_summary(self, relay: str, body: Any) -> int:  # noqa: ANN401  # a document
         if self.refusals:
             self.refusals -= 1
             raise UnavailableError("not now")
-        super().put_summary(relay, body)
+        written = super().put_summary(relay, body)
         self.summaries_put.append(body)
+        return written
 
 
 class Scene:

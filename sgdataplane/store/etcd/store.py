@@ -161,9 +161,9 @@ class EtcdStore:
                 break
         return records
 
-    def put_summary(self, relay: str, body: Body) -> None:
-        """Write a relay's summary, outside the revisions."""
-        self._summaries.put(relay, body)
+    def put_summary(self, relay: str, body: Body) -> int:
+        """Write a relay's summary, outside the revisions. Return its bytes."""
+        return self._summaries.put(relay, body)
 
     def summaries(self) -> Mapping[str, Body]:
         """Return the last summary of each relay."""

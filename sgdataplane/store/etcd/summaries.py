@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Mapping
 
 from sgdataplane.errors import LimitError
+from sgdataplane.store.encoded import encode
 from sgdataplane.store.etcd import keys
 from sgdataplane.store.etcd.client import Cluster, EtcdError, pages
 from sgdataplane.store.etcd.keys import Keys
 from sgdataplane.store.etcd.messages import make
 from sgdataplane.store.interface import SUMMARY_S, Body
-from sgdataplane.store.summaries import SummaryReader
+from sgdataplane.store.summaries import SummaryReader, compress
 
 A_PAGE = 4  # summaries in one answer of etcd's: each has up to 1.5 MB
 COMPACT_S = 60.0  # how long etcd keeps what a summary was before, and a bit longer
@@ -37,8 +38,8 @@ class Summaries:
         self._reader = SummaryReader()
         self._compacted_at, self._revision = time.monotonic(), 0  # etcd's own at that time
 
-    def put(self, relay: str, body: Body) -> None:
-        """Write a relay's summary, and compact former ones now and then.
+    def put(self, relay: str, body: Body) -> int:
+        """Write a relay's summary, and compact former ones now and then. Return how many bytes etcd got.
 
         Raises:
             LimitError: It is larger than etcd takes.
@@ -46,13 +47,14 @@ class Summaries:
             TypeError: It isn't JSON.
         """
         now = self._clock()
-        value = keys.pack({"until": now + SUMMARY_S, "body": dict(body)})
+        value = compress(encode({"until": now + SUMMARY_S, "body": dict(body)}))
         if len(value) > keys.MAX_BYTES:
             raise LimitError(f"the summary of {relay} (bytes in etcd)", keys.MAX_BYTES, len(value))
         answer = self._cluster.call(make("PutRequest", key=self._keys.of("summary", relay), value=value))
         if time.monotonic() >= self._compacted_at + COMPACT_S:
             compact(self._cluster, self._revision)
             self._compacted_at, self._revision = time.monotonic(), answer.header.revision
+        return len(value)
 
     def all(self) -> dict[str, Body]:
         """Return the last summary of each relay, by its name. What isn't a summary is skipped."""

@@ -36,7 +36,7 @@ from sgdataplane.store.interface import (
 )
 from sgdataplane.store.sqlite import file
 from sgdataplane.store.sqlite.file import unavailable
-from sgdataplane.store.summaries import SummaryReader
+from sgdataplane.store.summaries import SummaryReader, compress
 
 POLL_S = 0.02  # how soon a watch notices the commit of another process; those of this process wake it at once
 AT_ONCE = 100  # revisions that a watch reads at once
@@ -116,16 +116,18 @@ class SqliteStore:
             query = "SELECT revision, record FROM audit WHERE revision > ? ORDER BY revision LIMIT ?"
             return [AuditRecord(revision, decode(record)) for revision, record in db.execute(query, (after, limit))]
 
-    def put_summary(self, relay: str, body: Body) -> None:
-        """Write a relay's summary without waiting for the disk, and remove those that are too old."""
-        row = (relay, encode(body), self._clock() + SUMMARY_S)
+    def put_summary(self, relay: str, body: Body) -> int:
+        """Write a relay's summary without waiting for the disk, and remove those that are too old. Return its bytes."""
+        value = compress(encode(body))
         relay.encode()  # ValueError if it isn't Unicode
         with self._writing, unavailable(self._file.path):
             self._require_open()
             self._file.require_there()
             with closing(self._file.connect("NORMAL")) as db, _transaction(db, "IMMEDIATE"):
+                row = (relay, value, self._clock() + SUMMARY_S)
                 db.execute("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)", row)
                 db.execute("DELETE FROM summaries WHERE until <= ?", (self._clock(),))
+        return len(value)
 
     def summaries(self) -> Mapping[str, Body]:
         """Return the last summary of each relay."""

@@ -91,12 +91,13 @@ class MemoryStore:
             kept = [(revision, record) for revision, record in self._audit.items() if revision > after]
         return [AuditRecord(revision, decode(record)) for revision, record in kept[:limit]]
 
-    def put_summary(self, relay: str, body: Body) -> None:
-        """Keep a relay's summary in place of the one before."""
+    def put_summary(self, relay: str, body: Body) -> int:
+        """Keep a relay's summary in place of the one before. Return its bytes."""
         relay.encode()  # ValueError if it isn't Unicode
         text = encode(body)
         with self._open():
             self._summaries[relay] = (text, self._clock() + SUMMARY_S)
+        return len(text)
 
     def summaries(self) -> Mapping[str, Body]:
         """Return the last summary of each relay."""
