@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+
+# Seconds until a summary is due: after a host's news; after a revision that concerns nobody; after one that concerns
+# hosts, if not all of them answer before.
+HOST_S, REVISION_S, ANSWERS_S = 0.004, 0.04, 0.1
 
 
 class Due:
@@ -33,3 +38,41 @@ class Due:
                 async with asyncio.timeout(left):
                     await self._moved.wait()
         self._at = float("inf")
+
+
+class SummaryDue(Due):
+    """When a relay's next summary is due.
+
+    A summary says soon what became of a host. But hosts that a revision concerns answer it one after the other, and a
+    relay rests after each summary, so that one which follows the first answer delays all others. So it waits for the
+    last answer, if that comes soon.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._awaited: set[str] = set()  # hosts that a revision concerns, and that haven't answered it
+
+    def note_revision(self, concerned: Iterable[str]) -> None:
+        """Let one come soon after a revision, or after the answers of the hosts that it concerns."""
+        self._awaited.update(concerned)
+        self.bring_forward(ANSWERS_S if self._awaited else REVISION_S)
+
+    def note_unconcerned(self, host: str) -> None:
+        """Await no answer of a host for which a revision has changed nothing."""
+        self._awaited.discard(host)
+        self.bring_forward(REVISION_S)
+
+    def note_report(self, host: str, *, has_answered: bool) -> None:
+        """Let one come soon after a host has reported something new, unless answers of others are awaited."""
+        if has_answered:
+            self._awaited.discard(host)
+        self.bring_forward(ANSWERS_S if self._awaited else HOST_S)
+
+    def note_stream(self, host: str) -> None:
+        """Let one come soon after a host's stream has begun or ended."""
+        self._awaited.discard(host)
+        self.bring_forward(HOST_S)
+
+    def await_nobody(self) -> None:
+        """Await no answers any more: the summary that is written now doesn't have those that are missing."""
+        self._awaited.clear()

@@ -34,7 +34,7 @@ from sgdataplane.relay.counts import (
     WAS_REVOKED,
     RelayCounts,
 )
-from sgdataplane.relay.due import Due
+from sgdataplane.relay.due import SummaryDue
 from sgdataplane.relay.held import HeldDocuments, without_unknown_kinds
 from sgdataplane.relay.streams import REPORT_S, Left, PackedHello, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
@@ -61,8 +61,6 @@ LOOK_S, RETRY_S = 1.0, 1.0
 FORGET_S = 600.0  # after which nothing is known any more of a host that has gone
 MAX_LEFT = 10_000  # of which something is known
 SNAPSHOTS = 200.0  # answers to `hello` in a second
-# A summary says soon what became of a host; that a revision was seen may wait a bit, as hosts answer meanwhile.
-HOST_SOON_S, REVISION_SOON_S = 0.004, 0.04
 DECIDING = (ResourceKind.HOST, ResourceKind.REFUSAL)  # documents that say who gets a stream
 
 LOGGER = logging.getLogger("sgdataplane.relay")
@@ -80,7 +78,7 @@ class Relay:
         self.streams: dict[str, Stream] = {}
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
-        self.summary_due = Due()
+        self.summary_due = SummaryDue()
         self._turns = FairTurns(snapshots)
         self._trouble_log = limit_log(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()
@@ -98,11 +96,13 @@ class Relay:
     def _take(self, documents: HeldDocuments, change: Revision) -> None:
         before, self.documents = self.documents, documents
         self.counts.revisions += 1
-        self.summary_due.bring_forward(REVISION_SOON_S)
         is_other_epoch = documents.version.epoch != before.version.epoch
-        for host, paths in self.closures.step(documents, change).items():
-            if stream := self.streams.get(host):
-                stream.note(paths, documents.revision)
+        concerned = {
+            host: paths for host, paths in self.closures.step(documents, change).items() if host in self.streams
+        }
+        for host, paths in concerned.items():
+            self.streams[host].note(paths, documents.revision)
+        self.summary_due.note_revision(concerned)
         if is_other_epoch:
             self._tell_all()
         if any(kind_of(path) in DECIDING for path in (*change.puts, *change.deletes)):
@@ -172,7 +172,7 @@ class Relay:
             LOGGER.exception("the stream of %s ends", peer.host)
         finally:
             self.ended += 1
-            self.summary_due.bring_forward(HOST_SOON_S)
+            self.summary_due.note_stream(peer.host)
             self.counts.ended[stream.why_ended] += 1
             if self.streams.get(peer.host) is stream:
                 self._note_left(self.streams.pop(peer.host))
@@ -196,7 +196,7 @@ class Relay:
             self._end(before, NEWER_STREAM, "the same host has connected anew", REPLACED)
         self.streams[stream.host] = stream
         self.left.pop(stream.host, None)
-        self.summary_due.bring_forward(HOST_SOON_S)
+        self.summary_due.note_stream(stream.host)
         await self._catch_up(hello)
         if self.streams.get(stream.host) is not stream:
             raise SupersededError(stream.host)
@@ -230,7 +230,7 @@ class Relay:
                 needed = stream.needed
                 await send_changes(stream, self.closures, self.documents)
                 if stream.needed != needed:
-                    self.summary_due.bring_forward(REVISION_SOON_S)
+                    self.summary_due.note_unconcerned(stream.host)
                 await send_refusals(stream, self.documents)
         except ConnectionClosed:
             pass
@@ -253,9 +253,10 @@ class Relay:
             if not isinstance(message, Reported):
                 raise BadMessageError("a host says hello once")
             self.counts.note_received(REPORT, text)
-            if message != stream.report:
-                self.summary_due.bring_forward(HOST_SOON_S)
+            is_new = message != stream.report
             stream.report, stream.heard = message, time.time()
+            if is_new:
+                self.summary_due.note_report(stream.host, has_answered=stream.has_answered)
             stream.news.set()  # its claims
             await asyncio.sleep(REPORT_S)
 

@@ -123,6 +123,15 @@ class Stream:
     claims_asked_at: float = float("-inf")
     """When that was (monotonic)."""
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the host has said that it enforces the last revision that may concern it, or what fails."""
+        report, version = self.report, self.version
+        if report is None or version is None:
+            return False
+        is_enforced = report.enforced is not None and report.enforced >= Version(version.epoch, self.needed)
+        return is_enforced or bool(report.failed or report.error)
+
     def note(self, paths: Iterable[Path], revision: int, *, must_hear: bool = False) -> None:
         """Note paths whose objects may be different now, and wake the task that sends them."""
         self.pending.update(paths)

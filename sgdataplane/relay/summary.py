@@ -60,6 +60,8 @@ class Summarizing:
     """The digest of the last summary without its ages; b"" before the first one."""
     said_at: float = 0.0
     """When that summary was written (monotonic)."""
+    busy_s: float = 0.0
+    """For how long the last summary kept the loop busy."""
     troubles: set[type[Exception]] = field(default_factory=set)
     """The kinds of errors that were logged since something was written."""
 
@@ -77,9 +79,11 @@ class Summarizing:
     async def _say(self) -> float:
         """Write a summary if something is new, or none was written for a while. Return how long to rest then."""
         began = time.thread_time()
+        self.relay.summary_due.await_nobody()
         body = summary_of(self.relay, time.time())
         text = canonical(_ageless(body))
-        new, busy_s = digest_in(text), time.thread_time() - began
+        new, last_s, self.busy_s = digest_in(text), self.busy_s, time.thread_time() - began
+        busy_s = min(last_s, self.busy_s)  # a collection of garbage may fall into one, and takes ten times as long
         is_due = new != self.said or time.monotonic() - self.said_at > AT_LEAST_S
         written = await self._try_to_write(body, new) if is_due else 0
         if written is None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
-from sgdataplane.relay.due import Due
+import pytest
+
+from sgdataplane.relay import due as dues
+from sgdataplane.relay.due import Due, SummaryDue
 
 LONG_S = 3_600.0
 
@@ -59,5 +63,83 @@ def test_once_it_has_come_it_is_set_anew() -> None:
             await asyncio.sleep(0)
         assert not task.done()
         task.cancel()
+
+    asyncio.run(scene())
+
+
+Steps = Callable[[SummaryDue], None]
+
+
+def answered(*hosts: str) -> Steps:
+    def note(due: SummaryDue) -> None:
+        for host in hosts:
+            due.note_report(host, has_answered=True)
+
+    return note
+
+
+def unanswered(due: SummaryDue) -> None:
+    due.note_report("a", has_answered=False)
+
+
+def written(due: SummaryDue) -> None:
+    """Write a summary in which b is missing, then hear of a."""
+    due.await_nobody()
+    answered("a")(due)
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_due"),
+    [
+        pytest.param(lambda _: None, False, id="nobody-has-answered"),
+        pytest.param(answered("a"), False, id="one-of-two"),
+        pytest.param(answered("a", "c"), False, id="one-of-two-and-another-one"),
+        pytest.param(answered("b", "a"), True, id="all"),
+        pytest.param(unanswered, False, id="something-else-is-new"),
+        pytest.param(lambda due: (answered("a")(due), due.note_unconcerned("b")), True, id="the-other-is-unconcerned"),
+        pytest.param(lambda due: due.note_stream("b"), True, id="one-has-gone"),
+        pytest.param(written, True, id="a-summary-has-missed-the-other"),
+        pytest.param(lambda due: due.note_revision(()), False, id="a-revision-that-concerns-nobody"),
+    ],
+)
+def test_a_summary_waits_for_the_last_host_that_a_revision_concerns(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, *, is_due: bool
+) -> None:
+    monkeypatch.setattr(dues, "HOST_S", 0.0)
+    monkeypatch.setattr(dues, "REVISION_S", 0.0)
+    monkeypatch.setattr(dues, "ANSWERS_S", LONG_S / 2)
+
+    async def scene() -> bool:
+        due = SummaryDue()
+        due.note_revision(("a", "b"))
+        steps(due)
+        task = asyncio.create_task(waited(due))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        has_come = task.done()
+        task.cancel()
+        return has_come
+
+    assert asyncio.run(scene()) is is_due
+
+
+def test_a_summary_waits_for_nobody_whom_no_revision_concerns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dues, "REVISION_S", 0.0)
+
+    async def scene() -> None:
+        due = SummaryDue()
+        due.note_revision(())
+        await waited(due)
+
+    asyncio.run(scene())
+
+
+def test_a_host_that_does_not_answer_puts_a_summary_off_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dues, "ANSWERS_S", 0.0)
+
+    async def scene() -> None:
+        due = SummaryDue()
+        due.note_revision(("a", "b"))
+        await waited(due)
 
     asyncio.run(scene())

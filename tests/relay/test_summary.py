@@ -152,3 +152,17 @@ def test_a_summary_that_the_store_did_not_take_is_written_later(scene: Scene, mo
 
     asyncio.run(scene.run(work))
     assert scene.store.refusals == 0
+
+
+def test_one_slow_summary_makes_no_long_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection of garbage fell into the third one. The fourth one is as slow, so there is more to do."""
+    scene = Scene()
+    ends = [(0.0, 0.01), (0.0, 0.01), (0.0, 0.1), (0.0, 0.1)]
+    times = iter([moment for pair in ends for moment in pair])
+    monkeypatch.setattr("sgdataplane.relay.summary.time.thread_time", lambda: next(times))
+    summarizing = Summarizing(scene.store, scene.relay, "relay-1")
+
+    async def rests() -> list[float]:
+        return [round(await summarizing._say(), 3) for _ in ends]
+
+    assert asyncio.run(rests()) == [summary.SHORTEST_S, 0.09, 0.09, 0.9]
