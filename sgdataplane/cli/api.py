@@ -190,10 +190,9 @@ def run_serve(arguments: argparse.Namespace) -> int:
     """Serve the API until SIGTERM or Ctrl-C."""
     with extra(EXTRA):
         with no_collection():  # 600 modules leave no garbage, and looking for it is 7 % of their import
-            from sgdataplane.control.http.server import listen_at
-
             development = _development(arguments)
-        config = config_of(arguments)
+            config = config_of(arguments)
+            from sgdataplane.control.http.server import listen_at
         at = read_for(arguments, lambda: listen_at(config.listen, config.tls_cert, config.tls_key))
         return apiserve.run(config, at, development)
 
