@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path as FilePath
 
 from bench.costs import measure_costs
+from bench.deadlines import no_longer_than
 from bench.errors import BenchError
 from bench.measures import Measure
 from bench.path import Ends
@@ -30,7 +30,6 @@ from sgdataplane.errors import SgDataplaneError
 # What one variant may fail with, while the others go on.
 FAILURES = (BenchError, SgDataplaneError, OSError, subprocess.SubprocessError)
 LEAST_ROUNDS = 10  # of packets, however late it is
-AGAIN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,22 +165,6 @@ def on_one_processor() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-@contextmanager
-def no_longer_than(seconds: float) -> Iterator[None]:
-    """BenchError when it takes longer; again and again, as Python drops what a signal raises in a finalizer."""
-
-    def stop(*_: object) -> None:
-        raise BenchError(f"stopped after {seconds:,.0f} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def change(stand: Stand) -> Figures:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import queue
-import signal
 import statistics
 import sys
 import time
@@ -23,8 +22,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit
-from typing import Any, NoReturn
+from typing import Any
 
+from bench.deadlines import no_longer_than
 from bench.errors import BenchError
 from bench.fleet import GROUPS_A_VPC, Fleet, host_name
 from bench.scalecases import HOSTS_A_RELAY, Case
@@ -208,7 +208,7 @@ def start_scene(case: Case, folder: Path, result: dict[str, Any]) -> Iterator[Sc
 def measure(case: Case, folder: Path, seconds: float, result: dict[str, Any]) -> None:
     """Adds to the result as it goes, so that what was measured is there if a later step fails. BenchError, also if it
     takes longer."""
-    with at_most(seconds), start_scene(case, folder, result) as scene:
+    with no_longer_than(seconds), start_scene(case, folder, result) as scene:
         plant, etcd = scene.plant, scene.etcd
         measuring = Measuring(case, scene.fleet, scene.store, plant)
         told("hosts connect")
@@ -223,24 +223,6 @@ def measure(case: Case, folder: Path, seconds: float, result: dict[str, Any]) ->
         result["drop"] = measuring.drop()
         result["crowd_mb_a_host"] = sum(crowd.memory_mb() for crowd in plant.crowds) / max(1, case.connected - 1)
         result["relay"]["after_drop_mb"] = max(relay.memory_mb() for relay in plant.relays)
-
-
-@contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """BenchError once so much time has passed, wherever the run is then."""
-
-    def give_up(*_: object) -> NoReturn:
-        raise BenchError(f"given up after {seconds:.0f} s")
-
-    if seconds <= 0:
-        raise BenchError("no time is left")
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def require_descriptors(case: Case) -> None:

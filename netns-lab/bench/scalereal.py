@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.agentscale import Agent, binding_of, make_namespace
+from bench.deadlines import no_longer_than
 from bench.errors import BenchError
 from bench.fleet import Fleet, host_name
 from bench.scalecases import Case
-from bench.scalemeasures import Measuring, Scene, at_most, start_scene, told
+from bench.scalemeasures import Measuring, Scene, start_scene, told
 from bench.scaleplant import until
 from sgdataplane.attach.registry import Registry
 from sgdataplane.control.hosts.status import HostBoard, HostStanding
@@ -165,7 +166,7 @@ class Timing:
 
 def measure_whole(case: Case, folder: Path, seconds: float, result: dict[str, Any]) -> None:
     """Measure the case, and add to the result on the way. BenchError, also if that takes longer."""
-    with ExitStack() as stack, at_most(seconds), start_scene(case, folder, result) as scene:
+    with ExitStack() as stack, no_longer_than(seconds), start_scene(case, folder, result) as scene:
         told("the whole host starts")
         host = WholeHost(scene, folder, stack)
         told("hosts connect")

@@ -8,10 +8,11 @@ from pathlib import Path as FilePath
 import pytest
 from bench import run
 from bench.costs import Figures
+from bench.deadlines import no_longer_than
 from bench.errors import BenchError
 from bench.measures import Measure
 from bench.path import Path
-from bench.run import LEAST_ROUNDS, Plan, Run, no_longer_than
+from bench.run import LEAST_ROUNDS, Plan, Run
 from bench.variants import AUDITED, FLOOR, NO_FILTER, ON_TRIAL, OURS, Variant
 
 MISSING = Variant("ufw", 1)

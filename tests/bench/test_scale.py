@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from bench import scale, scalemeasures
+from bench.deadlines import no_longer_than
 from bench.errors import BenchError
 from bench.fleet import Fleet, host_name
 from bench.scale import former, run
 from bench.scalecases import FULL, LARGE, QUICK, Case, CommandCase, find_cases
 from bench.scalegoals import PROMISES, p99, rows
-from bench.scalemeasures import at_most, require_descriptors, summed
+from bench.scalemeasures import require_descriptors, summed
 
 from sgdataplane.relay.closure import Closures
 from sgdataplane.statefile import load_native
@@ -66,7 +67,7 @@ def test_a_case_that_takes_too_long_says_so_and_the_rest_goes_on(
     """What was measured before stays, in the results and on the page."""
 
     def measured(case: Case, _: Path, seconds: float, result: dict[str, Any]) -> None:
-        with at_most(min(seconds, case.most_s)):
+        with no_longer_than(min(seconds, case.most_s)):
             result["relay_alone_mb"] = 40.0
             result["relay"] = {"memory_mb": 50.0, "idle_share": 0.1}
             if case.hosts == 100:
@@ -80,7 +81,7 @@ def test_a_case_that_takes_too_long_says_so_and_the_rest_goes_on(
     run(cases, file, 60, [])
     found = json.loads(file.read_text())["cases"]
     errors = [one.get("error") for one in found]
-    assert errors == [None, "BenchError: given up after 0 s", "ValueError: a bug", None]
+    assert errors == [None, "BenchError: stopped after 0 s", "ValueError: a bug", None]
     assert all(one["relay"]["memory_mb"] == 50.0 for one in found)
     run(cases[:1], file, 60, former(file))
     assert [one["case"]["hosts"] for one in json.loads(file.read_text())["cases"]] == [100, 1000, 20, 10]
