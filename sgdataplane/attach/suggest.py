@@ -38,7 +38,7 @@ from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix
 VPC_ID = "vpc-containers"
 ANYWHERE = {Family.IPV4: Prefix.parse("0.0.0.0/0"), Family.IPV6: Prefix.parse("::/0")}
 MAX_NAME = 50  # so that an id made of it isn't longer than ids may be
-NUMBERED = re.compile(r"--[0-9]+")  # how the ids of a container's second and further ends go on
+NUMBERED = re.compile(r"--[0-9]+\Z")  # how the ids of a container's second and further ends go on
 
 
 def suggest_state(containers: Iterable[Running]) -> CloudState:

@@ -264,8 +264,8 @@ def run_wait(arguments: argparse.Namespace) -> int:
         if not items(engine.documents, {}):
             expected = "a host that `sgdp hosts add` adds; an API that enforces itself answers SgdpWait"
             raise StateFileError((Problem(Where(), "InvalidHost.NotFound", "there is no host", expected=expected),))
+        service = ApiService(engine, store, Following(engine, ()), heavy=HeavyAnswers(engine.profile))
         try:
-            service = ApiService(engine, store, Following(engine, ()), heavy=HeavyAnswers(engine.profile))
             answer = service.wait(_call(arguments), Event())
         except ApiError as error:
             raise StateFileError((Problem(Where(), error.code, error.message),)) from error

@@ -289,7 +289,7 @@ class Reconciler:
         self._beside.aside(partial(self._write, policy, is_enforced=host is not None))
 
     def _write(self, policy: Policy, *, is_enforced: bool) -> None:
-        """Do what `_keep` does."""
+        """Write which audits are over, the last good policy, and that one among past policies."""
         if self._audit_file is not None:
             self._audit_file.store(self._modes.ended)
         if not is_enforced:

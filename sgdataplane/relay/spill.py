@@ -26,10 +26,8 @@ from sgdataplane.limitedlog import limit_log
 
 FOLDER = "/var/tmp"  # /tmp may be memory
 SMALLEST = 1 << 10  # bytes; what finds a text in the file takes 0.2 KB itself
-CACHED, LARGEST_CACHED = (
-    128,
-    1 << 16,
-)  # texts that were read or written last, which stay in memory; bytes of such a text
+# The texts that were read or written last stay in memory: so many, each of at most so many bytes.
+CACHED, LARGEST_CACHED = 128, 1 << 16
 LONGEST = 40  # bits of a text's size
 DAMAGED = "what was written there isn't what is read now"
 HALF_DONE = "an error has ended a step in its middle, so what is there is of two revisions"

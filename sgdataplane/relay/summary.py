@@ -82,8 +82,9 @@ class Summarizing:
         self.relay.summary_due.await_nobody()
         body = summary_of(self.relay, time.time())
         text = canonical(_ageless(body))
-        new, last_s, self.busy_s = digest_in(text), self.busy_s, time.thread_time() - began
-        busy_s = min(last_s, self.busy_s)  # a collection of garbage may fall into one, and takes ten times as long
+        new, took_s = digest_in(text), time.thread_time() - began
+        busy_s = min(took_s, self.busy_s)  # a collection of garbage may fall into one, and takes ten times as long
+        self.busy_s = took_s
         is_due = new != self.said or time.monotonic() - self.said_at > AT_LEAST_S
         written = await self._try_to_write(body, new) if is_due else 0
         if written is None:
