@@ -38,7 +38,7 @@ class WarmProcess:
             for file in set(files):
                 os.close(file)
         self.pid = self._number()
-        self._ended = os.pidfd_open(self.pid)
+        self._ended = _open_process(self.pid)
         self.stderr = os.fdopen(reader, encoding="utf-8", errors="surrogateescape")
         self.returncode: int | None = None
 
@@ -56,7 +56,8 @@ class WarmProcess:
                 raise subprocess.TimeoutExpired("sgdp", timeout or 0.0)
             self.returncode = self._number()
             self._connection.close()
-            os.close(self._ended)
+            if self._ended is not None:
+                os.close(self._ended)
         return self.returncode
 
     def poll(self) -> int | None:
@@ -65,7 +66,7 @@ class WarmProcess:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
+        if self._ended is not None and self.poll() is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._ended, number)
 
@@ -81,6 +82,14 @@ class WarmProcess:
     def __exit__(self, *_: object) -> None:
         self.stderr.close()
         self.wait()
+
+
+def _open_process(pid: int) -> int | None:
+    """Return a descriptor of a process; None if it has ended already, as one that refuses its options soon does."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
 
 
 Started: TypeAlias = WarmProcess | subprocess.Popen[str]

@@ -19,6 +19,7 @@ from tests.support.documents.samples import EXAMPLES, ROOT
 from tests.support.probes.flood import wait_until
 from tests.support.run.waiting import is_so_within
 from tests.support.run.warm import DAEMONS, warm_program
+from tests.support.run.warmprocess import start_program, warm_programs
 
 ENVIRONMENT = {**os.environ, "LC_ALL": "C.UTF-8"}
 COLD = [sys.executable, "-m", "sgdataplane"]
@@ -115,3 +116,19 @@ def test_it_ends_with_its_test(tmp_path: Path) -> None:
         pass
     done = subprocess.run(["sh", "-c", script, "sgdp", "--version"], capture_output=True, check=False)
     assert done.returncode != 0
+
+
+def test_one_that_ends_before_anybody_has_looked_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_process = os.pidfd_open
+
+    def open_late(pid: int) -> int:
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())
+        return open_process(pid)
+
+    with warm_programs(tmp_path):
+        monkeypatch.setattr(os, "pidfd_open", open_late)
+        with start_program("no-such-verb") as program:
+            program.kill()
+            assert program.stderr is not None
+            assert "no-such-verb" in program.stderr.read()
+            assert program.wait(30) == 2
