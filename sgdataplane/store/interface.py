@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.visible import visible
@@ -25,6 +25,7 @@ from sgdataplane.visible import visible
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Body: TypeAlias = Mapping[str, Json]  # of a document, an answer or an audit record: what JSON can hold
 Path: TypeAlias = str  # of a document: "kind/id", such as "security_group/sg-1"
+SummaryMark: TypeAlias = object  # how far a reading of summaries went; only the store that has given it understands it
 
 NOTHING: Mapping[str, Body] = MappingProxyType({})
 KEPT = 1_000  # revisions that a watch can go back, unless a store is told otherwise
@@ -67,6 +68,13 @@ class Snapshot:
     revision: int
     documents: Mapping[Path, Body]
     guards: Mapping[str, int]  # the revision at which each was moved last; one that isn't there is 0
+
+
+class NewSummaries(NamedTuple):
+    """What a reading of summaries has found."""
+
+    bodies: Mapping[str, Body]  # relay -> its last summary
+    mark: SummaryMark  # for the next reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +196,12 @@ class Store(Protocol):
         """Return the last summary of each relay, by the relay's name.
 
         Relays that have written none for `SUMMARY_S`, or anything but a summary, are left out.
+        """
+
+    def new_summaries(self, mark: SummaryMark = None) -> NewSummaries:
+        """Return the summaries that were written after the reading that gave this mark; all of them without a mark.
+
+        Those that are left out of `summaries` are left out here, too.
         """
 
     def summary(self, relay: str) -> Body | None:

@@ -318,6 +318,14 @@ def require_history(etcd: Members, key: str, back: int) -> None:
     assert "compacted" not in said, "compacted"
 
 
+def test_all_summaries_are_new_after_etcd_has_got_back_a_backup_with_fewer_revisions(store: EtcdStore) -> None:
+    store.put_summary("r1", {"n": 1})
+    mark = store.new_summaries().mark
+    assert isinstance(mark, int)
+    assert store.new_summaries(mark).bodies == {}
+    assert store.new_summaries(mark + 1_000_000).bodies == {"r1": {"n": 1}}
+
+
 def test_a_token_whose_lease_was_revoked_is_written_with_another(store: EtcdStore, etcd: Members) -> None:
     store.commit(Write({}, token=token("one")))
     for lease in store._leases.values():

@@ -16,7 +16,7 @@ from sgdataplane.control.service.analysis import HeavyAnswers
 from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.hosts import add_host, forget_host, revoke_host
-from sgdataplane.store.interface import Json, UnavailableError
+from sgdataplane.store.interface import Body, Json, UnavailableError
 from tests.control.test_service import Bench, Somewhere
 from tests.support.inputs.controlling import Client, counted_ids
 from tests.support.inputs.summaries import host, summary
@@ -110,7 +110,8 @@ def test_a_wait_looks_again_as_soon_as_that_costs_little(many: ManyHosts, monkey
 
 def test_who_waits_pauses_in_proportion_to_what_a_look_costs(many: ManyHosts, monkeypatch: pytest.MonkeyPatch) -> None:
     many.say(a=host(0), b=host(0))
-    many.board.look()
+    for _ in range(2):
+        many.board.look()
     assert many.board.pause_s < status.LONGEST_S
     monkeypatch.setattr(status, "REST", 1e9)
     assert many.board.pause_s == status.LONGEST_S
@@ -122,16 +123,72 @@ def test_a_store_that_is_away_is_asked_no_more_often_than_one_that_answers(
     many.say(b=host(7))
     asked = list[int]()
 
-    def fail() -> dict[str, Json]:
+    def fail(_mark: object) -> dict[str, Json]:
         asked.append(1)
         raise UnavailableError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(many.store, "summaries", fail)
+        patch.setattr(many.store, "new_summaries", fail)
         for _ in range(100):
             assert many.board.look(3_600.0) == {}
     assert len(asked) == 1
     assert many.board.look()["b"].enforced.revision == 7, "it is read once it can be"
+
+
+def test_a_relay_that_has_nothing_new_is_neither_read_again_nor_forgotten(
+    many: ManyHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[str]()
+    read_summary = status.RelayReport.of
+
+    def note(relay: str, body: Body) -> status.RelayReport:
+        read.append(relay)
+        return read_summary(relay, body)
+
+    monkeypatch.setattr(status.RelayReport, "of", note)
+    many.say(a=host(1), b=host(1))
+    first = many.board.look()
+    assert many.board.look() is first, "who has looked needn't look again"
+    many.say(b=host(2))
+    words = many.board.look()
+    assert (words["a"].enforced.revision, words["b"].enforced.revision) == (1, 2)
+    assert read == ["r-a", "r-b", "r-b"]
+
+
+def test_a_relay_becomes_silent_although_nothing_is_read(many: ManyHosts) -> None:
+    many.say(a=host(1))
+    assert many.board.look()["a"].is_connected
+    many.at[0] += 16
+    assert not many.board.look()["a"].is_connected
+    many.say(a=host(1))
+    assert many.board.look()["a"].is_connected
+
+
+def test_a_host_that_has_changed_relays_is_where_it_came_last(many: ManyHosts) -> None:
+    """The second relay says nothing new when the first one says that the host has gone."""
+
+    def put(relay: str, since: float, *, connected: bool = True) -> None:
+        said = host(1, since=since, connected=connected)
+        many.store.put_summary(relay, summary(1, {"a": said}, time=many.at[0]))
+
+    put("r1", many.at[0] + 10)  # its clock is ahead
+    put("r2", many.at[0])
+    assert many.board.look()["a"].relay == "r1"
+    put("r1", many.at[0] + 10, connected=False)
+    word = many.board.look()["a"]
+    assert (word.relay, word.is_connected) == ("r2", True)
+
+
+def test_the_reports_that_are_kept_are_bounded(many: ManyHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "MAX_RELAYS", 3)
+    for number in range(5):
+        many.store.put_summary(f"r{number}", summary(1, {f"h{number}": host(1)}, time=many.at[0]))
+        many.board.look()
+    assert many.board.relays() == 3
+    monkeypatch.setattr(status, "MAX_WORDS", 2)
+    many.store.put_summary("r0", summary(1, {"h0": host(1)}, time=many.at[0]))
+    assert "h0" in many.board.look()
+    assert many.board.relays() == 2
 
 
 def test_a_silent_host_is_unknown_and_nobody_waits_for_it(many: ManyHosts) -> None:

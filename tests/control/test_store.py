@@ -362,6 +362,7 @@ def read_all(store: Store) -> None:
         pytest.param(lambda store: store.events(), id="events"),
         pytest.param(lambda store: store.put_summary("r1", {}), id="put-a-summary"),
         pytest.param(lambda store: store.summaries(), id="summaries"),
+        pytest.param(lambda store: store.new_summaries(), id="new-summaries"),
     ],
 )
 def test_a_closed_store_does_nothing(store: Store, use: Callable[[Store], object]) -> None:
@@ -370,3 +371,17 @@ def test_a_closed_store_does_nothing(store: Store, use: Callable[[Store], object
     with pytest.raises(UnavailableError):
         use(store)
     store.close()
+
+
+def test_a_mark_gives_the_summaries_that_were_written_after_it(store: Store) -> None:
+    for relay in ("r1", "r2", "r3", "r4", "r5"):
+        store.put_summary(relay, {"n": 1})
+    every = store.new_summaries()
+    assert sorted(every.bodies) == ["r1", "r2", "r3", "r4", "r5"]
+    assert store.new_summaries(every.mark).bodies == {}
+    store.put_summary("r4", {"n": 2})
+    store.put_summary("r6", {"n": 1})
+    some = store.new_summaries(every.mark)
+    assert some.bodies == {"r4": {"n": 2}, "r6": {"n": 1}}
+    assert store.new_summaries(some.mark).bodies == {}
+    assert store.new_summaries(every.mark).bodies == some.bodies, "an older mark is good still"

@@ -28,7 +28,7 @@ from itertools import islice
 
 from sgdataplane.control.hosts.following import NONE
 from sgdataplane.store.history import Version
-from sgdataplane.store.interface import SUMMARY_S, Body, Json, Store, StoreError
+from sgdataplane.store.interface import SUMMARY_S, Body, Json, Store, StoreError, SummaryMark
 
 SILENT_S = 15.0  # after which nobody knows what is in force at a host
 MAX_TOLD = 3  # failures in one line
@@ -36,8 +36,8 @@ MAX_TOLD = 3  # failures in one line
 MAX_HOSTS, MAX_FAILURES, MAX_CLAIMS, MAX_TEXT, MAX_NAME = 20_000, 20, 1_000, 1_000, 253
 MAX_TRIALS, MAX_LINES = 16, 200  # of a host, and of each of these
 MAX_NUMBER = 1 << 62
-MAX_WORDS = 200_000  # of hosts that are remembered
-# Between two readings for those who wait: so many times as long as the last reading took, within these bounds.
+MAX_RELAYS, MAX_WORDS = 256, 200_000  # whose reports are remembered; of hosts
+# Between two readings for those who wait: so many times as long as one takes, within these bounds.
 REST, SHORTEST_S, LONGEST_S = 9, 0.01, 0.25
 
 
@@ -121,15 +121,36 @@ def standing_of(word: HostStatus | None, version: Version, now: float) -> HostSt
     return word.standing(version, now) if word else HostStanding.UNKNOWN
 
 
-def words_in(summaries: Mapping[str, Body], now: float) -> dict[str, HostStatus]:
-    """Return the newest report about each host.
+@dataclass(frozen=True, slots=True)
+class RelayReport:
+    """The last summary of a relay."""
 
-    A field that isn't as it should be counts as not reported, so a summary is never refused. The streams of a relay
-    that is silent have ended.
-    """
+    time: float  # when it was made, in seconds since 1970
+    words: Mapping[str, HostStatus]  # host -> what the relay says of it
+
+    @classmethod
+    def of(cls, relay: str, summary: Body) -> RelayReport:
+        """Read a summary. A field that isn't as it should be counts as not reported, so none is refused."""
+        return cls(_number(summary.get("time")), dict(_words(relay, summary)))
+
+    def is_silent(self, now: float) -> bool:
+        """Whether the relay has said nothing for so long that nobody knows anything of its hosts."""
+        return abs(now - self.time) > SILENT_S
+
+
+def words_in(summaries: Mapping[str, Body], now: float) -> dict[str, HostStatus]:
+    """Return the newest report about each host."""
+    return merge_reports({relay: RelayReport.of(relay, body) for relay, body in summaries.items()}, now)
+
+
+def merge_reports(reports: Mapping[str, RelayReport], now: float) -> dict[str, HostStatus]:
+    """Return the newest report about each host. The streams of a relay that is silent have ended."""
     found: dict[str, HostStatus] = {}
-    for relay in sorted(summaries):
-        for name, word in _words(relay, summaries[relay], now):
+    for relay in sorted(reports):
+        report = reports[relay]
+        has_ended = report.is_silent(now)
+        for name, said in report.words.items():
+            word = replace(said, is_connected=False) if has_ended else said
             if name not in found or _rank(word) > _rank(found[name]):
                 found[name] = word
     return found
@@ -143,7 +164,7 @@ def _rank(word: HostStatus) -> tuple[bool, float, float]:
     return word.is_connected, word.since if word.is_connected else word.heard, word.time
 
 
-def _words(relay: str, summary: Body, now: float) -> Iterator[tuple[str, HostStatus]]:
+def _words(relay: str, summary: Body) -> Iterator[tuple[str, HostStatus]]:
     hosts = summary.get("hosts")
     at, epoch, seen = _number(summary.get("time")), _whole(summary.get("epoch")), _whole(summary.get("seen"), -1)
     for name, said in islice(hosts.items(), MAX_HOSTS) if isinstance(hosts, dict) else ():
@@ -154,7 +175,7 @@ def _words(relay: str, summary: Body, now: float) -> Iterator[tuple[str, HostSta
                     relay,
                     at,
                     at - _number(said.get("age")),
-                    said.get("connected") is True and abs(now - at) <= SILENT_S,
+                    said.get("connected") is True,
                     _number(said.get("since")),
                     Version(epoch, seen),
                     _whole(said.get("needed"), MAX_NUMBER),
@@ -214,14 +235,19 @@ class HostBoard:
         self._store, self._clock = store, clock
         self._lock = threading.Lock()
         self._words: dict[str, HostStatus] = {}
-        self._relays: dict[str, float] = {}
+        self._reports: dict[str, RelayReport] = {}  # by relay, in the order in which they were read
+        self._silent: set[str] = set()  # the relays that were silent at the last reading
+        self._mark: SummaryMark = None
         self._read_at = float("-inf")
-        self._took_s = 0.0
+        self._took_s = self._took_before_s = 0.0  # by the last two readings
 
     @property
     def pause_s(self) -> float:
-        """How long who waits for news should pause between two looks, in seconds: then readings take a tenth of it."""
-        return min(LONGEST_S, max(SHORTEST_S, REST * self._took_s))
+        """How long who waits for news should pause between two looks, in seconds: then readings take a tenth of it.
+
+        The shorter of two readings counts. One that finds news takes longer, and the next one seldom finds any.
+        """
+        return min(LONGEST_S, max(SHORTEST_S, REST * min(self._took_s, self._took_before_s)))
 
     def look(self, most_s: float = 0.0) -> Mapping[str, HostStatus]:
         """Return the reports as they were at most so many seconds ago.
@@ -246,22 +272,34 @@ class HostBoard:
     def relays(self) -> int:
         """Return how many relays have reported in the last `SILENT_S`, as far as it was read."""
         now = self._clock()
-        return sum(abs(now - at) <= SILENT_S for at in list(self._relays.values()))
+        return sum(not report.is_silent(now) for report in list(self._reports.values()))
 
     def _read(self) -> None:
-        """Read the reports anew. A store that can't be reached costs those who wait as much time as one that can."""
+        """Read what is new. A store that can't be reached costs those who wait as much time as one that can."""
         began = time.monotonic()
         with suppress(StoreError):
-            self._take(self._store.summaries())
+            new = self._store.new_summaries(self._mark)
+            self._take(new.bodies, self._clock())
+            self._mark = new.mark
         self._read_at = time.monotonic()
-        self._took_s = self._read_at - began
+        self._took_s, self._took_before_s = self._read_at - began, self._took_s
 
-    def _take(self, summaries: Mapping[str, Body]) -> None:
-        words = words_in(summaries, self._clock())
-        self._relays = {relay: _number(summary.get("time")) for relay, summary in summaries.items()}
-        found = dict(islice({**words, **self._list_unreported(words)}.items(), MAX_WORDS))
-        if found != self._words:  # who has looked at these needn't look again
-            self._words = found
+    def _take(self, summaries: Mapping[str, Body], now: float) -> None:
+        """Take over new summaries, and which relays are silent now. Without news, the words stay the same object."""
+        for relay, body in summaries.items():
+            self._reports.pop(relay, None)
+            self._reports[relay] = RelayReport.of(relay, body)
+        self._forget_oldest(now)
+        silent = {relay for relay, report in self._reports.items() if report.is_silent(now)}
+        if summaries or silent != self._silent:
+            self._silent, words = silent, merge_reports(self._reports, now)
+            self._words = dict(islice({**words, **self._list_unreported(words)}.items(), MAX_WORDS))
+
+    def _forget_oldest(self, now: float) -> None:
+        """Forget the reports that are a day old, and those that were read first if there are too many."""
+        self._reports = {relay: one for relay, one in self._reports.items() if now - one.time <= SUMMARY_S}
+        while len(self._reports) > MAX_RELAYS or sum(len(one.words) for one in self._reports.values()) > MAX_WORDS:
+            del self._reports[next(iter(self._reports))]
 
     def _list_unreported(self, words: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
         """Return the last reports about hosts that no relay reports on any more."""

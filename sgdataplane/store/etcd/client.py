@@ -307,17 +307,28 @@ def pages(call: Callable[[Message], Message], first: bytes, end: bytes, size: in
     Raises:
         GoneError: etcd has compacted that revision.
     """
+    question = make("RangeRequest", key=first, range_end=end, limit=size, revision=revision)
+    for answer in answers(call, question):
+        yield from answer.kvs
+
+
+def answers(call: Callable[[Message], Message], question: Message) -> Iterator[Message]:
+    """Yield etcd's answers to a RangeRequest with a limit: each goes on after the last key of the one before.
+
+    Raises:
+        GoneError: etcd has compacted the question's revision.
+    """
     while True:
         try:
-            answer = call(make("RangeRequest", key=first, range_end=end, limit=size, revision=revision))
+            answer = call(question)
         except EtcdError as error:
             if error.code == "OUT_OF_RANGE":
                 raise GoneError("more was committed meanwhile than is kept") from error
             raise
-        yield from answer.kvs
+        yield answer
         if not answer.more:
             return
-        first = answer.kvs[-1].key + b"\0"
+        question.key = answer.kvs[-1].key + b"\0"
 
 
 def pairs(answer: Message) -> list[list[Message]]:

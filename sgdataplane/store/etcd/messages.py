@@ -19,7 +19,7 @@ Message: TypeAlias = Any  # an instance of one of these classes
 MESSAGES = {
     "ResponseHeader": "uint64 cluster_id 1, uint64 member_id 2, int64 revision 3, uint64 raft_term 4",
     "KeyValue": "bytes key 1, int64 create_revision 2, int64 mod_revision 3, bytes value 5",
-    "RangeRequest": "bytes key 1, bytes range_end 2, int64 limit 3, int64 revision 4",
+    "RangeRequest": "bytes key 1, bytes range_end 2, int64 limit 3, int64 revision 4, int64 min_mod_revision 10",
     "RangeResponse": "ResponseHeader header 1, *KeyValue kvs 2, bool more 3, int64 count 4",
     "PutRequest": "bytes key 1, bytes value 2, int64 lease 3",
     "PutResponse": "ResponseHeader header 1",

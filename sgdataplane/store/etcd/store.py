@@ -39,10 +39,12 @@ from sgdataplane.store.interface import (
     Body,
     ConflictError,
     GoneError,
+    NewSummaries,
     Path,
     Reading,
     Revision,
     Snapshot,
+    SummaryMark,
     Token,
     UnavailableError,
     Write,
@@ -167,7 +169,11 @@ class EtcdStore:
 
     def summaries(self) -> Mapping[str, Body]:
         """Return the last summary of each relay."""
-        return self._summaries.all()
+        return self._summaries.new().bodies
+
+    def new_summaries(self, mark: SummaryMark = None) -> NewSummaries:
+        """Return the summaries that were written after the reading that gave this mark."""
+        return self._summaries.new(mark)
 
     def summary(self, relay: str) -> Body | None:
         """Return the last summary of one relay. The role needn't allow reading others."""

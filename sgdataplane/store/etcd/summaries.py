@@ -12,15 +12,16 @@ etcd's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 
 from sgdataplane.errors import LimitError
 from sgdataplane.store.encoded import encode
 from sgdataplane.store.etcd import keys
-from sgdataplane.store.etcd.client import Cluster, EtcdError, pages
+from sgdataplane.store.etcd.client import Cluster, EtcdError, answers
 from sgdataplane.store.etcd.keys import Keys
-from sgdataplane.store.etcd.messages import make
-from sgdataplane.store.interface import SUMMARY_S, Body
+from sgdataplane.store.etcd.messages import Message, make
+from sgdataplane.store.interface import SUMMARY_S, Body, NewSummaries, SummaryMark
 from sgdataplane.store.summaries import SummaryReader, compress
 
 A_PAGE = 4  # summaries in one answer of etcd's: each has up to 1.5 MB
@@ -56,10 +57,25 @@ class Summaries:
             self._compacted_at, self._revision = time.monotonic(), answer.header.revision
         return len(value)
 
-    def all(self) -> dict[str, Body]:
-        """Return the last summary of each relay, by its name. What isn't a summary is skipped."""
-        values = pages(self._cluster.call, *self._keys.folder("summary"), A_PAGE, 0)
-        return self._current(self._reader.read_all((self._relay_of(pair.key), pair.value) for pair in values))
+    def new(self, mark: SummaryMark = None) -> NewSummaries:
+        """Return the last summary of each relay that has put one since. What isn't a summary is skipped.
+
+        The mark is etcd's revision at the reading before. A revision that is lower now is that of a restored backup,
+        so all are read then.
+        """
+        before = mark if isinstance(mark, int) else 0
+        begin, end = self._keys.folder("summary")
+        question = make("RangeRequest", key=begin, range_end=end, limit=A_PAGE, min_mod_revision=before + 1)
+        found = answers(self._cluster.call, question)
+        first = next(found)
+        if first.header.revision < before:
+            return self.new()
+        return NewSummaries(self._current(self._reader.read_all(self._values_in(first, found))), first.header.revision)
+
+    def _values_in(self, first: Message, others: Iterator[Message]) -> Iterator[tuple[str, bytes]]:
+        """Yield each relay with its value. Answers after the first one are asked for when their turn comes."""
+        for answer in chain((first,), others):
+            yield from ((self._relay_of(pair.key), pair.value) for pair in answer.kvs)
 
     def of(self, relay: str) -> Body | None:
         """Return the last summary of one relay. A relay's role needs to read no other."""

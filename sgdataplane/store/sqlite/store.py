@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path as File
 
 from sgdataplane.store.encoded import Decoded, decode, decode_names, encode, encode_each, encode_names, join, split
@@ -26,9 +27,11 @@ from sgdataplane.store.interface import (
     Body,
     ConflictError,
     GoneError,
+    NewSummaries,
     Reading,
     Revision,
     Snapshot,
+    SummaryMark,
     Token,
     UnavailableError,
     Write,
@@ -36,7 +39,7 @@ from sgdataplane.store.interface import (
 )
 from sgdataplane.store.sqlite import file
 from sgdataplane.store.sqlite.file import unavailable
-from sgdataplane.store.summaries import SummaryReader, compress
+from sgdataplane.store.summaries import MAX_RELAYS, SummaryReader, compress
 
 POLL_S = 0.02  # how soon a watch notices the commit of another process; those of this process wake it at once
 AT_ONCE = 100  # revisions that a watch reads at once
@@ -131,10 +134,23 @@ class SqliteStore:
 
     def summaries(self) -> Mapping[str, Body]:
         """Return the last summary of each relay."""
+        return self.new_summaries().bodies
+
+    def new_summaries(self, mark: SummaryMark = None) -> NewSummaries:
+        """Return the summaries that aren't among those of the reading before, whose hashes are the mark."""
+        before = mark if isinstance(mark, frozenset) else frozenset()
+        seen = set[int]()
+
+        def is_new(row: tuple[str, object]) -> bool:
+            seen.add(hash(row))
+            return hash(row) not in before
+
         with self._borrow_connection() as db:
             query = "SELECT relay, body FROM summaries WHERE until > ?"
             with closing(db.execute(query, (self._clock(),))) as rows:
-                return self._summary_reader.read_all(rows)
+                return NewSummaries(
+                    self._summary_reader.read_all(filter(is_new, islice(rows, MAX_RELAYS + 1))), frozenset(seen)
+                )
 
     def summary(self, relay: str) -> Body | None:
         """Return the last summary of one relay."""

@@ -19,10 +19,12 @@ from sgdataplane.store.interface import (
     Body,
     ConflictError,
     GoneError,
+    NewSummaries,
     Path,
     Reading,
     Revision,
     Snapshot,
+    SummaryMark,
     UnavailableError,
     Write,
     require_writable,
@@ -101,9 +103,16 @@ class MemoryStore:
 
     def summaries(self) -> Mapping[str, Body]:
         """Return the last summary of each relay."""
+        return self.new_summaries().bodies
+
+    def new_summaries(self, mark: SummaryMark = None) -> NewSummaries:
+        """Return the summaries that aren't among those of the reading before, which are the mark."""
+        before = mark if isinstance(mark, dict) else {}
         with self._open():
             now = self._clock()
-            return {relay: decode(text) for relay, (text, until) in self._summaries.items() if until > now}
+            last = {relay: one for relay, one in self._summaries.items() if one[1] > now}
+        new = {relay: decode(one[0]) for relay, one in last.items() if before.get(relay) != one}
+        return NewSummaries(new, last)
 
     def summary(self, relay: str) -> Body | None:
         """Return the last summary of one relay."""
