@@ -19,7 +19,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 
 from sgdataplane.errors import HostError, UnsupportedError, module_needed
 from sgdataplane.host import netns
@@ -32,6 +31,7 @@ SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's network namesp
 KEPT_S = 0.1
 MAX_KEPT = 64
 MAX_PENDING = 64  # each holds two descriptors and a thread, for long if others' commits are large
+KEPT_THREADS = 2  # that make calls for others, and wait for more of them
 
 
 @dataclass(slots=True)
@@ -184,23 +184,52 @@ class _Keeper:
         return gone
 
 
+class _Aside:
+    """Threads that make calls for others. If a burst of calls has needed many, they end with it."""
+
+    def __init__(self) -> None:
+        self._room = threading.BoundedSemaphore(MAX_PENDING)
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending = self._threads = 0  # calls; threads that the pool may have
+
+    def call(self, call: Callable[[], object]) -> None:
+        """Have a thread call it. Wait while MAX_PENDING calls are pending.
+
+        Raises:
+            RuntimeError: The process is ending, or there is no memory for a thread.
+        """
+        self._room.acquire()
+        try:
+            with self._lock:
+                self._pool = self._pool or ThreadPoolExecutor(MAX_PENDING, "aside", initializer=_leave)
+                future = self._pool.submit(call)
+                self._pending += 1
+                self._threads = max(self._threads, self._pending)
+        except RuntimeError:
+            self._room.release()
+            raise
+        future.add_done_callback(self._note_end)
+
+    def _note_end(self, _: object) -> None:
+        with self._lock:
+            self._pending -= 1
+            if self._pool is not None and not self._pending and self._threads > KEPT_THREADS:
+                self._pool.shutdown(wait=False)
+                self._pool, self._threads = None, 0
+        self._room.release()
+
+
 _KEEPER = _Keeper()
-_ROOM = threading.BoundedSemaphore(MAX_PENDING)
+_ASIDE = _Aside()
 
 
 def call_aside(call: Callable[[], object]) -> None:
     """Have another thread call it soon, and before the process ends. Waits while MAX_PENDING calls are pending."""
-    _ROOM.acquire()
     try:
-        _pool().submit(call).add_done_callback(lambda _: _ROOM.release())
-    except RuntimeError:  # the process is ending
-        _ROOM.release()
+        _ASIDE.call(call)
+    except RuntimeError:
         call()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MAX_PENDING, "aside", initializer=_leave)
 
 
 def _leave() -> None:
@@ -211,10 +240,9 @@ def _leave() -> None:
 
 def _forget() -> None:
     """Forget threads and sockets in a child after a fork, as they are the parent's."""
-    global _KEEPER, _ROOM  # noqa: PLW0603
+    global _KEEPER, _ASIDE  # noqa: PLW0603
     _KEEPER = _Keeper()
-    _ROOM = threading.BoundedSemaphore(MAX_PENDING)
-    _pool.cache_clear()
+    _ASIDE = _Aside()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 
-from sgdataplane.host.nfsocket import MAX_PENDING, call_aside
+from sgdataplane.host.nfsocket import KEPT_THREADS, MAX_PENDING, call_aside
 from tests.support.probes.flood import wait_until
 
 ENDING = """
@@ -43,6 +43,21 @@ def test_no_more_than_so_many_are_pending() -> None:
     goes.set()
     thread.join()
     assert len(asked) == MAX_PENDING + 1
+
+
+def test_the_threads_that_a_burst_has_needed_end_with_it() -> None:
+    def threads() -> int:
+        return sum(thread.name.startswith("aside") for thread in threading.enumerate())
+
+    wait_until(lambda: threads() <= KEPT_THREADS)  # those of other tests
+    goes = threading.Event()
+    for _ in range(10):
+        call_aside(goes.wait)
+    assert threads() >= 10
+    goes.set()
+    wait_until(lambda: threads() == 0)
+    call_aside(goes.wait)
+    wait_until(lambda: threads() == 1)
 
 
 def test_a_call_that_fails_makes_room_again() -> None:
