@@ -51,28 +51,37 @@ class SummaryDue(Due):
     def __init__(self) -> None:
         super().__init__()
         self._awaited: set[str] = set()  # hosts that a revision concerns, and that haven't answered it
+        self._has_news = False  # whether anything was noted since the last summary
 
     def note_revision(self, concerned: Iterable[str]) -> None:
         """Let one come soon after a revision, or after the answers of the hosts that it concerns."""
         self._awaited.update(concerned)
-        self.bring_forward(ANSWERS_S if self._awaited else REVISION_S)
+        self._note(REVISION_S)
 
     def note_unconcerned(self, host: str) -> None:
         """Await no answer of a host for which a revision has changed nothing."""
         self._awaited.discard(host)
+        self._has_news = True
         self.bring_forward(REVISION_S)
 
     def note_report(self, host: str, *, has_answered: bool) -> None:
         """Let one come soon after a host has reported something new, unless answers of others are awaited."""
         if has_answered:
             self._awaited.discard(host)
-        self.bring_forward(ANSWERS_S if self._awaited else HOST_S)
+        self._note(HOST_S)
 
     def note_stream(self, host: str) -> None:
         """Let one come soon after a host's stream has begun or ended."""
         self._awaited.discard(host)
+        self._has_news = True
         self.bring_forward(HOST_S)
 
-    def await_nobody(self) -> None:
-        """Await no answers any more: the summary that is written now doesn't have those that are missing."""
+    def _note(self, within_s: float) -> None:
+        self._has_news = True
+        self.bring_forward(ANSWERS_S if self._awaited else within_s)
+
+    def take_news(self) -> bool:
+        """Return whether anything is new. The summary that is written now has it, so nothing is new or awaited then."""
+        has_news, self._has_news = self._has_news, False
         self._awaited.clear()
+        return has_news

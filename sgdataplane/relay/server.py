@@ -253,9 +253,9 @@ class Relay:
             if not isinstance(message, Reported):
                 raise BadMessageError("a host says hello once")
             self.counts.note_received(REPORT, text)
-            is_new = message != stream.report
+            has_news = message.has_news_since(stream.report)
             stream.report, stream.heard = message, time.time()
-            if is_new:
+            if has_news:
                 self.summary_due.note_report(stream.host, has_answered=stream.has_answered)
             stream.news.set()  # its claims
             await asyncio.sleep(REPORT_S)

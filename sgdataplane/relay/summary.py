@@ -24,7 +24,6 @@ from sgdataplane.host.memory import give_back
 from sgdataplane.relay.counts import OF_SUMMARY
 from sgdataplane.relay.server import Relay
 from sgdataplane.relay.streams import Left, Stream
-from sgdataplane.relay.wire import canonical, digest_in
 from sgdataplane.store.documents import Documents, Fields, ResourceKind, about
 from sgdataplane.store.hosts import FIELD
 from sgdataplane.store.interface import FullError, Json, Store, StoreError
@@ -32,14 +31,13 @@ from sgdataplane.store.interface import FullError, Json, Store, StoreError
 LOOK_S, AT_LEAST_S = 1.0, 5.0  # until it is looked whether something is new; until a summary is written in any case
 # Between two summaries, a relay rests: so many times as long as the last one kept its loop busy, and so long that it
 # writes no more than these bytes a second. So one with few hosts says at once what they report.
-SHORTEST_S, REST, BYTES_PER_S = 0.02, 9, 1 << 18
+SHORTEST_S, REST, BYTES_PER_S = 0.02, 9, 1 << 19
 # A summary must fit into the store, and its readers take no more (store/summaries.py).
 MAX_FAILURES, MAX_CLAIMS, MAX_WHY = 20, 1_000, 500  # of one host; characters
 MAX_ALL_FAILURES, MAX_ALL_CLAIMS, MAX_ALL_WHY = 10_000, 100_000, 4 << 20  # of all hosts of a relay
 MAX_ALL_LINES = 1_000  # of the trials of all hosts
 FIRST_NAME_S, NAME_S = 6.0, 60.0  # after which a relay looks for another one of its name; that one writes each 5 s
 MANY_ENDED = 100  # streams, whose memory is worth the time to take it back
-AGELESS = ("time", "age", "trials")  # fields that are never new
 
 LOGGER = logging.getLogger("sgdataplane.relay")
 
@@ -56,10 +54,10 @@ class Summarizing:
     """Tells this process from another relay of the same name."""
     look_at: float = field(default_factory=lambda: time.monotonic() + FIRST_NAME_S)
     """When to look for another relay of the same name (monotonic)."""
-    said: bytes = b""
-    """The digest of the last summary without its ages; b"" before the first one."""
-    said_at: float = 0.0
-    """When that summary was written (monotonic)."""
+    said_at: float = float("-inf")
+    """When the last summary was written (monotonic)."""
+    is_behind: bool = True
+    """Whether something is new that no summary has."""
     busy_s: float = 0.0
     """For how long the last summary kept the loop busy."""
     troubles: set[type[Exception]] = field(default_factory=set)
@@ -78,27 +76,29 @@ class Summarizing:
 
     async def _say(self) -> float:
         """Write a summary if something is new, or none was written for a while. Return how long to rest then."""
+        self.is_behind |= self.relay.summary_due.take_news()
+        if not self.is_behind and time.monotonic() - self.said_at <= AT_LEAST_S:
+            return SHORTEST_S
         began = time.thread_time()
-        self.relay.summary_due.await_nobody()
         body = summary_of(self.relay, time.time())
-        text = canonical(_ageless(body))
-        new, took_s = digest_in(text), time.thread_time() - began
+        took_s = time.thread_time() - began
         busy_s = min(took_s, self.busy_s)  # a collection of garbage may fall into one, and takes ten times as long
         self.busy_s = took_s
-        is_due = new != self.said or time.monotonic() - self.said_at > AT_LEAST_S
-        written = await self._try_to_write(body, new) if is_due else 0
+        self.is_behind = False
+        written = await self._try_to_write(body)
         if written is None:
+            self.is_behind = True
             return LOOK_S
         return min(LOOK_S, max(SHORTEST_S, REST * busy_s, written / BYTES_PER_S))
 
-    async def _try_to_write(self, body: Fields, new: bytes) -> int | None:
-        """Write a summary whose digest without its ages is `new`. Return its bytes; None if the store refused it."""
+    async def _try_to_write(self, body: Fields) -> int | None:
+        """Write a summary. Return its bytes; None if the store refused it."""
         try:
-            written = await self._write(body, is_first=not self.said)
+            written = await self._write(body, is_first=self.said_at == float("-inf"))
         except (StoreError, LimitError) as error:
             self._note_trouble(error)
             return None
-        self.said, self.said_at = new, time.monotonic()
+        self.said_at = time.monotonic()
         self._note_written()
         return written
 
@@ -181,7 +181,7 @@ def _describe_host(stream: Stream | Left, now: float, shares: Shares) -> Fields:
     enforced = report.enforced if report else None
     trials: list[Json] = [_cut_trial(trial, shares.lines) for trial in report.trials] if report else []
     return {
-        "since": stream.since,
+        "since": round(stream.since, 3),
         "enforced": None if enforced is None else [enforced.epoch, enforced.revision],
         "needed": stream.needed,
         "failed": failed,
@@ -201,9 +201,3 @@ def _new_claims(stream: Stream, documents: Documents) -> list[Json]:
     enis = documents.of_kind[ResourceKind.ENI]
     claims = stream.report.claims if stream.report else ()
     return [eni for eni in claims if (body := enis.get(eni)) is not None and not about(body).get(FIELD)]
-
-
-def _ageless(value: Fields) -> Fields:
-    """Return a summary without the values that change by themselves."""
-    left = ((key, inner) for key, inner in value.items() if key not in AGELESS)
-    return {key: _ageless(inner) if isinstance(inner, dict) else inner for key, inner in left}

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, NoReturn, TypeAlias
 
@@ -84,6 +84,10 @@ class Reported:
     error: str = ""  # why nothing newer is in force; "" if nothing is wrong
     claims: tuple[str, ...] = ()  # ENIs that are attached there
     trials: tuple[Fields, ...] = ()  # what trials of groups' rules have seen (DeclaredTrial, as JSON)
+
+    def has_news_since(self, before: Reported | None) -> bool:
+        """Whether it says anything that the host's report before didn't say. What trials count is never news."""
+        return before is None or replace(self, trials=before.trials) != before
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def unanswered(due: SummaryDue) -> None:
 
 def written(due: SummaryDue) -> None:
     """Write a summary in which b is missing, then hear of a."""
-    due.await_nobody()
+    due.take_news()
     answered("a")(due)
 
 
@@ -121,6 +121,28 @@ def test_a_summary_waits_for_the_last_host_that_a_revision_concerns(
         return has_come
 
     assert asyncio.run(scene()) is is_due
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        pytest.param(lambda due: due.note_revision(()), id="revision"),
+        pytest.param(lambda due: due.note_revision(("a",)), id="revision-for-a-host"),
+        pytest.param(lambda due: due.note_unconcerned("a"), id="unconcerned"),
+        pytest.param(lambda due: due.note_report("a", has_answered=False), id="report"),
+        pytest.param(lambda due: due.note_stream("a"), id="stream"),
+    ],
+)
+def test_whatever_is_noted_is_news_until_it_is_taken(note: Steps) -> None:
+    async def scene() -> tuple[bool, ...]:
+        due = SummaryDue()
+        due.take_news()
+        due.bring_forward(0.0)
+        before = due.take_news()
+        note(due)
+        return before, due.take_news(), due.take_news()
+
+    assert asyncio.run(scene()) == (False, True, False)
 
 
 def test_a_summary_waits_for_nobody_whom_no_revision_concerns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from sgdataplane.relay.server import Relay
 from sgdataplane.relay.streams import Stream
 from sgdataplane.relay.summary import Summarizing
 from sgdataplane.relay.wire import Reported, spell
+from sgdataplane.store.documents import Fields
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Reading, UnavailableError
 from sgdataplane.store.sqlite.store import SqliteStore
@@ -117,6 +118,38 @@ def test_what_a_host_reports_is_told_at_once_and_what_it_repeats_is_not(scene: S
     assert scene.enforced() == [None, [0, 1], [0, 2], [0, 3]]
 
 
+def test_without_news_no_summary_is_made_until_the_last_one_is_old(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A summary of 1,000 hosts costs a relay milliseconds, which those that connect meanwhile wait for."""
+    made = list[float]()
+    real = summary.summary_of
+
+    def make(relay: Relay, now: float) -> Fields:
+        made.append(now)
+        return real(relay, now)
+
+    monkeypatch.setattr(summary, "summary_of", make)
+    summarizing = Summarizing(scene.store, scene.relay, "relay-1")
+
+    async def work() -> None:
+        for _ in range(3):
+            await summarizing._say()
+        assert len(made) == 1
+        monkeypatch.setattr(summary, "AT_LEAST_S", -1.0)
+        await summarizing._say()
+
+    asyncio.run(work())
+    assert len(made) == 2
+
+
+def test_what_trials_count_is_told_with_the_next_summary_and_brings_none_about() -> None:
+    first = Reported(Version(0, 1), trials=({"opens": 1},))
+    assert first.has_news_since(None)
+    assert not Reported(Version(0, 1), trials=({"opens": 2},)).has_news_since(first)
+    assert Reported(Version(0, 1), error="x", trials=({"opens": 1},)).has_news_since(first)
+
+
 def test_what_many_report_within_a_moment_is_one_summary(scene: Scene) -> None:
     """A relay writes no more bytes a second than it may, however much is new."""
     summary_bytes = len(str(summary.summary_of(scene.relay, 0.0)))
@@ -124,8 +157,8 @@ def test_what_many_report_within_a_moment_is_one_summary(scene: Scene) -> None:
     async def work() -> None:
         await scene.until(1)
         for revision in range(1, 200):
-            scene.relay.summary_due.bring_forward(0.0)
             scene.stream.report = Reported(Version(0, revision))
+            scene.relay.summary_due.note_report("host-1", has_answered=True)
             await asyncio.sleep(0.001)
         await scene.until(2)
 
@@ -162,7 +195,11 @@ def test_one_slow_summary_makes_no_long_rest(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("sgdataplane.relay.summary.time.thread_time", lambda: next(times))
     summarizing = Summarizing(scene.store, scene.relay, "relay-1")
 
+    async def rest() -> float:
+        scene.relay.summary_due.note_stream("host-1")
+        return round(await summarizing._say(), 3)
+
     async def rests() -> list[float]:
-        return [round(await summarizing._say(), 3) for _ in ends]
+        return [await rest() for _ in ends]
 
     assert asyncio.run(rests()) == [summary.SHORTEST_S, 0.09, 0.09, 0.9]
