@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 import pytest
@@ -233,6 +235,7 @@ def test_a_document_that_is_no_policy(document: Json, place: str, value: str) ->
         pytest.param({"Resource": "sg-1"}, "Resource", "sg-1", id="an-id-alone"),
         pytest.param({"Resource": f"{SG[:-1]}s/sg-1"}, "Resource", f"{SG[:-1]}s/sg-1", id="unknown-kind"),
         pytest.param({"Resource": "acs:ecs:*:*:vpc/v"}, "Resource", "acs:ecs:*:*:vpc/v", id="the-other-service-s-kind"),
+        pytest.param({"Resource": "acs:*:*:*:odd/x"}, "Resource", "acs:*:*:*:odd/x", id="unknown-kind-of-any-service"),
         pytest.param({"Resource": "acs:ecs:cn-a:*:eni/*"}, "Resource", "acs:ecs:cn-a:*:eni/*", id="a-region"),
         pytest.param({"Resource": "acs:ecs:*:12:eni/*"}, "Resource", "acs:ecs:*:12:eni/*", id="an-account"),
         pytest.param({"Resource": ["*", {}]}, "Resource/1", "{}", id="a-resource-that-is-an-object"),
@@ -258,6 +261,38 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     assert places == ["0", "1/Effect", "1/Action", "1/Resource"]
 
 
+def test_each_refusal_says_what_is_wrong_and_what_would_be_right() -> None:
+    """In the words that people read, whole."""
+    with pytest.raises(PolicyError) as raised:
+        policy("x", {**statement("No", "no", "no"), "Id": "y"}, statement("Allow", 3))
+    with pytest.raises(PolicyError) as of_document:
+        read_policy("{}", "p.json")
+    with pytest.raises(PolicyError) as of_size:
+        read_policy(" " * (LARGEST + 1), "p.json")
+    expected = "ecs:NAME, vpc:NAME or another service's, where * stands for any text; or *"
+    resource = (
+        "* or acs:ecs:*:*:KIND/ID (acs:vpc for vpc, vswitch and routetable); KIND is one of "
+        "securitygroup, eni, instance, prefixlist, portrangelist, keypair, disk, image, vpc, vswitch, routetable, host"
+    )
+    keys = "Effect, Action, Resource"
+    found = [*raised.value.problems, *of_document.value.problems, *of_size.value.problems]
+    assert [(one.code.removeprefix("InvalidPolicy."), one.message, one.value, one.expected) for one in found] == [
+        ("Format", "not an object", "x", f"an object with {keys}"),
+        ("Unsupported", "Id has no meaning here", "y", f"only {keys}"),
+        ("Effect", "not an effect", "No", "Allow or Deny"),
+        ("Action", "not an action of this API", "no", expected),
+        ("Resource", "not a resource of this API", "no", resource),
+        ("Action", "not a text or a list of texts", "3", "each Action; * is all of them"),
+        ("Version", "not the version of RAM policies", "", '"1"'),
+        ("Statement", "not a list of statements", "", "one statement or more"),
+        ("TooLarge", "the policy is too large", "", "64 KB at most"),
+    ]
+    assert all(one.code.startswith("InvalidPolicy.") for one in found)
+    assert found[-1].where.file == "p.json"
+    with pytest.raises(PolicyError, match="isn't JSON"):
+        read_policy(" " * LARGEST)
+
+
 @pytest.mark.parametrize(
     ("given_text", "message"),
     [
@@ -278,12 +313,18 @@ def test_the_line_of_an_error_is_told() -> None:
         read_policy('{"Version": "1",\n"Statement": [}', "file")
 
 
-@given(st.text("ab*", max_size=8), st.text("ab", max_size=8))
-def test_wildcards_match_as_regular_expressions_say(pattern: str, name: str) -> None:
-    import re  # noqa: PLC0415  (the judge, here alone)
+def words_of(letters: str, longest: int) -> Iterator[str]:
+    """All words of these letters, up to a length."""
+    return ("".join(word) for length in range(longest + 1) for word in itertools.product(letters, repeat=length))
 
-    judge = re.compile(".*".join(map(re.escape, pattern.split("*"))))
-    assert matches(pattern, name) == (judge.fullmatch(name) is not None)
+
+def test_wildcards_match_as_regular_expressions_say() -> None:
+    """Every pattern of up to six characters against every text of up to four."""
+    names = [*words_of("ab", 4)]
+    for pattern in words_of("ab*", 6):
+        judge = re.compile(".*".join(map(re.escape, pattern.split("*"))))
+        fitting = [name for name in names if judge.fullmatch(name)]
+        assert [name for name in names if matches(pattern, name)] == fitting, pattern
 
 
 def test_no_pattern_takes_long() -> None:

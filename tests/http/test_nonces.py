@@ -130,6 +130,43 @@ def test_what_a_full_disk_left_is_written_over(tmp_path: Path, monkeypatch: pyte
     assert max(file.stat().st_size for file in tmp_path.iterdir()) == 3 * RECORD
 
 
+def test_a_refusal_says_why_and_when_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nonces = Nonces(tmp_path, most=1, most_of_a_key=1)
+
+    def caught(name: str) -> ApiError:
+        with pytest.raises(ApiError) as raised:
+            nonces.use("one", name, NOW, NOW)
+        return raised.value
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", lambda *_: RECORD - 1)
+        error = caught("a")
+    assert (error.status, error.message) == (
+        503,
+        f"The nonce of the request can't be noted: {os.strerror(errno.ENOSPC)}",
+    )
+    nonces.use("one", "a", NOW, NOW)
+    error = caught("a")
+    assert (error.status, error.message) == (400, "Specified signature nonce was used already.")
+    error = caught("b")
+    assert error.message == "Too many requests were signed in the last minutes; nonces can't be kept for more."
+    assert error.extra == {"x-acs-retry-after": "900000"}
+
+
+def test_a_record_that_was_written_in_part_by_another_process_is_no_nonce_yet(tmp_path: Path) -> None:
+    one, two = Nonces(tmp_path), Nonces(tmp_path)
+    assert refusal(one, "a") == ""
+    (file,) = [file for file in tmp_path.iterdir() if file.name.isdecimal() and file.stat().st_size]
+    whole = file.read_bytes()
+    with file.open("ab") as out:
+        out.write(b"x" * (RECORD // 2))
+    assert refusal(two, "a") == "SignatureNonceUsed"
+    assert refusal(two, "b") == ""
+    assert file.read_bytes()[: len(whole)] == whole
+    assert file.stat().st_size == 2 * RECORD, "the half is written over"
+    assert refusal(one, "b") == "SignatureNonceUsed"
+
+
 def test_files_of_old_requests_are_removed(tmp_path: Path) -> None:
     refusal(Nonces(tmp_path), "a", signed=1_000.0, now=1_000.0)
     assert any(file.stat().st_size for file in tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -10,18 +11,20 @@ import pytest
 
 from sgdataplane.control.access.nonces import SKEW_S
 from sgdataplane.control.access.signature import (
+    MAX_NONCE,
     AccessKey,
     SignedParts,
     Signer,
     Verifier,
     acs3_canonical,
+    digest_of,
     encode_query,
     sign_v1,
     v1_to_sign,
 )
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.parameters import read_pairs
-from tests.http.signing import KEY, KEYS, SECRET, TOKEN, Signed, acs3, stamp, v1
+from tests.http.signing import KEY, KEYS, SECRET, TOKEN, TOKEN_DIGEST, Signed, acs3, stamp, v1
 
 NOW = 1_800_000_000.0
 # Captured from the official Python SDK: the target, and the canonical query that it signed.
@@ -262,6 +265,54 @@ def test_a_mismatch_shows_what_we_have_signed() -> None:
     assert "secret" not in caught.value.message
 
 
+def test_a_mismatch_of_the_headers_way_shows_the_canonical_request() -> None:
+    parts = parts_of(header())
+    signed = parts.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    canonical = acs3_canonical(parts, signed)
+    with pytest.raises(ApiError) as caught:
+        verify(with_header(parts, "authorization", parts.headers["authorization"][:-64] + "0" * 64), NOW)
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    assert caught.value.message == (
+        "Specified signature is not matched with our calculation."
+        f" server canonical request is:{canonical} server string to sign is:ACS3-HMAC-SHA256\n{digest}"
+    )
+
+
+def test_an_endpoint_may_accept_the_headers_way_alone() -> None:
+    strict = Verifier(KEYS.get, accepts_v1=False)
+    assert verify(parts_of(header()), NOW, strict).key.id == KEY
+    assert refusal(parts_of(old()), NOW, strict) == "UnsupportedSignatureMethod"
+    verify(parts_of(old()))  # control
+
+
+def test_parameters_of_version_1_may_come_in_the_form() -> None:
+    parts = parts_of(old())
+    assert verify(replace(parts, query={}, form=parts.query)).key.id == KEY
+
+
+def test_times_are_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai-8")
+    time.tzset()
+    try:
+        verify(parts_of(header()))
+        with pytest.raises(ApiError) as caught:
+            verify(parts_of(header()), NOW + 2 * SKEW_S)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert caught.value.message == (
+        "Specified time stamp or date value is expired. "
+        f"It says {stamp(NOW)}, and it is {stamp(NOW + 2 * SKEW_S)} here."
+    )
+
+
+@pytest.mark.parametrize("way", [header, old])
+def test_a_nonce_has_a_longest_length(way: Callable[..., Signed]) -> None:
+    name = "x_acs_signature_nonce" if way is header else "SignatureNonce"
+    verify(parts_of(way(**{name: "n" * MAX_NONCE})))
+    assert refusal(parts_of(way(**{name: "n" * (MAX_NONCE + 1)}))) == "InvalidParameter"
+
+
 def test_the_hash_of_a_captured_empty_body_is_that_of_no_bytes() -> None:
     assert hashlib.sha256(b"").hexdigest() == EMPTY
 
@@ -283,6 +334,18 @@ def test_a_temporary_key_comes_with_its_token_and_before_its_end(sign: Callable[
     assert refusal(token_of(sign, TOKEN, key="STS.past")) == "InvalidSecurityToken.Expired"
     assert refusal(token_of(sign, TOKEN)) == "InvalidSecurityToken.NotFound"
     assert refusal(token_of(sign, TOKEN, key="STS.now", secret="x")) == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize("sign", [acs3, v1])
+def test_a_temporary_key_ends_at_its_end(sign: Callable[..., Signed]) -> None:
+    keys = {KEY: replace(KEYS["STS.now"], id=KEY, ends=NOW)}
+    parts = token_of(sign, TOKEN)
+    verify(parts, NOW - 1, Verifier(keys.get))
+    assert refusal(parts, NOW, Verifier(keys.get)) == "InvalidSecurityToken.Expired"
+
+
+def test_a_token_that_is_no_unicode_is_another_one() -> None:
+    assert digest_of("\udcff") not in {TOKEN_DIGEST, digest_of("\udcfe")}
 
 
 @pytest.mark.parametrize("sign", [acs3, v1])
