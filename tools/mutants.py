@@ -27,18 +27,18 @@ def page(results: str) -> Iterator[str]:
             found[told["module"]][told["outcome"]] += 1
             if told["outcome"] in LIVING:
                 living.append(line.strip())
-    yield table(("module", "mutants", "dead", "alive", "without a test"), map(_row, sorted(found.items())))
+    yield table(("module", "mutants", "dead", "alive", "without a test", "not tried"), map(_row, sorted(found.items())))
     yield from ("", "Those that live (`mutmut show NAME` prints one):", "") if living else ()
     yield from (f"- `{line}`" for line in living)
 
 
 def _row(entry: tuple[str, Mapping[str, int]]) -> tuple[str, ...]:
     module, outcomes = entry
-    count = sum(outcomes.values())
     dead = sum(outcomes.get(outcome, 0) for outcome in DEAD)
-    untested = outcomes.get("no tests", 0)
-    share = f"{dead} ({100 * dead / count:.0f} %)"
-    return f"`{module}`", str(count), share, str(count - dead - untested), str(untested)
+    untested, untried = outcomes.get("no tests", 0), outcomes.get("not checked", 0)
+    tried = sum(outcomes.values()) - untried
+    share = f"{dead} ({100 * dead / max(1, tried):.0f} %)"
+    return f"`{module}`", str(tried + untried), share, str(tried - dead - untested), str(untested), str(untried)
 
 
 def main() -> None:
