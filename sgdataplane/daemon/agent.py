@@ -313,6 +313,7 @@ class Agent:
         self._status.crowded = self._capacity.follow(report.host, config.conntrack_max)
         self._status.unkept = self._keeper.errors
         self._journal.tell(report, lambda: self._serve_at(config))
+        self._count(lambda: self._counts.note_removed(report))
         self._is_in_cycle = False  # what is asked for from here on comes in the next one
         self._handle(self._answer_waiting)
         self._reconciler.remember()

@@ -6,7 +6,7 @@ cycles work, or how rows are shown.
     kept        only the counters that our own tables need, whatever others are called
     read        all namespaces at a start, on the timer, at a reload or resync, and at the end; those whose rules have
                 changed, before that is written; those that somebody asks about. A rule's last value comes with its
-                removal.
+                removal, and is noted before anybody hears that the cycle is over.
     written     after all were read; else WRITE_S after rules changed, or 20 times what writing took last. An agent that
                 is killed in between loses what removed rules had counted.
 
@@ -69,20 +69,25 @@ class Counts:
             self._tell()
         return self._ledger
 
-    def note_cycle(self, report: CycleReport, between: Callable[[], None] = lambda: None) -> None:
-        """Read the counters that have to be read after this cycle.
-
-        `between` is called before each namespace's; it may ask for an answer.
-        """
+    def note_removed(self, report: CycleReport) -> None:
+        """Add the last values of the counters that a cycle has removed. It reads nothing from the kernel."""
         if report.host is None:
             return
         previous = {entry.key: entry for entry in self._namespaces}
         self._namespaces = tuple(entry for entry in report.host.namespaces if entry.desired is not None)
         for entry in self._namespaces:
             if entry.applied is not None and entry.applied.counted:
-                self._note_removed(entry, entry.applied.counted, previous.get(entry.key))
+                self._note_removed_at(entry, entry.applied.counted, previous.get(entry.key))
+
+    def note_cycle(self, report: CycleReport, between: Callable[[], None] = lambda: None) -> None:
+        """Read the counters that have to be read after this cycle, whose `note_removed` was called.
+
+        `between` is called before each namespace's; it may ask for an answer.
+        """
+        if report.host is None:
+            return
         if LOOKING & report.causes:
-            self._refresh(self._namespaces, between=between)
+            self._refresh(self._namespaces, between=between, is_settled=True)
             self._forget_ended(report.host.namespaces)
             self.store()
             return
@@ -91,7 +96,7 @@ class Counts:
             self._changed |= changed
             self._touch()
 
-    def _note_removed(
+    def _note_removed_at(
         self, entry: NamespaceReport, counted: Mapping[str, Counted], previous: NamespaceReport | None
     ) -> None:
         """Add the last values of removed counters that were ours.
@@ -106,9 +111,17 @@ class Counts:
             self.ledger.note_last(cookie_of(entry), scope_of(entry), ours, now())
 
     def _refresh(
-        self, namespaces: Sequence[NamespaceReport], seconds: float = MAX_S, between: Callable[[], None] = lambda: None
+        self,
+        namespaces: Sequence[NamespaceReport],
+        seconds: float = MAX_S,
+        between: Callable[[], None] = lambda: None,
+        *,
+        is_settled: bool = False,
     ) -> None:
-        """Read these, the longest unread first, while there is time. Each is noted before `between` is called again."""
+        """Read these, the longest unread first, while there is time. Each is noted before `between` is called again.
+
+        `is_settled`: no cycle is under way, which could have removed counters whose last values haven't been noted yet.
+        """
         until = self._clock() + seconds
 
         def read(entry: NamespaceReport) -> tuple[int, Mapping[str, Counted]]:
@@ -120,7 +133,7 @@ class Counts:
         )
         for entry, (cookie, counters) in found:
             self._read_at[entry.key] = self._clock(), now()
-            self.ledger.note(cookie, scope_of(entry), counters, now())
+            self.ledger.note(cookie, scope_of(entry), counters, now(), is_settled=is_settled)
 
     def _forget_ended(self, namespaces: Iterable[NamespaceReport]) -> None:
         """Forget all but these namespaces, whether they could be read or not."""

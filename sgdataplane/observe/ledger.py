@@ -57,13 +57,22 @@ class Ledger:
     bases: dict[int, Base] = field(default_factory=dict)
     """The last readings, by the namespace's cookie, which is valid for one boot."""
 
-    def note(self, cookie: int, scope: str, counters: Mapping[str, Counted], at: str) -> None:
-        """Add a reading of all counters of a namespace."""
-        self._add(self.bases.get(cookie) or Base(scope, {}), counters, at)
+    def note(
+        self, cookie: int, scope: str, counters: Mapping[str, Counted], at: str, *, is_settled: bool = False
+    ) -> None:
+        """Add a reading of all counters of a namespace.
+
+        A counter that isn't there any more may have a last value that comes by `note_last`. So its base is kept, and
+        forgotten by a reading that is settled: by then, all last values have come.
+        """
+        base = self.bases.get(cookie) or Base(scope, {})
+        self._add(base, counters, at)
         sums, fresh = self._sums(scope), Sum(0, 0, at)
         for name in counters:
             sums.setdefault(name, fresh)
-        self.bases[cookie] = Base(scope, {intern(name): c if c.packets else NOTHING for name, c in counters.items()})
+        gone = {} if is_settled else {name: c for name, c in base.counters.items() if name not in counters}
+        read = {intern(name): c if c.packets else NOTHING for name, c in counters.items()}
+        self.bases[cookie] = Base(scope, {**gone, **read})
 
     def note_last(self, cookie: int, scope: str, counters: Mapping[str, Counted], at: str) -> None:
         """Add the last values of counters that were removed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -42,14 +42,14 @@ class Kernel:
     """Each reading takes a second."""
 
     def __init__(self) -> None:
-        self.now, self.packets, self.refused = 0.0, 0, False
+        self.now, self.packets, self.refused, self.has_rule = 0.0, 0, False, True
 
     def read(self, entry: NamespaceReport) -> tuple[int, Mapping[str, Counted]]:
         assert isinstance(entry.key, Identity)
         self.now += 1
         if self.refused:
             raise HostError(entry.named, "it has ended")
-        return entry.key.cookie, {RULE: Counted(self.packets, 60 * self.packets, "1.1")}
+        return entry.key.cookie, {RULE: Counted(self.packets, 60 * self.packets, "1.1")} if self.has_rule else {}
 
 
 @pytest.fixture
@@ -61,6 +61,12 @@ def counts_on(folder: Path, kernel: Kernel) -> Counts:
     return Counts(LedgerFile(folder, "boot"), lambda: kernel.now, kernel.read)
 
 
+def follow(found: Counts, report: CycleReport, between: Callable[[], None] = lambda: None) -> None:
+    """What the agent does at the end of a cycle."""
+    found.note_removed(report)
+    found.note_cycle(report, between)
+
+
 def packets(found: Counts, scope: str) -> int:
     return found.ledger.scopes[scope][RULE].packets
 
@@ -70,35 +76,56 @@ def test_what_there_is_no_time_for_is_read_the_next_time_and_counted_once(tmp_pa
     kernel.packets = 3
     found = counts_on(tmp_path, kernel)
     for _ in range(3):
-        found.note_cycle(cycle(Cause.TIMER, *entries))
+        follow(found, cycle(Cause.TIMER, *entries))
     assert MAX_S == 2
     again = counts_on(tmp_path, kernel)  # as after a restart, of which only two are read at once
     kernel.packets = 4
     for _ in range(3):
-        again.note_cycle(cycle(Cause.TIMER, *entries))
+        follow(again, cycle(Cause.TIMER, *entries))
     assert [packets(again, f"eni-{number}") for number in range(1, 6)] == [4] * 5
 
 
 def test_what_a_removed_rule_had_counted_is_on_disk_soon(tmp_path: Path, kernel: Kernel) -> None:
     found = counts_on(tmp_path, kernel)
-    found.note_cycle(cycle(Cause.START, namespace(1)))
+    follow(found, cycle(Cause.START, namespace(1)))
     kernel.refused = True
     report = ApplyReport(2, staged=0, switched=1, swept=1, seconds=0.0, counted={RULE: Counted(7, 420, "1.1")})
-    found.note_cycle(cycle(Cause.STATE, namespace(1, report)))
+    follow(found, cycle(Cause.STATE, namespace(1, report)))
     kernel.now += found.wait_s or 0.0
     found.store_if_due()
     assert packets(counts_on(tmp_path, kernel), "eni-1") == 7
+
+
+def test_who_reads_between_a_removal_and_its_last_values_makes_nothing_count_twice(
+    tmp_path: Path, kernel: Kernel
+) -> None:
+    """Clients are served while a cycle works, so they read a kernel from which the rule has gone already."""
+    found = counts_on(tmp_path, kernel)
+    kernel.packets = 10
+    follow(found, cycle(Cause.START, namespace(1)))
+    kernel.has_rule = False
+    for _ in range(2):
+        assert found.as_json("eni-1")["scopes"]
+        assert packets(found, "eni-1") == 10
+    report = ApplyReport(2, staged=0, switched=1, swept=1, seconds=0.0, counted={RULE: Counted(11, 660, "1.1")})
+    removal = cycle(Cause.STATE, namespace(1, report))
+    found.note_removed(removal)
+    assert found.as_json("eni-1")["scopes"]
+    assert packets(found, "eni-1") == 11, "who hears of the cycle's end reads all of it"
+    found.note_cycle(removal)
+    follow(found, cycle(Cause.TIMER, namespace(1)))
+    assert packets(found, "eni-1") == 11
 
 
 def test_a_namespace_is_read_once_however_often_its_rules_change_before_that_is_written(
     tmp_path: Path, kernel: Kernel
 ) -> None:
     found = counts_on(tmp_path, kernel)
-    found.note_cycle(cycle(Cause.START, namespace(1), namespace(2)))
+    follow(found, cycle(Cause.START, namespace(1), namespace(2)))
     before, kernel.packets = kernel.now, 5
     changed = ApplyReport(2, staged=0, switched=1, swept=1, seconds=0.0)
     for _ in range(3):
-        found.note_cycle(cycle(Cause.STATE, namespace(1, changed), namespace(2)))
+        follow(found, cycle(Cause.STATE, namespace(1, changed), namespace(2)))
     found.store_if_due()
     assert kernel.now == before
     kernel.now += found.wait_s or 0.0
@@ -116,21 +143,21 @@ def test_who_asks_while_all_is_read_is_answered_and_nothing_is_counted_twice(tmp
         assert found.as_json("eni-1")["scopes"]
         asked.append(packets(found, "eni-1"))
 
-    found.note_cycle(cycle(Cause.TIMER, namespace(1)), ask)
-    found.note_cycle(cycle(Cause.TIMER, namespace(1)), ask)
+    follow(found, cycle(Cause.TIMER, namespace(1)), ask)
+    follow(found, cycle(Cause.TIMER, namespace(1)), ask)
     assert asked == [3, 6]
     assert packets(found, "eni-1") == 6
 
 
 def test_a_cycle_that_changed_nothing_reads_nothing(tmp_path: Path, kernel: Kernel) -> None:
     found = counts_on(tmp_path, kernel)
-    found.note_cycle(cycle(Cause.LINK, namespace(1)))
+    follow(found, cycle(Cause.LINK, namespace(1)))
     assert (kernel.now, found.wait_s) == (0, None)
 
 
 def test_of_one_eni_only_its_namespace_is_read(tmp_path: Path, kernel: Kernel) -> None:
     found = counts_on(tmp_path, kernel)
-    found.note_cycle(cycle(Cause.LINK, *(namespace(number) for number in range(1, 6))))
+    follow(found, cycle(Cause.LINK, *(namespace(number) for number in range(1, 6))))
     answer = found.as_json("eni-2")
     assert kernel.now == 1
     scopes = answer["scopes"]
@@ -144,8 +171,8 @@ def test_of_one_eni_only_its_namespace_is_read(tmp_path: Path, kernel: Kernel) -
 def test_what_has_ended_is_told_as_that(tmp_path: Path, kernel: Kernel) -> None:
     found = counts_on(tmp_path, kernel)
     kernel.packets = 3
-    found.note_cycle(cycle(Cause.START, namespace(1)))
-    found.note_cycle(cycle(Cause.BINDINGS))
+    follow(found, cycle(Cause.START, namespace(1)))
+    follow(found, cycle(Cause.BINDINGS))
     scopes = found.as_json("eni-1")["scopes"]
     assert isinstance(scopes, list)
     (scope,) = scopes
@@ -155,7 +182,7 @@ def test_what_has_ended_is_told_as_that(tmp_path: Path, kernel: Kernel) -> None:
 
 def test_an_answer_is_bounded(tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     found = counts_on(tmp_path, kernel)
-    found.note_cycle(cycle(Cause.START, namespace(1), namespace(2)))
+    follow(found, cycle(Cause.START, namespace(1), namespace(2)))
     monkeypatch.setattr(counts, "MAX_ROWS", 1)
     with pytest.raises(AnswerTooLargeError, match="one ENI"):
         found.as_json()

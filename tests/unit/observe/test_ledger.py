@@ -43,6 +43,21 @@ def test_what_a_removed_rule_counted_at_last_is_added_and_it_may_come_again() ->
     assert ledger.scopes[SCOPE][RULE] == Sum(5, 50, "t1", "t1", "t4")
 
 
+def test_a_reading_between_a_removal_and_its_last_counts_counts_nothing_twice() -> None:
+    ledger = Ledger()
+    ledger.note(7, SCOPE, counted(3), "t1")
+    ledger.note(7, SCOPE, {}, "t2")
+    ledger.note_last(7, SCOPE, counted(4), "t3")
+    assert ledger.scopes[SCOPE][RULE] == Sum(4, 40, "t1", "t1", "t3")
+
+
+def test_a_settled_reading_forgets_what_is_not_there() -> None:
+    ledger = Ledger()
+    ledger.note(7, SCOPE, counted(3), "t1")
+    ledger.note(7, SCOPE, {}, "t2", is_settled=True)
+    assert ledger.bases[7].counters == {}
+
+
 def test_the_last_counts_of_a_namespace_that_was_never_read_count() -> None:
     ledger = Ledger()
     ledger.note_last(7, SCOPE, counted(4), "t1")
