@@ -84,10 +84,9 @@ class Summarizing:
         took_s = time.thread_time() - began
         busy_s = min(took_s, self.busy_s)  # a collection of garbage may fall into one, and takes ten times as long
         self.busy_s = took_s
-        self.is_behind = False
         written = await self._try_to_write(body)
+        self.is_behind = written is None
         if written is None:
-            self.is_behind = True
             return LOOK_S
         return min(LOOK_S, max(SHORTEST_S, REST * busy_s, written / BYTES_PER_S))
 
