@@ -313,11 +313,11 @@ class Agent:
         self._status.crowded = self._capacity.follow(report.host, config.conntrack_max)
         self._status.unkept = self._keeper.errors
         self._journal.tell(report, lambda: self._serve_at(config))
-        self._count(lambda: self._counts.note_removed(report))
+        self._count(lambda: self._counts.note_cycle(report))
         self._is_in_cycle = False  # what is asked for from here on comes in the next one
         self._handle(self._answer_waiting)
         self._reconciler.remember()
-        self._count(lambda: self._counts.note_cycle(report, lambda: self._handle(self._serve)))
+        self._count(lambda: self._counts.read_after(report, lambda: self._handle(self._serve)))
         self._handle(lambda: self._historian.follow(report, config.history, config.choices.options))
         self._count(lambda: self._trials.note_cycle(report))
         tidy()

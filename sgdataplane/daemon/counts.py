@@ -69,18 +69,18 @@ class Counts:
             self._tell()
         return self._ledger
 
-    def note_removed(self, report: CycleReport) -> None:
-        """Add the last values of the counters that a cycle has removed. It reads nothing from the kernel."""
+    def note_cycle(self, report: CycleReport) -> None:
+        """Take over where a cycle counts, and add the last values of counters that it removed."""
         if report.host is None:
             return
         previous = {entry.key: entry for entry in self._namespaces}
         self._namespaces = tuple(entry for entry in report.host.namespaces if entry.desired is not None)
         for entry in self._namespaces:
             if entry.applied is not None and entry.applied.counted:
-                self._note_removed_at(entry, entry.applied.counted, previous.get(entry.key))
+                self._note_removed(entry, entry.applied.counted, previous.get(entry.key))
 
-    def note_cycle(self, report: CycleReport, between: Callable[[], None] = lambda: None) -> None:
-        """Read the counters that have to be read after this cycle, whose `note_removed` was called.
+    def read_after(self, report: CycleReport, between: Callable[[], None] = lambda: None) -> None:
+        """Read the counters that have to be read after this cycle, which was noted.
 
         `between` is called before each namespace's; it may ask for an answer.
         """
@@ -96,7 +96,7 @@ class Counts:
             self._changed |= changed
             self._touch()
 
-    def _note_removed_at(
+    def _note_removed(
         self, entry: NamespaceReport, counted: Mapping[str, Counted], previous: NamespaceReport | None
     ) -> None:
         """Add the last values of removed counters that were ours.

@@ -96,25 +96,31 @@ def cycle(cause: Cause, entry: NamespaceReport) -> CycleReport:
     return CycleReport(frozenset({cause}), policy_that_holds, HostReport((entry,)), "", "", 0.0)
 
 
+def follow(found: Counts, report: CycleReport) -> None:
+    """What the agent does at the end of a cycle."""
+    found.note_cycle(report)
+    found.read_after(report)
+
+
 def test_counters_that_we_did_not_make_are_not_kept(namespace: str, tmp_path: Path) -> None:
     """Not read, and not when a repair takes them away, though they are called as ours are."""
     desired = policy(SSH)
     entry = report_of(namespace, desired, enforce(namespace, desired, None, PLAIN))
     found = Counts(LedgerFile(tmp_path))
-    found.note_cycle(cycle(Cause.START, entry))
+    follow(found, cycle(Cause.START, entry))
     ours = set(found.ledger.scopes[scope_of(entry)])
     assert any(name.startswith("rule.sg-a") for name in ours), ours
     repaired = entry.applied
     for count in (CROWD, 300):  # so many that the table is replaced, so few that they go one by one
         rawnft.must_send(namespace, *assault.counters(count))
         with metered() as meter:
-            found.note_cycle(cycle(Cause.TIMER, entry))
+            follow(found, cycle(Cause.TIMER, entry))
             packets, _ = read_namespace(entry)
         assert set(found.ledger.scopes[scope_of(entry)]) == ours <= set(packets)
         assert 0 < meter.read < READ_MOST
         repaired = enforce(namespace, desired, desired, PLAIN)
         assert repaired.is_full_resync
-        found.note_cycle(cycle(Cause.DRIFT, report_of(namespace, desired, repaired)))
+        follow(found, cycle(Cause.DRIFT, report_of(namespace, desired, repaired)))
         assert set(found.ledger.scopes[scope_of(entry)]) == ours
     assert repaired is not None
     assert len(repaired.counted) == 300  # they were told

@@ -63,8 +63,8 @@ def counts_on(folder: Path, kernel: Kernel) -> Counts:
 
 def follow(found: Counts, report: CycleReport, between: Callable[[], None] = lambda: None) -> None:
     """What the agent does at the end of a cycle."""
-    found.note_removed(report)
-    found.note_cycle(report, between)
+    found.note_cycle(report)
+    found.read_after(report, between)
 
 
 def packets(found: Counts, scope: str) -> int:
@@ -109,10 +109,10 @@ def test_who_reads_between_a_removal_and_its_last_values_makes_nothing_count_twi
         assert packets(found, "eni-1") == 10
     report = ApplyReport(2, staged=0, switched=1, swept=1, seconds=0.0, counted={RULE: Counted(11, 660, "1.1")})
     removal = cycle(Cause.STATE, namespace(1, report))
-    found.note_removed(removal)
+    found.note_cycle(removal)
     assert found.as_json("eni-1")["scopes"]
     assert packets(found, "eni-1") == 11, "who hears of the cycle's end reads all of it"
-    found.note_cycle(removal)
+    found.read_after(removal)
     follow(found, cycle(Cause.TIMER, namespace(1)))
     assert packets(found, "eni-1") == 11
 
