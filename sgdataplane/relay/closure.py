@@ -67,12 +67,13 @@ class Closures:
 
     def __init__(self, documents: Documents, host_of: HostOf = host_of, file: SpillFile | None = None) -> None:
         self._documents, self._host_of = documents, host_of
+        self.file = file or SpillFile()
         self._known = KnownDigests()
         groups, enis = (documents.of_kind[kind].items() for kind in (ResourceKind.GROUP, ResourceKind.ENI))
         self._topics = Topics.of(
             ((name, GroupFacts.of(body)) for name, body in groups),
             ((name, EniFacts.of(body, host_of(documents, body))) for name, body in enis),
-            file or SpillFile(),
+            self.file,
         )
 
     def hosts(self) -> frozenset[str]:

@@ -18,8 +18,8 @@ ENDS = (CLOSED, WAS_REVOKED, NO_HOST, NO_MESSAGE, OTHER, REPLACED, UNREAD, BUG)
 # What a hello was answered with: to a host that had nothing; to one that had something of the same or an older version.
 SNAPSHOT, RESUMED = "snapshot", "resumed"
 ANSWERS = (SNAPSHOT, RESUMED)
-HELLO, REPORT, CHANGE, REFUSED = "hello", "report", "change", "refused"
-MESSAGES = (HELLO, REPORT, CHANGE, REFUSED)
+HELLO, REPORT, CHANGE, ASK, REFUSED = "hello", "report", "change", "ask", "refused"
+MESSAGES = (HELLO, REPORT, CHANGE, ASK, REFUSED)
 # store: it couldn't be read.    summary: it wasn't written.    task: one beside the streams failed, and started again.
 OF_STORE, OF_SUMMARY, OF_TASK = "store", "summary", "task"
 RELAY_ERRORS = (OF_STORE, OF_SUMMARY, OF_TASK)

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 # Seconds until a summary is due: after a host's news; after a revision that concerns nobody; after one that concerns
-# hosts, if not all of them answer before.
-HOST_S, REVISION_S, ANSWERS_S = 0.004, 0.04, 0.1
+# hosts, if not all of them answer before; after a stream has begun or ended, as thousands may do so at once.
+HOST_S, REVISION_S, ANSWERS_S, STREAM_S = 0.004, 0.04, 0.1, 0.25
 
 
 class Due:
@@ -71,10 +71,11 @@ class SummaryDue(Due):
         self._note(HOST_S)
 
     def note_stream(self, host: str) -> None:
-        """Let one come soon after a host's stream has begun or ended."""
+        """Let one come after a host's stream has begun or ended, or soon if the host's answer is awaited."""
+        within_s = HOST_S if host in self._awaited else STREAM_S
         self._awaited.discard(host)
         self._has_news = True
-        self.bring_forward(HOST_S)
+        self.bring_forward(within_s)
 
     def _note(self, within_s: float) -> None:
         self._has_news = True

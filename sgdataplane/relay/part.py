@@ -10,7 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
-from sgdataplane.relay.wire import MAX_CHARACTERS, MAX_OBJECTS, BadMessageError, Hello, HostChange, canonical, digest_of
+from sgdataplane.relay.wire import (
+    MAX_CHARACTERS,
+    MAX_OBJECTS,
+    BadMessageError,
+    Hello,
+    HostChange,
+    canonical,
+    digest_in,
+    digest_of,
+    digest_of_all,
+)
 from sgdataplane.store.documents import IDS, SECTIONS, Fields, ResourceKind, kind_of, path_of
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Path
@@ -44,8 +54,14 @@ class HostPart:
                 objects |= _by_path(kinds.get(section), found)
         return HostPart(version, objects, {path: len(canonical(fields)) for path, fields in objects.items()})
 
-    def hello(self, program: str) -> Hello:
-        """Return the first message to a relay: what this host already has."""
+    def hello(self, program: str, *, is_short: bool = False) -> Hello:
+        """Return the first message to a relay: what this host already has.
+
+        A short one has one digest of everything, and so is for relays that know `SHORT_HELLO`.
+        """
+        if is_short and self.objects:
+            digests = (digest_in(canonical(fields)) for fields in self.objects.values())
+            return Hello(program, self.version, digest=digest_of_all(digests))
         return Hello(program, self.version, {path: digest_of(fields) for path, fields in self.objects.items()})
 
     def document(self) -> dict[str, object]:

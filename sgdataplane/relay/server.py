@@ -9,24 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import threading
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from sgdataplane.host.memory import give_back
 from sgdataplane.limitedlog import limit_log
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import (
+    ASK,
     BUG,
     HELLO,
     NO_HOST,
     NO_MESSAGE,
-    OF_STORE,
     OTHER,
     REPLACED,
     REPORT,
@@ -35,8 +31,9 @@ from sgdataplane.relay.counts import (
     RelayCounts,
 )
 from sgdataplane.relay.due import SummaryDue
-from sgdataplane.relay.held import HeldDocuments, without_unknown_kinds
-from sgdataplane.relay.streams import REPORT_S, Left, PackedHello, Stream, send_changes, send_refusals
+from sgdataplane.relay.held import HeldDocuments
+from sgdataplane.relay.sent import LastAnswers
+from sgdataplane.relay.streams import REPORT_S, FirstChange, Left, PackedHello, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
 from sgdataplane.relay.turns import FairTurns, SupersededError
 from sgdataplane.relay.wire import (
@@ -44,20 +41,21 @@ from sgdataplane.relay.wire import (
     NEWER_STREAM,
     OTHER_PROTOCOL,
     REVOKED,
+    Ask,
     BadMessageError,
     Hello,
     OtherProtocolError,
     Reported,
     read_from_host,
+    spell,
 )
 from sgdataplane.store.documents import ResourceKind, kind_of
 from sgdataplane.store.hosts import StoredHost
-from sgdataplane.store.interface import GoneError, Revision, Store, StoreError
+from sgdataplane.store.interface import Revision
 from sgdataplane.store.refusals import RefusedCertificates
 
 HELLO_S = 10.0  # in which a host must say hello
 BEHIND_S = 5.0  # for which a host waits that has seen a later revision than we
-LOOK_S, RETRY_S = 1.0, 1.0
 FORGET_S = 600.0  # after which nothing is known any more of a host that has gone
 MAX_LEFT = 10_000  # of which something is known
 SNAPSHOTS = 200.0  # answers to `hello` in a second
@@ -79,7 +77,7 @@ class Relay:
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
         self.summary_due = SummaryDue()
-        self._turns = FairTurns(snapshots)
+        self._turns, self._last_answers = FairTurns(snapshots), LastAnswers()
         self._trouble_log = limit_log(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -97,9 +95,9 @@ class Relay:
         before, self.documents = self.documents, documents
         self.counts.revisions += 1
         is_other_epoch = documents.version.epoch != before.version.epoch
-        concerned = {
-            host: paths for host, paths in self.closures.step(documents, change).items() if host in self.streams
-        }
+        changed = self.closures.step(documents, change)
+        self._last_answers.forget(changed)
+        concerned = {host: paths for host, paths in changed.items() if host in self.streams}
         for host, paths in concerned.items():
             self.streams[host].note(paths, documents.revision)
         self.summary_due.note_revision(concerned)
@@ -195,16 +193,33 @@ class Relay:
         if (before := self.streams.get(stream.host)) is not None:
             self._end(before, NEWER_STREAM, "the same host has connected anew", REPLACED)
         self.streams[stream.host] = stream
-        self.left.pop(stream.host, None)
+        if (left := self.left.pop(stream.host, None)) is not None:
+            stream.report_before = left.report
         self.summary_due.note_stream(stream.host)
         await self._catch_up(hello)
+        answer = await self._answer(stream, hello)
+        if answer is None:
+            await stream.send([spell(Ask())], ASK)
+            answer = await self._answer(stream, await self._hello(stream))
+        if answer is None:
+            raise BadMessageError("the answer to ask is a hello with digests")
+        await stream.send(answer.messages)
+
+    async def _answer(self, stream: Stream, hello: PackedHello) -> FirstChange | None:
+        """Return the first change, once it is the host's turn if the relay must find out what the host gets.
+
+        It is None if the hello doesn't say what the host has, and it hasn't all.
+        """
         if self.streams.get(stream.host) is not stream:
             raise SupersededError(stream.host)
+        self.documents.file.require_whole()
+        if answer := stream.answer_again(hello, self._last_answers, self.documents.version):
+            return answer
         async with self._turns.turn(self.closures.vpc_of(stream.host), stream.host):
-            answer = stream.answer(hello.unpack(), self.closures, self.documents.version)
-            if not answer.has_news:
+            answer = stream.answer(hello.unpack(), self.closures, self._last_answers, self.documents.version)
+            if answer is None or not answer.has_news:
                 self._turns.give_back()
-        await stream.send(answer.messages)
+        return answer
 
     async def _hello(self, stream: Stream) -> PackedHello:
         async with asyncio.timeout(HELLO_S):
@@ -253,10 +268,13 @@ class Relay:
             if not isinstance(message, Reported):
                 raise BadMessageError("a host says hello once")
             self.counts.note_received(REPORT, text)
-            has_news = message.has_news_since(stream.report)
-            stream.report, stream.heard = message, time.time()
+            is_first = stream.report is None
+            has_news = message.has_news_since(stream.report_before if is_first else stream.report)
+            stream.report, stream.report_before, stream.heard = message, None, time.time()
             if has_news:
                 self.summary_due.note_report(stream.host, has_answered=stream.has_answered)
+            elif is_first:
+                self.summary_due.note_stream(stream.host)
             stream.news.set()  # its claims
             await asyncio.sleep(REPORT_S)
 
@@ -295,100 +313,3 @@ def forget_opening(socket: ServerConnection) -> None:
     if socket.request is not None:
         socket.request.headers.clear()
     socket.response = None
-
-
-class Watcher:
-    """A thread that follows the store and hands each revision to a relay's loop. Use it as a context manager.
-
-    `failed` is called in the loop with an error that nobody has foreseen. The thread then follows nothing any more.
-    """
-
-    def __init__(self, store: Store, relay: Relay, failed: Callable[[Exception], None]) -> None:
-        self._store, self._relay, self._documents, self._failed = store, relay, relay.documents, failed
-        self._loop = asyncio.get_running_loop()
-        self._is_ending = threading.Event()
-        self._is_silent = False
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._is_ending.set()
-
-    def _follow(self) -> None:
-        try:
-            self._follow_on()
-        except Exception as error:  # noqa: BLE001  # the process ends with it
-            self._loop.call_soon_threadsafe(self._failed, error)
-
-    def _follow_on(self) -> None:
-        while not self._is_ending.is_set():
-            self._documents.file.require_whole()
-            try:
-                self._watch()
-            except GoneError:
-                self._start_anew()
-            except StoreError as error:
-                self._note_silence(error)
-
-    def _watch(self) -> None:
-        """Hand revisions to the relay, for as long as the store's watch yields any."""
-        for change in map(without_unknown_kinds, self._store.watch(self._documents.revision, timeout=LOOK_S)):
-            documents = self._documents.after(change)
-            self._hand(partial(self._relay.take, documents, change))
-            self._documents = documents
-            self._relay.counts.store_read = time.time()
-            if self._is_ending.is_set():
-                return
-        self._note_answer()
-
-    def _start_anew(self) -> None:
-        try:
-            with self._store.open_reading() as seen:
-                change = self._documents.change_to(seen)
-        except StoreError as error:
-            self._note_silence(error)
-            return
-        documents = self._documents.after(change)
-        give_back()
-        LOGGER.warning(
-            "the store doesn't know what came after %s: a snapshot of %s is served instead",
-            self._documents.version,
-            documents.version,
-        )
-        self._documents = documents
-        self._relay.counts.store_read = time.time()
-        self._hand(partial(self._relay.restart, documents, change))
-
-    def _hand(self, call: Callable[[], None]) -> None:
-        """Call a function in the relay's loop, and wait until it has returned."""
-        done = threading.Event()
-        raised: list[Exception] = []
-
-        def do() -> None:
-            try:
-                call()
-            except Exception as error:  # noqa: BLE001  # it is the thread's
-                raised.append(error)
-            finally:
-                done.set()
-
-        self._loop.call_soon_threadsafe(do)
-        while not done.wait(LOOK_S) and not self._is_ending.is_set():
-            pass
-        for error in raised:
-            raise error
-
-    def _note_silence(self, error: StoreError) -> None:
-        if not self._is_silent:
-            LOGGER.warning("the store can't be read; hosts keep what they have: %s", error)
-        self._is_silent = True
-        self._relay.counts.errors[OF_STORE] += 1
-        self._is_ending.wait(RETRY_S)
-
-    def _note_answer(self) -> None:
-        self._relay.counts.store_read = time.time()
-        if self._is_silent:
-            LOGGER.warning("the store can be read again")
-        self._is_silent = False

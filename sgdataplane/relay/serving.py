@@ -12,7 +12,7 @@ import logging
 import resource
 import signal
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -29,16 +29,18 @@ from socket import (
 )
 from typing import NamedTuple, NoReturn
 
-from websockets.asyncio.server import serve
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from sgdataplane.errors import EndpointError
 from sgdataplane.relay.counts import OF_TASK, RelayCounts
 from sgdataplane.relay.held import hold
 from sgdataplane.relay.metrics import RELAY_PREFIX, RelayMetrics, serve_metrics, text_of
-from sgdataplane.relay.server import LOGGER, Relay, Watcher
+from sgdataplane.relay.server import LOGGER, Relay
 from sgdataplane.relay.summary import Summarizing
 from sgdataplane.relay.tls import TlsFiles, relay_context
-from sgdataplane.relay.wire import LARGEST_FROM_HOST
+from sgdataplane.relay.watcher import Watcher
+from sgdataplane.relay.wire import LARGEST_FROM_HOST, SHORT_HELLO
 from sgdataplane.store.interface import Store
 from sgdataplane.visible import visible
 
@@ -128,6 +130,8 @@ async def _serve(
             ssl_handshake_timeout=HANDSHAKE_S,
             ssl_shutdown_timeout=CLOSE_S,
             compression=None,
+            subprotocols=[Subprotocol(SHORT_HELLO)],
+            select_subprotocol=select_subprotocol,
             open_timeout=OPEN_S,
             ping_interval=PING_S,
             ping_timeout=PONG_S,
@@ -145,6 +149,11 @@ async def _serve(
                 task.cancel()
     for error in bugs:
         raise error
+
+
+def select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Agree to a short hello if the host offers it. One of an earlier version doesn't."""
+    return next((one for one in offered if one == SHORT_HELLO), None)
 
 
 def _start_beside(store: Store, relay: Relay, how: Serving, listener: socket) -> list[asyncio.Task[NoReturn]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,8 +20,19 @@ from websockets.exceptions import ConnectionClosed
 
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import CHANGE, CLOSED, REFUSED, RESUMED, SNAPSHOT, RelayCounts
+from sgdataplane.relay.sent import LastAnswer, LastAnswers, Sent, hash_all
+from sgdataplane.relay.spill import SpillFile
 from sgdataplane.relay.tls import Peer
-from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_in, spell, split_change
+from sgdataplane.relay.wire import (
+    Hello,
+    Refused,
+    Reported,
+    canonical,
+    digest_in,
+    digest_of_all,
+    spell,
+    split_change,
+)
 from sgdataplane.store.documents import Documents, Fields, ResourceKind
 from sgdataplane.store.history import Version
 from sgdataplane.store.hosts import host_of
@@ -37,28 +47,6 @@ SEND_S = 15.0  # in which a host must take what is sent to it
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """The objects that a host has: 16 bytes an object, where a dict would have 200.
-
-    In place of a path and of its object's digest there are 64 bits of Python's hash of each. Its key is of this process
-    alone, so nobody can make two that have the same bits on purpose. By chance, a change has the bits of what was there
-    before once in 10^19 times, and two among the 100,000 paths of a host have the same once in 10^10 times.
-    """
-
-    paths: bytes = b""  # the hashes, 8 bytes each
-    digests: bytes = b""  # in the same order
-
-    @staticmethod
-    def of(digests: Mapping[int, int]) -> Sent:
-        """Pack the hashes of digests by the hashes of the objects' paths."""
-        return Sent(array("q", digests).tobytes(), array("q", digests.values()).tobytes())
-
-    def by_path(self) -> dict[int, int]:
-        """Return the hash of each object's digest, by the hash of its path."""
-        return dict(zip(array("q", self.paths), array("q", self.digests), strict=True))
-
-
-@dataclass(frozen=True, slots=True)
 class PackedHello:
     """A hello that waits for its turn. It takes a third of what one with a dict takes: all hosts may wait at once."""
 
@@ -66,17 +54,19 @@ class PackedHello:
     have: Version | None
     paths: str  # a line each, in the order of `digests`
     digests: str  # one after the other
+    digest: str  # of all objects; "" if there are digests
 
     @staticmethod
     def of(hello: Hello) -> PackedHello:
         """Pack a hello that was checked: no path has a line's end, and all digests have the same length."""
-        return PackedHello(hello.version, hello.have, "\n".join(hello.digests), "".join(hello.digests.values()))
+        paths, digests = "\n".join(hello.digests), "".join(hello.digests.values())
+        return PackedHello(hello.version, hello.have, paths, digests, hello.digest)
 
     def unpack(self) -> Hello:
         """Return the hello as it came."""
         paths = self.paths.split("\n") if self.paths else []
         found = {path: self.digests[at * HEX : (at + 1) * HEX] for at, path in enumerate(paths)}
-        return Hello(self.version, self.have, found)
+        return Hello(self.version, self.have, found, self.digest)
 
 
 class FirstChange(NamedTuple):
@@ -109,8 +99,10 @@ class Stream:
     """Set when something is pending."""
     report: Reported | None = None
     """The host's last one."""
+    report_before: Reported | None = None
+    """The last one of the host's stream before, until it has reported in this one."""
     heard: float = 0.0
-    """When that report came, in seconds since 1970."""
+    """When `report` came, in seconds since 1970."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """The claims that the host was told don't count, and why."""
     why_ended: str = CLOSED
@@ -138,25 +130,48 @@ class Stream:
         self.must_hear |= must_hear
         self.news.set()
 
-    def answer(self, hello: Hello, closures: Closures, version: Version) -> FirstChange:
-        """Return the first change: how what the host gets differs from what it has."""
+    def answer(
+        self, hello: Hello, closures: Closures, last_answers: LastAnswers, version: Version
+    ) -> FirstChange | None:
+        """Return the first change: how what the host gets differs from what it has.
+
+        It is None if the hello is short and the host hasn't all: then nobody knows what it has.
+        """
         digests, texts = closures.digests(self.host)
+        digest = digest_of_all(digests.values())
+        if hello.digest not in ("", digest):
+            return None
+        sent = Sent.of(hash_all(digests), closures.file)
+        last_answers.keep(self.host, LastAnswer(digest, sent))
+        self._begin(hello.have, sent, version)
+        if hello.digest:
+            return FirstChange(split_change(iter(()), version, ()), has_news=False)
         puts = sorted(path for path, digest in digests.items() if hello.digests.get(path) != digest.hex())
         deletes = tuple(sorted(hello.digests.keys() - digests.keys()))
-        self.sent = Sent.of({hash(path): hash(digest) for path, digest in digests.items()})
-        self.version, self.needed = version, version.revision
-        self.counts.answers[RESUMED if hello.have else SNAPSHOT] += 1
-        self.pending.clear()
         unspelt = closures.some(self.host, [path for path in puts if path not in texts])
         texts = {**texts, **{path: canonical(fields) for path, fields in unspelt.items() if fields is not None}}
         return FirstChange(
-            split_change(((path, texts[path]) for path in puts), version, deletes), bool(puts or deletes)
+            split_change(((path, texts[path]) for path in puts), version, deletes), has_news=bool(puts or deletes)
         )
 
-    def differences(self, found: Mapping[Path, Fields | None], version: Version) -> Iterator[str]:
+    def answer_again(self, hello: PackedHello, last_answers: LastAnswers, version: Version) -> FirstChange | None:
+        """Return the first change to a host that still has all that it gets; None if nobody knows that it has."""
+        last = last_answers.find(self.host, hello.digest)
+        if last is None:
+            return None
+        self._begin(hello.have, last.sent, version)
+        return FirstChange(split_change(iter(()), version, ()), has_news=False)
+
+    def _begin(self, have: Version | None, sent: Sent, version: Version) -> None:
+        """Note what the host has once it has the first change. `have` is the version that it had before."""
+        self.sent, self.version, self.needed = sent, version, version.revision
+        self.counts.answers[RESUMED if have else SNAPSHOT] += 1
+        self.pending.clear()
+
+    def differences(self, found: Mapping[Path, Fields | None], version: Version, file: SpillFile) -> Iterator[str]:
         """Return the messages that tell the host of these objects; none if it has all of them as they are.
 
-        An object that is None is one that the host doesn't get (any more).
+        An object that is None is one that the host doesn't get (any more). What the host has then is kept in `file`.
         """
         texts: dict[Path, str] = {}
         deletes, sent = [], self.sent.by_path()
@@ -172,7 +187,7 @@ class Stream:
                 texts[path] = text
         if not (texts or deletes or self.must_hear):
             return iter(())
-        self.version, self.must_hear, self.sent = version, False, Sent.of(sent)
+        self.version, self.must_hear, self.sent = version, False, Sent.of(sent, file)
         return split_change(iter(texts.items()), version, tuple(sorted(deletes)))
 
     async def send(self, messages: Iterable[str], kind: str = CHANGE) -> None:
@@ -221,7 +236,7 @@ async def send_changes(stream: Stream, closures: Closures, documents: Documents)
     """
     paths, stream.pending = stream.pending, set()
     before = stream.version
-    messages = stream.differences(closures.some(stream.host, paths), documents.version)
+    messages = stream.differences(closures.some(stream.host, paths), documents.version, closures.file)
     if stream.version is before and before is not None:  # nothing is different after all
         stream.needed = before.revision
     await stream.send(messages)

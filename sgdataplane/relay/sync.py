@@ -23,6 +23,7 @@ from typing import NoReturn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
+from websockets.typing import Subprotocol
 
 from sgdataplane import __version__
 from sgdataplane.errors import EndpointError, HostError, SgDataplaneError, SilentError
@@ -34,6 +35,8 @@ from sgdataplane.relay.part import HostPart, OlderError, Receiving
 from sgdataplane.relay.tls import HostTls, TlsFiles, end_of
 from sgdataplane.relay.wire import (
     LARGEST_FROM_RELAY,
+    SHORT_HELLO,
+    Ask,
     BadMessageError,
     HostChange,
     Refused,
@@ -229,18 +232,28 @@ class HostSync:
             max_size=LARGEST_FROM_RELAY,
             max_queue=QUEUE,
             user_agent_header=None,
+            subprotocols=[Subprotocol(SHORT_HELLO)],
         ) as socket:
-            await socket.send(spell(self.part.hello(__version__)))
-            reporting = asyncio.create_task(self._send_reports(socket))
-            watching = asyncio.create_task(self._watch_certificate(socket))
+            beside = [asyncio.create_task(self._watch_certificate(socket))]
             try:
-                await self._receive(socket)
+                answer = await self._greet(socket)
+                beside.append(asyncio.create_task(self._send_reports(socket)))
+                await self._receive(socket, answer)
             except (BadMessageError, OlderError) as error:
                 await self._say_why(socket, str(error))
                 raise
             finally:
-                reporting.cancel()
-                watching.cancel()
+                for task in beside:
+                    task.cancel()
+
+    async def _greet(self, socket: ClientConnection) -> str | bytes:
+        """Say hello, and again with all digests if the relay asks for them. Return the first message of its answer."""
+        await socket.send(spell(self.part.hello(__version__, is_short=socket.subprotocol == SHORT_HELLO)))
+        answer = await socket.recv()
+        if not isinstance(read_from_relay(answer), Ask):
+            return answer
+        await socket.send(spell(self.part.hello(__version__)))
+        return await socket.recv()
 
     async def _watch_certificate(self, socket: ClientConnection) -> None:
         """End the stream once the relay's certificate has ended, or may have been revoked."""
@@ -256,17 +269,20 @@ class HostSync:
         with suppress(ConnectionClosed):
             await socket.send(spell(replace(self.report, error=why)))
 
-    async def _receive(self, socket: ClientConnection) -> NoReturn:
+    async def _receive(self, socket: ClientConnection, text: str | bytes) -> NoReturn:
+        """Take what a relay sends. `text` is the first message."""
         receiving = Receiving(self.part, may_go_back=self._may_go_back)
         while True:
-            text = await socket.recv()
             message = read_from_relay(text)
+            if isinstance(message, Ask):
+                raise BadMessageError("a relay asks once, before it sends anything else")
             if not self.counts.is_connected:
                 self.counts.note_open()
             if isinstance(message, Refused):
                 self._note_refused(message.enis)
             elif self._take(receiving, message, len(text)):
                 self._arrived.set()
+            text = await socket.recv()
 
     def _take(self, receiving: Receiving, change: HostChange, characters: int) -> bool:
         before = self.part.version

@@ -5,8 +5,9 @@ Must not know sockets, stores or folders.
 
     host to relay
     hello     {"protocol": 1, "version": of our program, "have": {"epoch", "revision"} or null,
-              "digests": {path: digest}}
-              first, once. `digests`: of each object that the host has; so a stream goes on without any history
+              "digests": {path: digest}} or, in place of `digests`, "digest": one of all objects (`digest_of_all`)
+              first, and again after `ask`. `digests`: of each object that the host has; so a stream goes on without
+              any history. A host sends `digest` only to a relay that has agreed to `SHORT_HELLO`
     report    {"enforced": {"epoch", "revision"} or null, "failed": [{"eni", "why"}], "error": text, "claims": [ENI],
               "trials": [{"group", "since", "until", "paused", "opens", "closes", "count", "lines"}]}
               on each change, and each 10 s. `claims`: ENIs that are attached on that host. `trials`: what trials of
@@ -16,6 +17,7 @@ Must not know sockets, stores or folders.
     change    {"epoch", "revision", "puts": {path: object}, "deletes": [path]}
               the first one answers `hello`, perhaps with nothing in it; the result is what the host gets at that
               revision. With "more": true, nothing counts until the last part has come
+    ask       {}                        answers a hello with `digest` that isn't the relay's: say hello with `digests`
     refused   {"enis": {ENI: why}}      all claims of the host that don't count
 
 A path is `kind/id`, as in the store, and an object is in the native format (state-format.md, section A).
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, NoReturn, TypeAlias
@@ -37,6 +39,7 @@ from sgdataplane.store.interface import Path
 from sgdataplane.visible import json_text, visible
 
 PROTOCOL = 1
+SHORT_HELLO = "short-hello.sgdp"  # the subprotocol (RFC 6455, section 1.9) of relays that know `digest` and `ask`
 REVOKED, BAD_MESSAGE, OTHER_PROTOCOL, NEWER_STREAM = 4001, 4002, 4003, 4004  # codes with which a relay ends a stream
 
 # What one message, and all that a host gets, may have. A relay's message is at most a little more than ONE_MESSAGE,
@@ -73,6 +76,7 @@ class Hello:
     version: str  # the version of the host's program
     have: Version | None = None  # the version that the host got last; None if it has nothing
     digests: Mapping[Path, str] = field(default_factory=dict)  # path -> digest of the host's object
+    digest: str = ""  # `digest_of_all` of its objects, if `digests` isn't sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,11 @@ class HostChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """The answer to a short hello of a host that hasn't got all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The answer to claims that don't count."""
 
@@ -122,17 +131,25 @@ def digest_in(text: str) -> bytes:
     return sha256(text.encode()).digest()[: DIGEST // 2]
 
 
+def digest_of_all(digests: Iterable[bytes]) -> str:
+    """Return the digest of all objects of a host, in hexadecimal. `digests` are the objects', in any order."""
+    return sha256(b"".join(sorted(digests))).hexdigest()[:DIGEST]
+
+
 # what is sent
 
 
-def spell(message: Hello | Reported | HostChange | Refused) -> str:
+def spell(message: Hello | Reported | HostChange | Ask | Refused) -> str:
     """Return the text of a message."""
     match message:
         case Hello():
             said = {"protocol": PROTOCOL, "version": message.version, "have": _spell_version(message.have)}
-            return json_text({"kind": "hello", **said, "digests": dict(message.digests)}, separators=(",", ":"))
+            what = {"digest": message.digest} if message.digest else {"digests": dict(message.digests)}
+            return json_text({"kind": "hello", **said, **what}, separators=(",", ":"))
         case Reported():
             return json_text({"kind": "report", **_report(message)}, separators=(",", ":"))
+        case Ask():
+            return '{"kind":"ask"}'
         case Refused():
             return json_text({"kind": "refused", "enis": dict(message.enis)}, separators=(",", ":"))
         case HostChange():
@@ -201,7 +218,7 @@ def read_from_host(text: str | bytes) -> Hello | Reported:
     raise BadMessageError("not a message of a host: its kind is hello or report")
 
 
-def read_from_relay(text: str | bytes) -> HostChange | Refused:
+def read_from_relay(text: str | bytes) -> HostChange | Ask | Refused:
     """Read and check a relay's message.
 
     Raises:
@@ -211,22 +228,32 @@ def read_from_relay(text: str | bytes) -> HostChange | Refused:
     match found.pop("kind", None):
         case "change":
             return _change(found)
+        case "ask":
+            return Ask()
         case "refused":
             enis = _mapping(found, "enis", MAX_ENIS)
             return Refused({_eni(eni): _text(why, f"enis.{eni}") for eni, why in enis.items()})
-    raise BadMessageError("not a message of a relay: its kind is change or refused")
+    raise BadMessageError("not a message of a relay: its kind is change, ask or refused")
 
 
 def _hello(found: dict[str, Any]) -> Hello:
     if (protocol := _number(found, "protocol")) != PROTOCOL:
         raise OtherProtocolError(f"this relay speaks protocol {PROTOCOL}, and not {protocol}")
+    said = _text(found.get("version"), "version"), _version_or_none(found, "have")
+    if "digest" in found and "digests" not in found:
+        _require_digest(found["digest"], "digest")
+        return Hello(*said, digest=found["digest"])
     digests = _mapping(found, "digests", MAX_OBJECTS)
     for path, digest in digests.items():
         if PATH.fullmatch(path) is None:
             _require_path(path)
-        if not isinstance(digest, str) or len(digest) != DIGEST:
-            raise BadMessageError(f"digests.{path}: a digest is a text of {DIGEST} characters")
-    return Hello(_text(found.get("version"), "version"), _version_or_none(found, "have"), digests)
+        _require_digest(digest, "digests", path)
+    return Hello(*said, digests)
+
+
+def _require_digest(digest: object, *where: str) -> None:
+    if not isinstance(digest, str) or len(digest) != DIGEST:
+        raise BadMessageError(f"{'.'.join(where)}: a digest is a text of {DIGEST} characters")
 
 
 def _read_report(found: dict[str, Any]) -> Reported:

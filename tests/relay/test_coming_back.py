@@ -1,5 +1,5 @@
 """All hosts come back at once: nobody is dropped, each ends with what it is to have, and only those that get anything
-new are counted at the relay's pace."""
+new are counted at the relay's pace. Every other host is of an earlier version, and says all digests at once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path as File
 import pytest
 from bench.fleet import Fleet, host_name
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from sgdataplane.relay.closure import Closures
-from sgdataplane.relay.wire import Hello, HostChange, digest_of, read_from_relay, spell
+from sgdataplane.relay.part import HostPart
+from sgdataplane.relay.wire import SHORT_HELLO, Ask, HostChange, read_from_relay, spell
 from sgdataplane.store.documents import Documents, Fields
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Path, Write
@@ -28,25 +30,35 @@ AT_ONCE = 200  # handshakes that this process has under way
 
 @dataclass
 class Host:
-    """`objects`: what it has."""
+    """`objects`: what it has. `asked`: how often the relay wanted to know all digests."""
 
     name: str
     context: ssl.SSLContext
+    is_short: bool
     objects: dict[Path, Fields] = field(default_factory=dict)
     version: Version | None = None
     socket: ClientConnection | None = None
+    asked: int = 0
+
+    def hello(self, *, is_short: bool) -> str:
+        return spell(HostPart(self.version, self.objects).hello("test", is_short=is_short))
 
     async def come(self, url: str, turn: asyncio.Semaphore) -> int:
         """How many objects the relay sends."""
         async with turn:
             self.socket = await connect(
-                url, ssl=self.context, compression=None, proxy=None, open_timeout=120, ping_interval=None, max_size=None
-            )
-        digests = {path: digest_of(fields) for path, fields in self.objects.items()}
-        await self.socket.send(spell(Hello("test", self.version, digests)))
+                url, ssl=self.context, compression=None, proxy=None, open_timeout=120, ping_interval=None,
+                max_size=None, subprotocols=[Subprotocol(SHORT_HELLO)] if self.is_short else None,
+            )  # fmt: skip
+        assert (self.socket.subprotocol == SHORT_HELLO) == self.is_short
+        await self.socket.send(self.hello(is_short=self.is_short))
         sent, has_more = 0, True
         while has_more:
             found = read_from_relay(await self.socket.recv())
+            if isinstance(found, Ask):
+                self.asked += 1
+                await self.socket.send(self.hello(is_short=False))
+                continue
             assert isinstance(found, HostChange)
             self.objects = {path: fields for path, fields in self.objects.items() if path not in found.deletes}
             self.objects.update(found.puts)
@@ -88,7 +100,10 @@ def test_hosts_that_come_back_at_once_get_what_differs(
     relay = plant.relay(store_file, 0, "--snapshots", str(pace))
     url = url_of(relay)
     names = [host_name(number) for number in range(count)]
-    hosts = [Host(name, context) for name, context in contexts_of(plant, names).items()]
+    hosts = [
+        Host(name, context, is_short=bool(number % 2))
+        for number, (name, context) in enumerate(contexts_of(plant, names).items())
+    ]
 
     async def go() -> tuple[dict[str, int], dict[str, dict[Path, Fields]], dict[str, int], float]:
         first = await all_come(hosts, url)
@@ -113,9 +128,11 @@ def test_hosts_that_come_back_at_once_get_what_differs(
         assert first[host.name] == len(host.objects)
         new = [path for path, fields in host.objects.items() if had[host.name].get(path) != fields]
         assert again[host.name] == len(new)
+        assert host.asked == (host.is_short and 0 < len(new) < len(host.objects))
     sent = sorted(again.values())
     paced = sum(objects > 0 for objects in sent)
     assert count / 5 < paced < count / 2, "some have lost all, a few miss one rule, and most miss nothing"
     assert {0, 1} < {*sent}
+    assert {host.asked for host in hosts if host.is_short} == {0, 1}
     assert seconds > (paced - 2) / pace
     assert relay.process.poll() is None

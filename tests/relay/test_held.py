@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.held import HeldDocuments, PackedBodies, hold
+from sgdataplane.relay.sent import LastAnswer, LastAnswers, Sent
 from sgdataplane.relay.spill import SpillFile
-from sgdataplane.relay.streams import PackedHello, Sent
+from sgdataplane.relay.streams import PackedHello
 from sgdataplane.relay.wire import Hello
 from sgdataplane.store.documents import Documents, ResourceKind, about, name_of
 from sgdataplane.store.history import EPOCH, Version
@@ -166,14 +167,28 @@ def measure(fleet: Fleet) -> tuple[int, int]:
 
 def test_what_was_sent_takes_little_and_says_the_same() -> None:
     digests = {hash(f"network_interface/eni-{number}"): hash(number.to_bytes(16, "big")) for number in range(400)}
+    with uncached():
+        file = SpillFile()
     tracemalloc.start()
     try:
-        sent = Sent.of(digests)
-        size = tracemalloc.get_traced_memory()[0]
+        sent = [Sent.of(digests, file) for _ in range(10)]
+        size = tracemalloc.get_traced_memory()[0] / len(sent)
     finally:
         tracemalloc.stop()
-    assert sent.by_path() == digests
-    assert size < 20 * len(digests)
+    assert all(one.by_path() == digests for one in sent)
+    assert Sent.of({1: 2}, file).by_path() == {1: 2}
+    assert Sent().by_path() == {}
+    assert size < 300, "what finds them on disk"
+
+
+def test_the_oldest_answers_are_forgotten_and_what_differs_finds_none() -> None:
+    answers, answer = LastAnswers(most=2), LastAnswer("a", Sent())
+    for host in ("host-1", "host-2", "host-1", "host-3"):
+        answers.keep(host, answer)
+    assert [answers.find(f"host-{number}", "a") for number in (1, 2, 3)] == [answer, None, answer]
+    assert [answers.find("host-1", digest) for digest in ("b", "")] == [None, None]
+    answers.forget(["host-1", "host-2"])
+    assert [answers.find(f"host-{number}", "a") for number in (1, 2, 3)] == [None, None, answer]
 
 
 def test_a_hello_that_waits_takes_little_and_says_the_same() -> None:

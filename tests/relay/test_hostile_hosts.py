@@ -207,6 +207,8 @@ HELLO = json.loads(spell(Hello("test")))
         ([spell(Hello("test")), spell(Hello("test"))], BAD_MESSAGE),
         ([spell(Hello("test")), '{"kind":"get","path":"network_interface/eni-a"}'], BAD_MESSAGE),
         ([spell(Hello("test")), '{"kind":"report"}'], BAD_MESSAGE),
+        ([spell(Hello("test", digest="0" * 32))] * 2, BAD_MESSAGE),
+        ([spell(Hello("test", digest="0" * 32)), spell(Reported())], BAD_MESSAGE),
         ([spell(Hello("x" * 400, None)) + " " * LARGEST_FROM_HOST], TOO_BIG),
         ([spell(Hello("test")), "[" * 1_000_000], BAD_MESSAGE),
     ],

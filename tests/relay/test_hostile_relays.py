@@ -19,6 +19,7 @@ from sgdataplane.relay.tls import TlsFiles, relay_context
 from sgdataplane.relay.wire import (
     BAD_MESSAGE,
     LARGEST_FROM_RELAY,
+    Ask,
     Hello,
     HostChange,
     Objects,
@@ -121,6 +122,7 @@ ENDED: dict[str, list[str | bytes]] = {
     "bytes": [b"\x00" * 100],
     "not JSON": ["{"],
     "older": [change(2, "vpc-old")],
+    "asks late": [spell(Ask())],
     "older at last": [change(7, "vpc-new", more=True), change(2, "vpc-old")],
     "too long": [change(7, puts=vpc("vpc-x", description="x" * LARGEST_FROM_RELAY))],
 }
@@ -159,6 +161,16 @@ def test_what_is_no_state_is_not_published(fake: Serving, plant: Plant, puts: Ob
         current = Publisher(folder).version()
         assert current in (None, Version(0, 5)), "the two may have come at once"
     assert all(line.isprintable() for line in sync.said)
+
+
+def test_a_relay_asks_once(fake: Serving, plant: Plant) -> None:
+    """Each answer costs the host the digests of all that it has."""
+    folder = plant.folder_of("host-1")
+    relay = fake(FakeRelay([spell(Ask())] * 1000, [spell(Ask()), change(5, "vpc-1")]))
+    sync = plant.sync("host-1", relay.url)
+    sync.wait_for("a relay asks once, before it sends anything else")
+    wait_until(lambda: vpcs_in(folder) == {"vpc-1"})
+    assert len(relay.greeted) == 2
 
 
 def test_a_change_without_an_end_is_bounded(fake: Serving, plant: Plant) -> None:

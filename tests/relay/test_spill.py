@@ -25,12 +25,13 @@ from sgdataplane.limitedlog import EVERY_S, RateLimitedLog
 from sgdataplane.relay import spill
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.held import hold
-from sgdataplane.relay.server import Relay, Watcher
+from sgdataplane.relay.server import Relay
 from sgdataplane.relay.spill import SMALLEST, DamagedError, SpilledText, SpillFile
 from sgdataplane.relay.streams import Stream
 from sgdataplane.relay.summary import summary_of
 from sgdataplane.relay.table import Lines
 from sgdataplane.relay.topics import Topics
+from sgdataplane.relay.watcher import Watcher
 from sgdataplane.store.documents import Documents, state_in
 from sgdataplane.store.interface import Revision, Write
 from tests.support.run.memorystore import MemoryStore

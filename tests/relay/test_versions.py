@@ -23,6 +23,7 @@ from sgdataplane.relay.wire import (
     BAD_MESSAGE,
     OTHER_PROTOCOL,
     PROTOCOL,
+    Ask,
     Hello,
     HostChange,
     Refused,
@@ -53,7 +54,7 @@ from tests.support.servers.relaying import (
 SAID: dict[str, str] = json.loads(Path(__file__).with_name("protocols").joinpath("1.json").read_text("ascii"))
 OF_HOST, OF_RELAY = ("hello", "hello again", "report", "full report"), ("change", "difference", "refused")
 OBJECTS: dict[str, Any] = json.loads(SAID["change"])["puts"]
-Message: TypeAlias = Hello | Reported | HostChange | Refused
+Message: TypeAlias = Hello | Reported | HostChange | Ask | Refused
 MORE = {"later": {"any": ["thing", 1]}, "another": None}  # fields of a newer peer
 
 
@@ -227,7 +228,7 @@ def test_what_a_relay_cant_leave_out_of_a_newer_host_is_refused_in_words(
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        pytest.param('{"kind": "later"}', "not a message of a relay: its kind is change or refused", id="kind"),
+        pytest.param('{"kind": "later"}', "not a message of a relay: its kind is change, ask or refused", id="kind"),
         pytest.param(
             with_more(SAID["difference"], deletes=["later_kind/one"]),
             "later_kind/one: not a path of a state, such as security_group/sg-1",

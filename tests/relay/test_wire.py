@@ -17,6 +17,7 @@ from sgdataplane.relay.wire import (
     MAX_TRIAL_LINES,
     MAX_TRIALS,
     PROTOCOL,
+    Ask,
     BadMessageError,
     Hello,
     HostChange,
@@ -48,6 +49,7 @@ TRIAL: Fields = {
     [
         Hello("0.1"),
         Hello("0.1", VERSION, {"security_group/sg-1": DIGEST}),
+        Hello("0.1", VERSION, digest=DIGEST),
         Reported(),
         Reported(VERSION, (("eni-1", "gone: é"),), "why", ("eni-1", "eni-2")),
         Reported(trials=(TRIAL, {**TRIAL, "lines": []})),
@@ -62,10 +64,11 @@ def test_a_relay_reads_what_a_host_says(message: Hello | Reported) -> None:
     [
         HostChange(VERSION),
         HostChange(VERSION, {"security_group/sg-1": GROUP}, ("network_interface/eni-1",), has_more=True),
+        Ask(),
         Refused({"eni-1": "another host has it"}),
     ],
 )
-def test_a_host_reads_what_a_relay_says(message: HostChange | Refused) -> None:
+def test_a_host_reads_what_a_relay_says(message: HostChange | Ask | Refused) -> None:
     assert read_from_relay(spell(message)) == message
 
 
@@ -95,6 +98,7 @@ BAD_FROM_HOST: Mapping[str, list[str]] = {
     "numbers": [hello(have={"epoch": 2**63, "revision": 1}), hello(have={"epoch": 1.5, "revision": 1})],
     "digests": [hello(digests=...), hello(digests=[]), hello(digests={"security_group/sg-1": 7})],
     "short digest": [hello(digests={"security_group/sg-1": "00"})],
+    "digest of all": [hello(digests=..., digest=one) for one in (None, 7, "", "00", [DIGEST], DIGEST + "0")],
     "paths": [
         hello(digests={path: DIGEST})
         for path in ("", "security_group", "security_group/", "access_key/k", "store/epoch", "vpc/../x", "vpc/a/b")
@@ -216,7 +220,7 @@ JSON = st.recursive(
 )
 OF_HOSTS = ("protocol", "version", "have", "digests", "enforced", "failed", "claims", "error")
 WORDS = st.sampled_from([*OF_HOSTS, "puts", "deletes", "epoch", "revision", "more", "enis"])
-KINDS = st.sampled_from(["hello", "report", "change", "refused"])
+KINDS = st.sampled_from(["hello", "report", "change", "ask", "refused"])
 
 
 @given(st.dictionaries(WORDS, JSON), KINDS)

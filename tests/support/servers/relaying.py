@@ -22,7 +22,7 @@ from sgdataplane.control.actions.importing import put_state
 from sgdataplane.handover.publishing import Publisher
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.tls import TlsFiles, host_context
-from sgdataplane.relay.wire import Hello, HostChange, Refused, Reported, read_from_relay, spell
+from sgdataplane.relay.wire import Ask, Hello, HostChange, Refused, Reported, read_from_relay, spell
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.documents import Documents, Fields, Workspace
 from sgdataplane.store.history import Version
@@ -277,7 +277,9 @@ class RawHost:
         self.socket.send(message if isinstance(message, (str, bytes)) else spell(message))
 
     def hear(self) -> HostChange | Refused:
-        return read_from_relay(self.socket.recv(timeout=DEADLINE))
+        found = read_from_relay(self.socket.recv(timeout=DEADLINE))
+        assert not isinstance(found, Ask), "it has said all digests"
+        return found
 
     def hear_change(self) -> HostChange:
         """All parts of the next one as one."""
