@@ -115,12 +115,13 @@ class Crowd:
         return Hello("bench", host.version, digest=host.digest)
 
     async def _stay(self, host: SimulatedHost) -> None:
+        """Report at once, after each change, and each 10 s."""
+        assert host.socket is not None
         while True:
+            await host.socket.send(spell(Reported(host.version)))
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPORT_S):
                     await self._take(host)
-            assert host.socket is not None
-            await host.socket.send(spell(Reported(host.version)))
 
     async def _take(self, host: SimulatedHost) -> None:
         """One change, with all of its parts."""

@@ -18,15 +18,19 @@ import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from sgdataplane.errors import HostError
 from sgdataplane.store.history import Version
 from sgdataplane.visible import json_text
 
 FILES = 64  # of each section at most
+MAX_REMEMBERED = 20_000  # objects of a generation that is remembered, so that the next one needs no look at its files
 KEPT = 3  # generations; a reader that is slow may still be in one of them
 WIDTH = 12
 CURRENT, GENERATIONS = "current", "generations"
+
+Parts: TypeAlias = dict[str, dict[str, object]]  # file -> the part of a document that it has
 
 
 class Publisher:
@@ -35,6 +39,7 @@ class Publisher:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._generations = folder / GENERATIONS
+        self._written: tuple[Version, Parts] | None = None  # what this process wrote last, and what each file has
 
     @property
     def current(self) -> Path:
@@ -82,14 +87,20 @@ class Publisher:
         old = self._generations / (name_of_generation(before) if before else ".none")
         shutil.rmtree(new, ignore_errors=True)  # of a process that died
         new.mkdir(mode=0o755)
-        for file, text in files(document).items():
-            _write_or_link(new / file, old / file, text.encode())
+        known = self._written[1] if self._written and self._written[0] == before else {}
+        self._written, parts = None, split(document)
+        for file, part in parts.items():
+            path, before_path = f"{new}/{file}", f"{old}/{file}"
+            if part != known.get(file) or not _link(path, before_path):
+                _write_or_link(path, before_path, _text_of(part).encode())
         _sync(new)
         final, aside = self._generations / name, self._generations / f".{name}.aside"
         shutil.rmtree(aside, ignore_errors=True)
         if final.exists():  # written by a process that died, or the current one
             final.rename(aside)
         new.rename(final)
+        if sum(len(part) for part in document.values() if isinstance(part, list)) <= MAX_REMEMBERED:
+            self._written = version, parts
         _sync(self._generations)
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -123,25 +134,42 @@ def version_of_generation(name: str) -> Version | None:
 
 
 def files(document: Mapping[str, object]) -> dict[str, str]:
-    """Return the text of every file, by its name. What isn't a list of objects is in the first one."""
-    found: dict[str, dict[str, object]] = {"00.json": {"version": document.get("version", 1)}}
+    """Return the text of every file, by its name."""
+    return {name: _text_of(part) for name, part in split(document).items()}
+
+
+def _text_of(part: object) -> str:
+    return json_text(part, indent=1) + "\n"
+
+
+def split(document: Mapping[str, object]) -> Parts:
+    """Return what every file has. What isn't a list of objects is in the first one."""
+    found: Parts = {"00.json": {"version": document.get("version", 1)}}
     for section, objects in document.items():
         for entry in objects if isinstance(objects, list) else ():
             number = zlib.crc32(str(next(iter(entry.values()))).encode()) % FILES
             part = found.setdefault(f"{section}-{number:02}.json", {}).setdefault(section, [])
             assert isinstance(part, list)
             part.append(entry)
-    return {name: json_text(part, indent=1) + "\n" for name, part in sorted(found.items())}
+    return dict(sorted(found.items()))
 
 
-def _write_or_link(path: Path, before: Path, data: bytes) -> None:
+def _link(path: str, before: str) -> bool:
+    """Make a file by a link to another one. Return whether that could be done."""
+    try:
+        os.link(before, path)
+    except OSError:
+        return False
+    return True
+
+
+def _write_or_link(path: str, before: str, data: bytes) -> None:
     """Make a file with that text; a link to the one before if that has the same."""
     try:
-        if before.read_bytes() == data:
-            path.hardlink_to(before)
+        if Path(before).read_bytes() == data and _link(path, before):
             return
     except OSError:
-        pass  # there is none before, or no link can be made to it
+        pass  # there is none before
     with open(path, "xb") as file:
         file.write(data)
         file.flush()

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 # Seconds until a summary is due: after a host's news; after a revision that concerns nobody; after one that concerns
 # hosts, if not all of them answer before; after a stream has begun or ended, as thousands may do so at once.
-HOST_S, REVISION_S, ANSWERS_S, STREAM_S = 0.004, 0.04, 0.1, 0.25
+HOST_S, REVISION_S, ANSWERS_S, STREAM_S = 0.004, 0.04, 0.2, 0.25
 
 
 class Due:

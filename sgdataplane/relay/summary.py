@@ -5,9 +5,9 @@ Owns the form of a summary, and when one is written. Must not know who reads it.
     {"time": seconds since 1970, "process": a text that no other relay has, "epoch", "seen": the last revision that the
      relay has seen, "hosts": {name: host}}
     host: {"connected": bool, "since": seconds since 1970, "enforced": [epoch, revision] or null,
-           "needed": the last revision that may concern it, "failed": [{"eni", "why"}], "error": text,
-           "age": seconds since its last report or null, "claims": [ENIs attached there that aren't its own yet],
-           "trials": [what trials of groups' rules have seen, as in its report]; absent if there are none}
+           "needed": the last revision that may concern it, "age": seconds since its last report or null}
+    and, unless they are empty: {"failed": [{"eni", "why"}], "error": text, "claims": [ENIs attached there that aren't
+           its own yet], "trials": [what trials of groups' rules have seen, as in its report]}
 """
 
 from __future__ import annotations
@@ -162,12 +162,11 @@ def summary_of(relay: Relay, now: float) -> Fields:
     relay.forget_left(now)
     known: list[Stream | Left] = [*relay.left.values(), *relay.streams.values()]
     shares = Shares.among(len(known), sum(len(one.report.trials) for one in known if one.report is not None))
-    hosts: Fields = {
-        name: {**_describe_host(one, now, shares), "connected": False, "claims": []} for name, one in relay.left.items()
-    }
+    hosts: Fields = {name: {"connected": False, **_describe_host(one, now, shares)} for name, one in relay.left.items()}
     for name, stream in relay.streams.items():
         claims = _new_claims(stream, relay.documents)[: shares.claims]
-        hosts[name] = {**_describe_host(stream, now, shares), "connected": True, "claims": claims}
+        more: Fields = {"claims": claims} if claims else {}
+        hosts[name] = {"connected": True, **_describe_host(stream, now, shares), **more}
     version = relay.documents.version
     return {"time": now, "epoch": version.epoch, "seen": version.revision, "hosts": hosts}
 
@@ -179,14 +178,13 @@ def _describe_host(stream: Stream | Left, now: float, shares: Shares) -> Fields:
     failed: list[Json] = [{"eni": eni, "why": why[: shares.why]} for eni, why in failures]
     enforced = report.enforced if report else None
     trials: list[Json] = [_cut_trial(trial, shares.lines) for trial in report.trials] if report else []
+    more: Fields = {"failed": failed, "error": report.error[: shares.why] if report else "", "trials": trials}
     return {
         "since": round(stream.since, 3),
         "enforced": None if enforced is None else [enforced.epoch, enforced.revision],
         "needed": stream.needed,
-        "failed": failed,
-        "error": report.error[: shares.why] if report else "",
         "age": None if report is None else round(now - stream.heard, 1),
-        **({"trials": trials} if trials else {}),
+        **{name: value for name, value in more.items() if value},
     }
 
 

@@ -141,4 +141,4 @@ def members_in(folder: Path) -> list[str]:
 def is_told(store: SqliteStore, enforced: list[int]) -> bool:
     """Whether the relay says that it is in force on host-1, of which nothing later is needed."""
     found = hosts_of(store).get("host-1", {})
-    return found.get("enforced") == enforced and found["needed"] == enforced[1] and not found["error"]
+    return found.get("enforced") == enforced and found["needed"] == enforced[1] and "error" not in found

@@ -50,7 +50,7 @@ def test_what_it_said_last_is_told_and_its_socket_is_let_go(relay: Relay) -> Non
     found = told["host-1"]
     assert isinstance(found, dict)
     assert (found["connected"], found["enforced"], found["needed"], found["error"]) == (False, [0, 3], 4, "why")
-    assert (found["since"], found["claims"]) == (7.0, [])
+    assert (found["since"], "claims" in found) == (7.0, False)
 
 
 def test_after_a_while_it_is_forgotten_without_another_that_leaves(relay: Relay) -> None:

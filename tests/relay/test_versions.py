@@ -265,4 +265,4 @@ def test_a_field_of_a_newer_api_that_an_older_host_doesnt_know_is_refused_and_to
     wait_until(lambda: "later_field" in hosts_of(store).get("host-1", {}).get("error", ""))
     assert ports_in(folder) == {DNS}
     change(store, {path: {**body, "later_part": True}})
-    wait_until(lambda: "later_field" not in hosts_of(store)["host-1"]["error"])
+    wait_until(lambda: "later_field" not in hosts_of(store)["host-1"].get("error", ""))

@@ -7,8 +7,9 @@ A summary is the report of one relay:
 
     {"time": seconds since 1970, "epoch": E, "seen": R, "hosts": {name: {
         "connected": bool, "since": seconds since 1970, "enforced": [epoch, revision] or null, "needed": R,
-        "failed": [{"eni", "why"}], "error": text, "age": seconds, "claims": [ENI ids],
+        "age": seconds, "failed": [{"eni", "why"}], "error": text, "claims": [ENI ids],
         "trials": [what trials of groups' rules have seen: relay/wire.py]}}}
+    where the last four may be absent
 
 `seen` is the store's last revision that the relay knows; `needed` the last one that concerned the host, `enforced` the
 last one that the host said is in force, and `age` how long ago it said anything. So a host has settled a revision that
