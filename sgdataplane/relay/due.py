@@ -29,15 +29,18 @@ class Due:
             self._at = at
             self._moved.set()
 
-    async def wait(self, at_most_s: float) -> None:
-        """Return once the moment has come, after `at_most_s` seconds at the latest. It then has to be set anew."""
-        self.bring_forward(at_most_s)
-        while (left := self._at - time.monotonic()) > 0:
+    async def wait(self, at_most_s: float) -> bool:
+        """Wait until the moment has come, `at_most_s` seconds at most. Return whether it has; it is set anew then."""
+        ends = time.monotonic() + at_most_s
+        while (left := min(self._at, ends) - time.monotonic()) > 0:
             self._moved.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._moved.wait()
-        self._at = float("inf")
+        has_come = self._at <= time.monotonic()
+        if has_come:
+            self._at = float("inf")
+        return has_come
 
 
 class SummaryDue(Due):

@@ -65,18 +65,22 @@ class Summarizing:
 
     async def run(self) -> NoReturn:
         """Write a summary when something is new, and end expired streams, until this is cancelled."""
+        is_due = True
         while True:
             self.relay.end_expired(time.time())
-            rest_s = await self._say()
+            rest_s = await self._say(is_due=is_due)
             if self.relay.ended >= MANY_ENDED:
                 self.relay.ended = 0
                 give_back()
             await asyncio.sleep(rest_s)
-            await self.relay.summary_due.wait(LOOK_S - rest_s)
+            is_due = await self.relay.summary_due.wait(LOOK_S - rest_s)
 
-    async def _say(self) -> float:
-        """Write a summary if something is new, or none was written for a while. Return how long to rest then."""
-        self.is_behind |= self.relay.summary_due.take_news()
+    async def _say(self, *, is_due: bool) -> float:
+        """Write a summary if it is due and something is new, or none was written for a while. Return how long to rest.
+
+        What is new before a summary is due stays so: it may wait for the answers of hosts.
+        """
+        self.is_behind |= is_due and self.relay.summary_due.take_news()
         if not self.is_behind and time.monotonic() - self.said_at <= AT_LEAST_S:
             return SHORTEST_S
         began = time.thread_time()

@@ -14,9 +14,9 @@ from sgdataplane.relay.due import Due, SummaryDue
 LONG_S = 3_600.0
 
 
-async def waited(due: Due, at_most_s: float = LONG_S) -> None:
+async def waited(due: Due, at_most_s: float = LONG_S) -> bool:
     async with asyncio.timeout(30):
-        await due.wait(at_most_s)
+        return await due.wait(at_most_s)
 
 
 def test_it_comes_when_it_was_brought_forward() -> None:
@@ -37,8 +37,19 @@ def test_it_comes_when_it_was_brought_forward() -> None:
 def test_it_comes_by_itself_and_not_before() -> None:
     async def scene() -> None:
         due, began = Due(), time.monotonic()
-        await waited(due, 0.05)
+        assert not await waited(due, 0.05)
         assert time.monotonic() - began >= 0.05
+
+    asyncio.run(scene())
+
+
+def test_a_wait_that_ends_early_leaves_the_moment() -> None:
+    async def scene() -> None:
+        due = Due()
+        due.bring_forward(0.1)
+        assert not await waited(due, 0.0)
+        assert await waited(due)
+        assert not await waited(due, 0.0)
 
     asyncio.run(scene())
 

@@ -134,10 +134,13 @@ def test_without_news_no_summary_is_made_until_the_last_one_is_old(
 
     async def work() -> None:
         for _ in range(3):
-            await summarizing._say()
+            await summarizing._say(is_due=True)
         assert len(made) == 1
+        scene.relay.summary_due.note_revision(["host-1"])
+        await summarizing._say(is_due=False)
+        assert len(made) == 1, "it waits for the answer of host-1"
         monkeypatch.setattr(summary, "AT_LEAST_S", -1.0)
-        await summarizing._say()
+        await summarizing._say(is_due=True)
 
     asyncio.run(work())
     assert len(made) == 2
@@ -197,7 +200,7 @@ def test_one_slow_summary_makes_no_long_rest(monkeypatch: pytest.MonkeyPatch) ->
 
     async def rest() -> float:
         scene.relay.summary_due.note_stream("host-1")
-        return round(await summarizing._say(), 3)
+        return round(await summarizing._say(is_due=True), 3)
 
     async def rests() -> list[float]:
         return [await rest() for _ in ends]
