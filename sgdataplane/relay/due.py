@@ -68,10 +68,14 @@ class SummaryDue(Due):
         self.bring_forward(REVISION_S)
 
     def note_report(self, host: str, *, has_answered: bool) -> None:
-        """Let one come soon after a host has reported something new, unless answers of others are awaited."""
+        """Let one come soon after a host has reported something new, unless answers of others are awaited.
+
+        After the last answer that is awaited, one comes at once.
+        """
+        is_last = has_answered and self._awaited == {host}
         if has_answered:
             self._awaited.discard(host)
-        self._note(HOST_S)
+        self._note(0.0 if is_last else HOST_S)
 
     def note_stream(self, host: str) -> None:
         """Let one come after a host's stream has begun or ended, or soon if the host's answer is awaited."""

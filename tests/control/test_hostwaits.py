@@ -139,20 +139,21 @@ def test_a_relay_that_has_nothing_new_is_neither_read_again_nor_forgotten(
     many: ManyHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = list[str]()
-    read_summary = status.RelayReport.of
+    read_status = status._read_status
 
-    def note(relay: str, body: Body) -> status.RelayReport:
+    def note(relay: str, summary: Body, said: Body) -> status.HostStatus:
         read.append(relay)
-        return read_summary(relay, body)
+        return read_status(relay, summary, said)
 
-    monkeypatch.setattr(status.RelayReport, "of", note)
+    monkeypatch.setattr(status, "_read_status", note)
     many.say(a=host(1), b=host(1))
     first = many.board.look()
     assert many.board.look() is first, "who has looked needn't look again"
     many.say(b=host(2))
     words = many.board.look()
     assert (words["a"].enforced.revision, words["b"].enforced.revision) == (1, 2)
-    assert read == ["r-a", "r-b", "r-b"]
+    assert words["b"].enforced.revision == 2
+    assert read == ["r-a", "r-b"], "what is said of a host is read once, when somebody asks"
 
 
 def test_a_relay_becomes_silent_although_nothing_is_read(many: ManyHosts) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -122,39 +122,73 @@ def standing_of(word: HostStatus | None, version: Version, now: float) -> HostSt
     return word.standing(version, now) if word else HostStanding.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class RelayReport:
-    """The last summary of a relay."""
+class RelayReport(Mapping[str, HostStatus]):
+    """The last summary of a relay: what it says of each host.
 
-    time: float  # when it was made, in seconds since 1970
-    words: Mapping[str, HostStatus]  # host -> what the relay says of it
+    Who waits for a few of a thousand hosts needs only these, so what is said of a host is read when somebody asks. A
+    field that isn't as it should be counts as not reported, so no summary is refused.
+    """
 
-    @classmethod
-    def of(cls, relay: str, summary: Body) -> RelayReport:
-        """Read a summary. A field that isn't as it should be counts as not reported, so none is refused."""
-        return cls(_number(summary.get("time")), dict(_words(relay, summary)))
+    def __init__(self, relay: str, summary: Body) -> None:
+        self._relay, self._summary = relay, summary
+        self.time = _number(summary.get("time"))  # when it was made, in seconds since 1970
+        hosts = summary.get("hosts")
+        found = islice(hosts.items(), MAX_HOSTS) if isinstance(hosts, dict) else ()
+        self._said = {name: said for name, said in found if isinstance(said, dict) and len(name) <= MAX_NAME}
+        self._read: dict[str, HostStatus] = {}
+
+    def __getitem__(self, host: str) -> HostStatus:
+        found = self._read.get(host)
+        if found is None:
+            found = self._read[host] = _read_status(self._relay, self._summary, self._said[host])
+        return found
+
+    def __contains__(self, host: object) -> bool:
+        return host in self._said
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._said)
+
+    def __len__(self) -> int:
+        return len(self._said)
 
     def is_silent(self, now: float) -> bool:
         """Whether the relay has said nothing for so long that nobody knows anything of its hosts."""
         return abs(now - self.time) > SILENT_S
 
 
-def words_in(summaries: Mapping[str, Body], now: float) -> dict[str, HostStatus]:
+class NewestWords(Mapping[str, HostStatus]):
+    """The newest report about each host. The streams of a relay that is silent at `now` have ended.
+
+    `gone` has the last reports about hosts that no relay reports on any more.
+    """
+
+    def __init__(self, reports: Mapping[str, RelayReport], gone: Mapping[str, HostStatus], now: float) -> None:
+        self._reports = [(report, report.is_silent(now)) for _, report in sorted(reports.items())]
+        self._gone = gone
+
+    def __getitem__(self, host: str) -> HostStatus:
+        said = [
+            replace(report[host], is_connected=False) if has_ended else report[host]
+            for report, has_ended in self._reports
+            if host in report
+        ]
+        return max(said, key=_rank) if said else self._gone[host]
+
+    def __contains__(self, host: object) -> bool:
+        return any(host in report for report, _ in self._reports) or host in self._gone
+
+    def __iter__(self) -> Iterator[str]:
+        names = dict.fromkeys(name for report, _ in self._reports for name in report) | dict.fromkeys(self._gone)
+        return islice(names, MAX_WORDS)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def words_in(summaries: Mapping[str, Body], now: float) -> Mapping[str, HostStatus]:
     """Return the newest report about each host."""
-    return merge_reports({relay: RelayReport.of(relay, body) for relay, body in summaries.items()}, now)
-
-
-def merge_reports(reports: Mapping[str, RelayReport], now: float) -> dict[str, HostStatus]:
-    """Return the newest report about each host. The streams of a relay that is silent have ended."""
-    found: dict[str, HostStatus] = {}
-    for relay in sorted(reports):
-        report = reports[relay]
-        has_ended = report.is_silent(now)
-        for name, said in report.words.items():
-            word = replace(said, is_connected=False) if has_ended else said
-            if name not in found or _rank(word) > _rank(found[name]):
-                found[name] = word
-    return found
+    return NewestWords({relay: RelayReport(relay, body) for relay, body in summaries.items()}, {}, now)
 
 
 def _rank(word: HostStatus) -> tuple[bool, float, float]:
@@ -165,28 +199,23 @@ def _rank(word: HostStatus) -> tuple[bool, float, float]:
     return word.is_connected, word.since if word.is_connected else word.heard, word.time
 
 
-def _words(relay: str, summary: Body) -> Iterator[tuple[str, HostStatus]]:
-    hosts = summary.get("hosts")
+def _read_status(relay: str, summary: Body, said: Body) -> HostStatus:
+    """Return what a relay's summary says of a host."""
     at, epoch, seen = _number(summary.get("time")), _whole(summary.get("epoch")), _whole(summary.get("seen"), -1)
-    for name, said in islice(hosts.items(), MAX_HOSTS) if isinstance(hosts, dict) else ():
-        if isinstance(said, dict) and len(name) <= MAX_NAME:
-            yield (
-                name,
-                HostStatus(
-                    relay,
-                    at,
-                    at - _number(said.get("age")),
-                    said.get("connected") is True,
-                    _number(said.get("since")),
-                    Version(epoch, seen),
-                    _whole(said.get("needed"), MAX_NUMBER),
-                    _version(said.get("enforced")),
-                    tuple(_failures(said.get("failed"))),
-                    _text(said.get("error")),
-                    tuple(one for one in _list(said.get("claims"))[:MAX_CLAIMS] if isinstance(one, str)),
-                    tuple(_trials(said.get("trials"))),
-                ),
-            )
+    return HostStatus(
+        relay,
+        at,
+        at - _number(said.get("age")),
+        said.get("connected") is True,
+        _number(said.get("since")),
+        Version(epoch, seen),
+        _whole(said.get("needed"), MAX_NUMBER),
+        _version(said.get("enforced")),
+        tuple(_failures(said.get("failed"))),
+        _text(said.get("error")),
+        tuple(one for one in _list(said.get("claims"))[:MAX_CLAIMS] if isinstance(one, str)),
+        tuple(_trials(said.get("trials"))),
+    )
 
 
 def _trials(value: Json) -> Iterator[TrialCounts]:
@@ -235,7 +264,8 @@ class HostBoard:
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store, self._clock = store, clock
         self._lock = threading.Lock()
-        self._words: dict[str, HostStatus] = {}
+        self._words: Mapping[str, HostStatus] = {}
+        self._gone: dict[str, HostStatus] = {}  # the last reports about hosts that no relay reports on any more
         self._reports: dict[str, RelayReport] = {}  # by relay, in the order in which they were read
         self._silent: set[str] = set()  # the relays that were silent at the last reading
         self._mark: SummaryMark = None
@@ -287,23 +317,38 @@ class HostBoard:
 
     def _take(self, summaries: Mapping[str, Body], now: float) -> None:
         """Take over new summaries, and which relays are silent now. Without news, the words stay the same object."""
-        for relay, body in summaries.items():
-            self._reports.pop(relay, None)
-            self._reports[relay] = RelayReport.of(relay, body)
-        self._forget_oldest(now)
+        replaced = [found for relay in summaries if (found := self._reports.pop(relay, None)) is not None]
+        self._reports |= {relay: RelayReport(relay, body) for relay, body in summaries.items()}
+        replaced += self._forget_oldest(now)
         silent = {relay for relay, report in self._reports.items() if report.is_silent(now)}
-        if summaries or silent != self._silent:
-            self._silent, words = silent, merge_reports(self._reports, now)
-            self._words = dict(islice({**words, **self._list_unreported(words)}.items(), MAX_WORDS))
+        if summaries or replaced or silent != self._silent:
+            self._silent, self._gone = silent, self._find_gone(replaced, now)
+            self._words = NewestWords(self._reports, self._gone, now)
 
-    def _forget_oldest(self, now: float) -> None:
-        """Forget the reports that are a day old, and those that were read first if there are too many."""
-        self._reports = {relay: one for relay, one in self._reports.items() if now - one.time <= SUMMARY_S}
-        while len(self._reports) > MAX_RELAYS or sum(len(one.words) for one in self._reports.values()) > MAX_WORDS:
-            del self._reports[next(iter(self._reports))]
+    def _forget_oldest(self, now: float) -> list[RelayReport]:
+        """Forget the reports that are a day old, and those that were read first if there are too many. Return them."""
+        forgotten = [relay for relay, report in self._reports.items() if now - report.time > SUMMARY_S]
+        kept = {relay: len(report) for relay, report in self._reports.items() if relay not in forgotten}
+        while len(kept) > MAX_RELAYS or sum(kept.values()) > MAX_WORDS:
+            forgotten.append(first := next(iter(kept)))
+            del kept[first]
+        return [self._reports.pop(relay) for relay in forgotten]
 
-    def _list_unreported(self, words: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
-        """Return the last reports about hosts that no relay reports on any more."""
-        since = self._clock() - SUMMARY_S
-        gone = {name: word for name, word in self._words.items() if name not in words and word.time > since}
-        return {name: replace(word, is_connected=False, claims=()) for name, word in gone.items()}
+    def _find_gone(self, replaced: Iterable[RelayReport], now: float) -> dict[str, HostStatus]:
+        """Return the last reports, of a day, about hosts that no relay reports on any more.
+
+        `replaced` are reports that have newer ones now, or none: only from these can hosts be gone.
+        """
+        reports = self._reports.values()
+        lost = {
+            name: replace(report[name], is_connected=False, claims=())
+            for report in replaced
+            for name in report
+            if not any(name in other for other in reports)
+        }
+        gone = (
+            (name, word)
+            for name, word in {**self._gone, **lost}.items()
+            if now - word.time < SUMMARY_S and not any(name in report for report in reports)
+        )
+        return dict(islice(gone, MAX_WORDS))
