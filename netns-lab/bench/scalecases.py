@@ -74,14 +74,14 @@ FULL: tuple[AnyCase, ...] = (
     make_command_case("everywhere-16", 150, 20),
     make_command_case("api", 150, 10),
     WHOLE,
-    Case(10_000, 10_000, "etcd", 20, 330.0),
+    Case(10_000, 10_000, "etcd", 20, 600.0),
     *(Case(1000, 1000, store, 10, 90.0) for store in STORES),
     *(Case(hosts, hosts, store, 5, 40.0) for hosts in (100, 10) for store in STORES),
-    Case(10_000, 10_000, "sqlite", 20, 300.0),
 )
 # None of them is in a default run.
 LARGE: tuple[AnyCase, ...] = (
     Case(100_000, HOSTS_A_RELAY, "sqlite", 5, 1200.0, enis_a_host=10),
+    Case(10_000, 10_000, "sqlite", 20, 600.0),
     Case(20_000, 20_000, "sqlite", 10, 1800.0),
     make_command_case(CHURN, 240),
 )
