@@ -43,6 +43,7 @@ from sgdataplane.store.interface import Write
 
 NUMBER, VPC = 0, 0  # of the host, and of its VPC
 SETTLE_S, CHANGE_S, ASK_S = 60.0, 30.0, 15.0
+NEVER = threading.Event()  # nobody stops a wait
 LONGEST_PAUSE_S = 1.0  # before a change, so that it comes at any time of a relay's and a wait's rests
 
 
@@ -157,7 +158,7 @@ class Timing:
         while wait.look():
             if time.monotonic() > deadline:
                 raise BenchError(f"it isn't known in time that {self._host.name} enforces {version}")
-            time.sleep(self._board.pause_s)
+            self._board.await_news(CHANGE_S, NEVER)
         at = time.time()
         if wait.standings != {self._host.name: HostStanding.ENFORCED}:
             raise BenchError(f"{version} isn't enforced: {wait.answer()}")

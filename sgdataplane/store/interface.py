@@ -204,6 +204,12 @@ class Store(Protocol):
         Those that are left out of `summaries` are left out here, too.
         """
 
+    def await_summaries(self, mark: SummaryMark, timeout: float) -> None:
+        """Return once summaries may have been written after the reading that gave this mark, in seconds at most.
+
+        A store that isn't told when somebody writes returns at once. So who calls this rests between two readings.
+        """
+
     def summary(self, relay: str) -> Body | None:
         """Return the last summary of one relay; None if there is none that counts."""
 

@@ -132,9 +132,9 @@ def _by_others(lab: SessionLab, *words: object) -> Outcome:
 CASES = [
     pytest.param(disturb, count, id=f"{count} {name}", marks=marks)
     for name, disturb, few, many in (
-        ("changes", change, 6, 1000),
-        ("full resyncs", resync_fully, 3, 300),
-        ("restarts", restart, 3, 300),
+        ("changes", change, 3, 1000),
+        ("full resyncs", resync_fully, 2, 300),
+        ("restarts", restart, 2, 300),
         ("kills", kill, 3, 300),
         ("kills in parts", kill_in_parts, 3, 300),
     )

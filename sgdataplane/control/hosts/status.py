@@ -274,11 +274,20 @@ class HostBoard:
 
     @property
     def pause_s(self) -> float:
-        """How long who waits for news should pause between two looks, in seconds: then readings take a tenth of it.
+        """The least time between two readings for those who wait, in seconds: then readings take a tenth of it.
 
         The shorter of two readings counts. One that finds news takes longer, and the next one seldom finds any.
         """
         return min(LONGEST_S, max(SHORTEST_S, REST * min(self._took_s, self._took_before_s)))
+
+    def await_news(self, most_s: float, is_stopping: threading.Event) -> None:
+        """Return when it makes sense to look again, after so many seconds at most.
+
+        That is when something may have been reported and the last reading is `pause_s` ago.
+        """
+        ends = time.monotonic() + min(most_s, LONGEST_S)
+        self._store.await_summaries(self._mark, ends - time.monotonic())
+        is_stopping.wait(max(0.0, min(ends, self._read_at + self.pause_s) - time.monotonic()))
 
     def look(self, most_s: float = 0.0) -> Mapping[str, HostStatus]:
         """Return the reports as they were at most so many seconds ago.

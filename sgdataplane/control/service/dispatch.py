@@ -109,7 +109,7 @@ class ApiService:
             if not (answer["Lagging"] or may_come) or left == 0 or is_stopping.is_set():
                 return Answer(_join(answer, hosts.answer()))
             if not answer["Lagging"]:  # then nothing but this waits
-                is_stopping.wait(min(self._board.pause_s, left))
+                self._board.await_news(left, is_stopping)
 
     def _version(self, call: Call) -> Version:
         """Return the version that a call waits for; by default the store's last one, even if it isn't here yet.

@@ -243,15 +243,21 @@ class _Pulse:
         self._stopped.set()
 
 
-class WatchNotifier:
-    """Wakes watches when the head may have moved.
+class _IdleError(Exception):
+    """Nobody has waited for long."""
 
-    That is when etcd says so, or doesn't say anything any more. Its thread begins with the first `wait`.
+
+class WatchNotifier:
+    """Wakes those who wait when a key may have been written, or one before `end`.
+
+    That is when etcd says so, or doesn't say anything any more. Its thread begins with a `wait`, and ends when nobody
+    has waited for `idle_s` seconds.
     """
 
-    def __init__(self, cluster: Cluster, key: bytes) -> None:
-        self._cluster = cluster
-        self._create = make("WatchCreateRequest", key=key, fragment=True)
+    def __init__(self, cluster: Cluster, key: bytes, end: bytes = b"", *, idle_s: float = float("inf")) -> None:
+        self._cluster, self._idle_s = cluster, idle_s
+        self._create = make("WatchCreateRequest", key=key, range_end=end, fragment=True)
+        self._waited_at = time.monotonic()  # when somebody last waited
         self._news = threading.Condition()
         self._thread: threading.Thread | None = None
         self.is_closed = False
@@ -265,6 +271,7 @@ class WatchNotifier:
         if timeout is not None and timeout <= 0:
             return False
         with self._news:
+            self._waited_at = time.monotonic()
             if self._thread is None and not self.is_closed:
                 self._thread = threading.Thread(target=self._listen, daemon=True)
                 self._thread.start()
@@ -276,8 +283,8 @@ class WatchNotifier:
         with self._news:
             self.is_closed = True
             self._news.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+        if (thread := self._thread) is not None:
+            thread.join()
 
     def _listen(self) -> None:
         while not self.is_closed:
@@ -285,15 +292,29 @@ class WatchNotifier:
                 self._cluster.watch(self._create, self._note_change)
             except UnavailableError:  # closed
                 return
+            except _IdleError:
+                if self._is_over():
+                    return
             except Exception:  # those who wait must go on hearing of commits
                 LOGGER.exception("the watch of etcd failed, and starts again")
             self._notify()
             with self._news:
                 self._news.wait_for(lambda: self.is_closed, PAUSE_S)
 
+    def _is_over(self) -> bool:
+        """End the thread, unless somebody has waited in the meantime."""
+        with self._news:
+            is_over = time.monotonic() - self._waited_at > self._idle_s
+            if is_over:
+                self._thread = None
+            return is_over
+
     def _note_change(self, answer: Message) -> None:
+        """Note what etcd says. It says something each second (`_Pulse`)."""
         if answer.created or answer.events:
             self._notify()
+        if time.monotonic() - self._waited_at > self._idle_s:
+            raise _IdleError
 
     def _notify(self) -> None:
         with self._news:

@@ -175,15 +175,22 @@ class EtcdStore:
         """Return the summaries that were written after the reading that gave this mark."""
         return self._summaries.new(mark)
 
+    def await_summaries(self, mark: SummaryMark, timeout: float) -> None:
+        """Return once summaries may have been written after the reading that gave this mark, in seconds at most."""
+        self._summaries.wait(mark, timeout)
+
     def summary(self, relay: str) -> Body | None:
         """Return the last summary of one relay. The role needn't allow reading others."""
         return self._summaries.of(relay)
 
     def close(self) -> None:
         """End all watches and calls, and close the connections."""
-        self._notifier.is_closed = True
+        notifiers = self._notifier, self._summaries.notifier
+        for notifier in notifiers:
+            notifier.is_closed = True
         self._cluster.close()
-        self._notifier.close()
+        for notifier in notifiers:
+            notifier.close()
 
     def _get(self, *operations: Message) -> list[list[Message]]:
         """Return the keys and values that each operation finds, all at one revision."""

@@ -13,19 +13,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 
 from sgdataplane.errors import LimitError
 from sgdataplane.store.encoded import encode
 from sgdataplane.store.etcd import keys
-from sgdataplane.store.etcd.client import Cluster, EtcdError, answers
+from sgdataplane.store.etcd.client import Cluster, EtcdError, WatchNotifier, answers
 from sgdataplane.store.etcd.keys import Keys
 from sgdataplane.store.etcd.messages import Message, make
 from sgdataplane.store.interface import SUMMARY_S, Body, NewSummaries, SummaryMark
 from sgdataplane.store.summaries import SummaryReader, compress
 
 A_PAGE = 4  # summaries in one answer of etcd's: each has up to 1.5 MB
+IDLE_S = 10.0  # after which nobody waits for summaries any more: etcd sends them to a watch, whoever needs them
 COMPACT_S = 60.0  # how long etcd keeps what a summary was before, and a bit longer
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a reading of summaries went."""
+
+    revision: int  # etcd's own
+    notices: int  # how often the watch had notified before
 
 
 class Summaries:
@@ -37,6 +47,8 @@ class Summaries:
     def __init__(self, cluster: Cluster, keys: Keys, clock: Callable[[], float]) -> None:
         self._cluster, self._keys, self._clock = cluster, keys, clock
         self._reader = SummaryReader()
+        begin, end = keys.folder("summary")
+        self.notifier = WatchNotifier(cluster, begin, end, idle_s=IDLE_S)
         self._compacted_at, self._revision = time.monotonic(), 0  # etcd's own at that time
 
     def put(self, relay: str, body: Body) -> int:
@@ -60,17 +72,22 @@ class Summaries:
     def new(self, mark: SummaryMark = None) -> NewSummaries:
         """Return the last summary of each relay that has put one since. What isn't a summary is skipped.
 
-        The mark is etcd's revision at the reading before. A revision that is lower now is that of a restored backup,
-        so all are read then.
+        A revision that is lower than at the reading before is that of a restored backup, so all are read then.
         """
-        before = mark if isinstance(mark, int) else 0
+        before, notices = mark.revision if isinstance(mark, Mark) else 0, self.notifier.notices
         begin, end = self._keys.folder("summary")
         question = make("RangeRequest", key=begin, range_end=end, limit=A_PAGE, min_mod_revision=before + 1)
         found = answers(self._cluster.call, question)
         first = next(found)
         if first.header.revision < before:
             return self.new()
-        return NewSummaries(self._current(self._reader.read_all(self._values_in(first, found))), first.header.revision)
+        bodies = self._current(self._reader.read_all(self._values_in(first, found)))
+        return NewSummaries(bodies, Mark(first.header.revision, notices))
+
+    def wait(self, mark: SummaryMark, timeout: float) -> None:
+        """Return once something may have been put after the reading that gave this mark, in seconds at most."""
+        if isinstance(mark, Mark):
+            self.notifier.wait(mark.notices, timeout)
 
     def _values_in(self, first: Message, others: Iterator[Message]) -> Iterator[tuple[str, bytes]]:
         """Yield each relay with its value. Answers after the first one are asked for when their turn comes."""

@@ -136,6 +136,9 @@ class SqliteStore:
         """Return the last summary of each relay."""
         return self.new_summaries().bodies
 
+    def await_summaries(self, mark: SummaryMark, timeout: float) -> None:
+        """Return at once: a file tells nobody who writes what."""
+
     def new_summaries(self, mark: SummaryMark = None) -> NewSummaries:
         """Return the summaries that aren't among those of the reading before, whose hashes are the mark."""
         before = mark if isinstance(mark, frozenset) else frozenset()

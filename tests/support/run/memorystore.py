@@ -105,6 +105,9 @@ class MemoryStore:
         """Return the last summary of each relay."""
         return self.new_summaries().bodies
 
+    def await_summaries(self, mark: SummaryMark, timeout: float) -> None:
+        pass
+
     def new_summaries(self, mark: SummaryMark = None) -> NewSummaries:
         """Return the summaries that aren't among those of the reading before, which are the mark."""
         before = mark if isinstance(mark, dict) else {}
