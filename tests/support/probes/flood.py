@@ -36,7 +36,7 @@ from tests.support.run.waiting import is_so_within
 
 ROOT = Path(__file__).resolve().parents[3]
 WINDOW, SOURCES, BURST = 1000, 128, 100
-PAUSE_S = 0.001
+PAUSE_S = 0.002
 STINT, REST_S = 16, 0.001  # the sender rests after so many of each kind
 SENT_ALLOWED, SENT_DENIED, GOT_ALLOWED, GOT_DENIED, READY = range(5)
 SO_RCVBUFFORCE = 33
@@ -132,7 +132,10 @@ class Flood:
 
 
 class PacedFlood(Flood):
-    """Some 900 packets of each kind a second."""
+    """Some 450 packets of each kind a second.
+
+    All open sessions, which last for 30 s: 27,000, which an ENI may have (`sessions_per_eni`).
+    """
 
     sender = "send-paced"
 
