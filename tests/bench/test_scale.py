@@ -42,9 +42,7 @@ def test_a_fleet_is_a_valid_state_and_each_host_gets_about_the_same(hosts: int) 
 
 def test_relays_are_as_many_as_hosts_need() -> None:
     assert [Case(10_000, there, "etcd", 1).relays for there in (1, 1250, 1251, 10_000)] == [1, 1, 2, 8]
-    assert {case.name for case in FULL} >= {
-        f"{hosts}-{store}" for hosts in (10, 10_000) for store in ("sqlite", "etcd")
-    }
+    assert {case.name for case in FULL} >= {f"{hosts}-{store}" for hosts in (10, 1_000) for store in ("sqlite", "etcd")}
 
 
 def test_each_goal_is_of_a_case_that_some_run_has() -> None:
@@ -158,9 +156,9 @@ def test_the_page_marks_results_of_other_commits(tmp_path: Path) -> None:
 
 def test_a_run_that_takes_too_long_still_has_each_goal_with_one_store() -> None:
     with_goal = {promise.case for promise in PROMISES if promise.limit is not None}
-    *names, last = [case.name for case in FULL]
-    assert [name in with_goal for name in names] == sorted((name in with_goal for name in names), reverse=True)
-    assert last == "10000-sqlite"  # the goal is the same with etcd
+    have_goal = [case.name in with_goal for case in FULL]
+    assert have_goal == sorted(have_goal, reverse=True)
+    assert "10000-etcd" in {case.name for case in FULL}, "the goal is the same with SQLite, which the large run has"
 
 
 def measure_case(folder: Path, *words: str) -> dict[str, Any]:
