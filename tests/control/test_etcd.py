@@ -16,14 +16,12 @@ import pytest
 
 from sgdataplane.errors import LimitError, StateFileError
 from sgdataplane.store.etcd.access import EtcdAccess
-from sgdataplane.store.etcd.client import WatchNotifier
 from sgdataplane.store.etcd.keys import Keys, LogEntry
 from sgdataplane.store.etcd.messages import Message
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.etcd.summaries import Mark
 from sgdataplane.store.interface import Body, ConflictError, GoneError, Snapshot, Store, Token, UnavailableError, Write
 from sgdataplane.store.opening import open_store
-from tests.support.probes.flood import DEADLINE
 from tests.support.servers.etcdserver import FAST, Members, control, running, until
 from tests.support.servers.lossyproxy import LossyProxy
 from tests.support.servers.storelife import SEED, Life, answers, writer
@@ -328,48 +326,6 @@ def test_all_summaries_are_new_after_etcd_has_got_back_a_backup_with_fewer_revis
     assert isinstance(mark, Mark)
     assert store.new_summaries(mark).bodies == {}
     assert store.new_summaries(replace(mark, revision=mark.revision + 1_000_000)).bodies == {"r1": {"n": 1}}
-
-
-def test_who_waits_for_summaries_is_woken_by_the_next_one_and_only_then(store: EtcdStore) -> None:
-    store.await_summaries(store.new_summaries().mark, DEADLINE)  # which begins to listen
-    mark = store.new_summaries().mark
-    assert isinstance(mark, Mark)
-    store.await_summaries(mark, 0.2)
-    assert store._summaries.notifier.notices == mark.notices, "nothing was written"
-    timer = threading.Timer(0.2, store.put_summary, ("r1", {"n": 1}))
-    timer.start()
-    began = time.monotonic()
-    store.await_summaries(mark, DEADLINE)
-    assert time.monotonic() - began < DEADLINE / 2
-    found = store.new_summaries(mark)
-    assert found.bodies == {"r1": {"n": 1}}
-    store.put_summary("r2", {"n": 2})
-    store.await_summaries(found.mark, DEADLINE)
-    assert store.new_summaries(found.mark).bodies == {"r2": {"n": 2}}
-    timer.join()
-
-
-def test_a_summary_between_a_reading_and_the_wait_isn_t_missed(store: EtcdStore) -> None:
-    store.await_summaries(store.new_summaries().mark, DEADLINE)
-    mark = store.new_summaries().mark
-    store.put_summary("r1", {"n": 1})
-    began = time.monotonic()
-    store.await_summaries(mark, DEADLINE)
-    assert time.monotonic() - began < DEADLINE / 2
-
-
-def test_etcd_sends_summaries_only_while_somebody_waits(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    notifier = store._summaries.notifier
-    monkeypatch.setattr(notifier, "_idle_s", 0.1)
-    for _ in range(2):
-        assert not is_listening(notifier)
-        store.await_summaries(store.new_summaries().mark, DEADLINE)
-        assert is_listening(notifier)
-        until(lambda: not is_listening(notifier), "the watch to end")
-
-
-def is_listening(notifier: WatchNotifier) -> bool:
-    return notifier._thread is not None
 
 
 def test_a_token_whose_lease_was_revoked_is_written_with_another(store: EtcdStore, etcd: Members) -> None:
