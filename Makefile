@@ -98,7 +98,7 @@ bench-scale: setup ## measure many hosts with streams to real relays, for less t
 	@tools/setup-bench.sh
 	PYTHONPATH=netns-lab $(PYTHON) -m bench.scale --out netns-lab/bench/results
 
-bench-scale-large: setup ## measure what that has no time for: 20,000 hosts, 100,000 in the store; for half an hour
+bench-scale-large: setup ## measure what that has no time for: 20,000 hosts, 100,000 in the store; for up to an hour
 	@tools/setup-bench.sh
 	PYTHONPATH=netns-lab $(PYTHON) -m bench.scale --large --out netns-lab/bench/results
 

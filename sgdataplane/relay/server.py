@@ -176,20 +176,27 @@ class Relay:
                 self._note_left(self.streams.pop(peer.host))
 
     async def _serve(self, stream: Stream, peer: Peer) -> None:
-        if why := self.refusal(peer):
-            stream.why_ended = WAS_REVOKED
-            await stream.end(REVOKED, why)
+        if await self._end_refused(stream, peer):
             return
-        await self._begin(stream)
+        hello = await self._hello(stream)
+        if await self._end_refused(stream, peer):  # it was revoked before it said hello
+            return
+        await self._begin(stream, hello)
         sending = asyncio.create_task(self._send(stream))
         try:
             await self._receive(stream)
         finally:
             sending.cancel()
 
-    async def _begin(self, stream: Stream) -> None:
-        """Hear what the host has, and send what it hasn't. A host's hello is large: it waits packed, and isn't kept."""
-        hello = await self._hello(stream)
+    async def _end_refused(self, stream: Stream, peer: Peer) -> bool:
+        """End the stream of a host that gets none. Return whether it is one."""
+        if why := self.refusal(peer):
+            stream.why_ended = WAS_REVOKED
+            await stream.end(REVOKED, why)
+        return bool(why)
+
+    async def _begin(self, stream: Stream, hello: PackedHello) -> None:
+        """Take up a host's stream, and send what the host hasn't. A hello may be large: it waits packed."""
         if (before := self.streams.get(stream.host)) is not None:
             self._end(before, NEWER_STREAM, "the same host has connected anew", REPLACED)
         self.streams[stream.host] = stream

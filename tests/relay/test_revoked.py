@@ -20,7 +20,7 @@ from sgdataplane.relay.server import Relay
 from sgdataplane.relay.streams import Stream
 from sgdataplane.relay.sync import Folder, HostSync
 from sgdataplane.relay.tls import HostTls, Peer
-from sgdataplane.relay.wire import REVOKED
+from sgdataplane.relay.wire import REVOKED, Hello
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.hosts import StoredHost, add_host, forget_host, revoke_host
 from sgdataplane.store.interface import Reading
@@ -28,7 +28,16 @@ from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.probes.flood import wait_until
 from tests.support.scenes.attachbench import WEB, state_of
 from tests.support.servers.certificates import Signed, serial_number_of, write_revoked
-from tests.support.servers.relaying import Plant, RawHost, Running, port_of, put_host, url_of, write_state
+from tests.support.servers.relaying import (
+    Plant,
+    RawHost,
+    Running,
+    port_of,
+    put_host,
+    revision_seen,
+    url_of,
+    write_state,
+)
 
 SOON_S = 20.0  # in which a busy machine opens a stream
 
@@ -70,6 +79,16 @@ def wait_until_new_certificates_are_later() -> None:
     """Certificates have whole seconds."""
     at = int(dt.datetime.now(dt.UTC).timestamp())
     wait_until(lambda: int(dt.datetime.now(dt.UTC).timestamp()) > at)
+
+
+def test_a_host_that_is_revoked_before_it_says_hello_gets_no_stream(store: SqliteStore, plant: Plant, url: str) -> None:
+    assert is_served(plant, url, plant.authority.sign("host-1"))
+    with RawHost(plant, url, "host-1") as host:
+        revoke_host(store, local_call("RevokeHost"), "host-1")
+        revision = store.snapshot().revision
+        wait_until(lambda: revision_seen(store) >= revision)
+        host.say(Hello("test"))
+        assert host.end() == (REVOKED, "the host host-1 is revoked")
 
 
 def test_a_host_that_nobody_has_added_gets_no_stream(store: SqliteStore, plant: Plant, url: str) -> None:
