@@ -179,6 +179,10 @@ def stream_of(socket: Socket) -> Stream:
     return Stream(socket.host, cast(ServerConnection, socket))
 
 
+async def begin(relay: Relay, stream: Stream) -> None:
+    await relay._begin(stream, await relay._hello(stream))
+
+
 def relay_of(hosts: int, vpcs: int) -> Relay:
     """Host N is in VPC N modulo `vpcs`."""
     fleet = Fleet(hosts, enis_a_host=2, hosts_a_vpc=hosts // vpcs)
@@ -189,7 +193,7 @@ def test_hosts_of_a_relay_wait_by_their_vpcs() -> None:
     async def scene() -> None:
         relay, heard = relay_of(40, 2), list[str]()
         order = [host_name(number) for number in (*range(0, 40, 2), 1, 3)]
-        await asyncio.gather(*(relay._begin(stream_of(Socket(host, heard))) for host in order))
+        await asyncio.gather(*(begin(relay, stream_of(Socket(host, heard))) for host in order))
         assert [*dict.fromkeys(heard)] == [*order[:2], order[20], order[2], order[21], *order[3:20]]
 
     run(scene)
@@ -201,11 +205,11 @@ def test_a_stream_that_was_replaced_takes_nobody_s_place(monkeypatch: pytest.Mon
 
     async def scene() -> None:
         relay, heard, name = relay_of(2, 1), list[str](), host_name(0)
-        older = asyncio.create_task(relay._begin(stream_of(Socket(name, heard, Version(0, 99)))))
+        older = asyncio.create_task(begin(relay, stream_of(Socket(name, heard, Version(0, 99)))))
         await settled()
         assert heard == []
         newer = stream_of(Socket(name, heard))
-        await relay._begin(newer)
+        await begin(relay, newer)
         answered = len(heard)
         with pytest.raises(SupersededError):
             await older
