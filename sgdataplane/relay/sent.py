@@ -1,6 +1,6 @@
-"""What hosts have, by digests: of each open stream, and of each host that was answered before.
+"""What hosts have, by digests: of each open stream, and of each host whose stream has ended.
 
-Owns how that is kept, on disk, and which answers are forgotten. Must not know sockets, or what an object is.
+Owns how that is kept, on disk, and what is forgotten. Must not know sockets, or what an object is.
 """
 
 from __future__ import annotations
@@ -9,75 +9,110 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from sgdataplane.relay.digests import DIGEST
 from sgdataplane.relay.spill import SpillFile, Text
+from sgdataplane.relay.wire import digest_of_all
 from sgdataplane.store.interface import Path
 
-MAX_KEPT = 20_000  # hosts whose last answer is kept, each with some 0.4 KB of memory
+MAX_KEPT = 20_000  # hosts of which is kept where their stream ended, each with some 0.4 KB of memory
+MAX_MISSED = 32  # paths that may have changed for such a host, with 2 KB more
+HASH = 8  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The objects that a host has: 16 bytes an object, which are on disk if there are more than a few.
+    """The objects that a host has: 24 bytes an object, which are on disk if there are more than a few.
 
-    In place of a path and of its object's digest there are 64 bits of Python's hash of each. Its key is of this process
-    alone, so nobody can make two that have the same bits on purpose. By chance, a change has the bits of what was there
-    before once in 10^19 times, and two among the 100,000 paths of a host have the same once in 10^10 times.
+    In place of a path there are 64 bits of Python's hash of it. Its key is of this process alone, so nobody can make
+    two paths that have the same bits on purpose. By chance, two among the 100,000 paths of a host have the same once
+    in 10^10 times.
     """
 
-    text: Text = b""  # the hashes of the paths, 8 bytes each, and those of the digests in the same order
+    text: Text = b""  # the hashes of the paths, and then the digests in the same order
 
     @staticmethod
-    def of(digests: Mapping[int, int], file: SpillFile) -> Sent:
-        """Keep the hashes of digests, by the hashes of the objects' paths, in a file."""
-        return Sent(file.keep(array("q", [*digests, *digests.values()]).tobytes()))
+    def of(digests: Mapping[int, bytes], file: SpillFile) -> Sent:
+        """Keep digests by the hashes of their objects' paths, in a file."""
+        return Sent(file.keep(array("q", digests).tobytes() + b"".join(digests.values())))
 
-    def by_path(self) -> dict[int, int]:
-        """Return the hash of each object's digest, by the hash of its path.
+    def by_path(self) -> dict[int, bytes]:
+        """Return each object's digest, by the hash of its path.
 
         Raises:
             DamagedError: The file isn't read as it was written.
         """
-        hashes = array("q", self.text if isinstance(self.text, bytes) else self.text.file.read(self.text))
-        count = len(hashes) // 2
-        return dict(zip(hashes[:count], hashes[count:], strict=True))
+        text = self._read()
+        hashes = array("q", text[: len(text) // (HASH + DIGEST) * HASH])
+        return dict(zip(hashes, _digests(text), strict=True))
+
+    def digest_of_all(self) -> str:
+        """Return the digest that a host with all these objects says.
+
+        Raises:
+            DamagedError: The file isn't read as it was written.
+        """
+        return digest_of_all(_digests(self._read()))
+
+    def _read(self) -> bytes:
+        return self.text if isinstance(self.text, bytes) else self.text.file.read(self.text)
 
 
-def hash_all(digests: Mapping[Path, bytes]) -> dict[int, int]:
-    """Return the hashes of digests by the hashes of their paths, as `Sent` keeps them."""
-    return {hash(path): hash(digest) for path, digest in digests.items()}
+def _digests(text: bytes) -> list[bytes]:
+    first = len(text) // (HASH + DIGEST) * HASH
+    return [text[start : start + DIGEST] for start in range(first, len(text), DIGEST)]
+
+
+def by_hash(digests: Mapping[Path, bytes]) -> dict[int, bytes]:
+    """Return digests by the hashes of their paths, as `Sent` keeps them."""
+    return {hash(path): digest for path, digest in digests.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class LastAnswer:
-    """All that a host gets, as it was when the host was answered last."""
+class ResumePoint:
+    """Where the last stream of a host ended. The next one goes on from there."""
 
-    digest: str  # `digest_of_all` of the objects
     sent: Sent
+    missed: frozenset[Path]  # the paths of which the host may have to hear
 
 
-class LastAnswers:
-    """The last answers to hosts whose part of the store hasn't changed since. So who comes back costs little.
+class ResumePoints:
+    """The resume points of hosts that have no stream, or one that isn't answered yet. So who comes back costs little.
 
-    It holds those of at most `most` hosts, and forgets the oldest of more.
+    It holds those of at most `most` hosts, and forgets the oldest of more. It also forgets that of a host for which
+    more than `MAX_MISSED` paths may have changed.
     """
 
     def __init__(self, most: int = MAX_KEPT) -> None:
         self._most = most
-        self._answers: dict[str, LastAnswer] = {}  # host -> its last answer
+        self._points: dict[str, ResumePoint] = {}  # host -> where its stream ended
 
-    def find(self, host: str, digest: str) -> LastAnswer | None:
-        """Return the answer to a host that has all of it; None if it isn't known whether the host has."""
-        found = self._answers.get(host)
-        return found if found is not None and found.digest == digest else None
+    def find(self, host: str, digest: str) -> ResumePoint | None:
+        """Return where the stream of a host ended that has `digest`; None if it isn't known what the host has.
 
-    def keep(self, host: str, answer: LastAnswer) -> None:
-        """Keep an answer in place of the last one."""
-        self._answers.pop(host, None)
-        self._answers[host] = answer
-        if len(self._answers) > self._most:
-            del self._answers[next(iter(self._answers))]
+        Raises:
+            DamagedError: What the host had isn't read as it was written.
+        """
+        found = self._points.get(host) if digest else None
+        return found if found is not None and found.sent.digest_of_all() == digest else None
 
-    def forget(self, hosts: Iterable[str]) -> None:
-        """Forget the answers to hosts, because what they get may be different now."""
-        for host in hosts:
-            self._answers.pop(host, None)
+    def keep(self, host: str, point: ResumePoint) -> None:
+        """Keep a resume point in place of the last one."""
+        self.forget(host)
+        if len(point.missed) <= MAX_MISSED:
+            self._points[host] = point
+        if len(self._points) > self._most:
+            del self._points[next(iter(self._points))]
+
+    def note(self, host: str, paths: Iterable[Path]) -> None:
+        """Note paths whose objects may be different now for a host."""
+        if (point := self._points.get(host)) is None:
+            return
+        missed = point.missed.union(paths)
+        if len(missed) <= MAX_MISSED:
+            self._points[host] = ResumePoint(point.sent, missed)
+        else:
+            del self._points[host]
+
+    def forget(self, host: str) -> None:
+        """Forget the resume point of a host, whose stream goes on elsewhere."""
+        self._points.pop(host, None)

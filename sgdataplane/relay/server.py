@@ -32,7 +32,7 @@ from sgdataplane.relay.counts import (
 )
 from sgdataplane.relay.due import SummaryDue
 from sgdataplane.relay.held import HeldDocuments
-from sgdataplane.relay.sent import LastAnswers
+from sgdataplane.relay.sent import ResumePoints
 from sgdataplane.relay.streams import REPORT_S, FirstChange, Left, PackedHello, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
 from sgdataplane.relay.turns import FairTurns, SupersededError
@@ -77,7 +77,7 @@ class Relay:
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
         self.summary_due = SummaryDue()
-        self._turns, self._last_answers = FairTurns(snapshots), LastAnswers()
+        self._turns, self._resume_points = FairTurns(snapshots), ResumePoints()
         self._trouble_log = limit_log(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -96,7 +96,8 @@ class Relay:
         self.counts.revisions += 1
         is_other_epoch = documents.version.epoch != before.version.epoch
         changed = self.closures.step(documents, change)
-        self._last_answers.forget(changed)
+        for host, paths in changed.items():
+            self._resume_points.note(host, paths)
         concerned = {host: paths for host, paths in changed.items() if host in self.streams}
         for host, paths in concerned.items():
             self.streams[host].note(paths, documents.revision)
@@ -173,7 +174,9 @@ class Relay:
             self.summary_due.note_stream(peer.host)
             self.counts.ended[stream.why_ended] += 1
             if self.streams.get(peer.host) is stream:
-                self._note_left(self.streams.pop(peer.host))
+                del self.streams[peer.host]
+                self._keep_resume_point(stream)
+                self._note_left(stream)
 
     async def _serve(self, stream: Stream, peer: Peer) -> None:
         if await self._end_refused(stream, peer):
@@ -198,6 +201,7 @@ class Relay:
     async def _begin(self, stream: Stream, hello: PackedHello) -> None:
         """Take up a host's stream, and send what the host hasn't. A hello may be large: it waits packed."""
         if (before := self.streams.get(stream.host)) is not None:
+            self._keep_resume_point(before)
             self._end(before, NEWER_STREAM, "the same host has connected anew", REPLACED)
         self.streams[stream.host] = stream
         if (left := self.left.pop(stream.host, None)) is not None:
@@ -220,10 +224,10 @@ class Relay:
         if self.streams.get(stream.host) is not stream:
             raise SupersededError(stream.host)
         self.documents.file.require_whole()
-        if answer := stream.answer_again(hello, self._last_answers, self.documents.version):
+        if answer := stream.resume(hello, self._resume_points, self.closures, self.documents.version):
             return answer
         async with self._turns.turn(self.closures.vpc_of(stream.host), stream.host):
-            answer = stream.answer(hello.unpack(), self.closures, self._last_answers, self.documents.version)
+            answer = stream.answer(hello.unpack(), self.closures, self._resume_points, self.documents.version)
             if answer is None or not answer.has_news:
                 self._turns.give_back()
         return answer
@@ -284,6 +288,10 @@ class Relay:
                 self.summary_due.note_stream(stream.host)
             stream.news.set()  # its claims
             await asyncio.sleep(REPORT_S)
+
+    def _keep_resume_point(self, stream: Stream) -> None:
+        if (point := stream.resume_point()) is not None:
+            self._resume_points.keep(stream.host, point)
 
     def _note_left(self, stream: Stream) -> None:
         """Remember for a while what a host said last."""

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import CHANGE, CLOSED, REFUSED, RESUMED, SNAPSHOT, RelayCounts
-from sgdataplane.relay.sent import LastAnswer, LastAnswers, Sent, hash_all
+from sgdataplane.relay.sent import ResumePoint, ResumePoints, Sent, by_hash
 from sgdataplane.relay.spill import SpillFile
 from sgdataplane.relay.tls import Peer
 from sgdataplane.relay.wire import (
@@ -130,20 +130,30 @@ class Stream:
         self.must_hear |= must_hear
         self.news.set()
 
-    def answer(
-        self, hello: Hello, closures: Closures, last_answers: LastAnswers, version: Version
+    def resume(
+        self, hello: PackedHello, points: ResumePoints, closures: Closures, version: Version
     ) -> FirstChange | None:
+        """Return the first change to a host that has what it had when its last stream ended; None if it hasn't."""
+        point = points.find(self.host, hello.digest)
+        if point is None:
+            return None
+        points.forget(self.host)
+        self._begin(hello.have, point.sent, version)
+        self.must_hear = True
+        found = closures.some(self.host, point.missed) if point.missed else {}
+        messages = self.differences(found, version, closures.file)
+        return FirstChange(messages, has_news=self.sent is not point.sent)
+
+    def answer(self, hello: Hello, closures: Closures, points: ResumePoints, version: Version) -> FirstChange | None:
         """Return the first change: how what the host gets differs from what it has.
 
         It is None if the hello is short and the host hasn't all: then nobody knows what it has.
         """
         digests, texts = closures.digests(self.host)
-        digest = digest_of_all(digests.values())
-        if hello.digest not in ("", digest):
+        if hello.digest and hello.digest != digest_of_all(digests.values()):
             return None
-        sent = Sent.of(hash_all(digests), closures.file)
-        last_answers.keep(self.host, LastAnswer(digest, sent))
-        self._begin(hello.have, sent, version)
+        points.forget(self.host)
+        self._begin(hello.have, Sent.of(by_hash(digests), closures.file), version)
         if hello.digest:
             return FirstChange(split_change(iter(()), version, ()), has_news=False)
         puts = sorted(path for path, digest in digests.items() if hello.digests.get(path) != digest.hex())
@@ -154,19 +164,15 @@ class Stream:
             split_change(((path, texts[path]) for path in puts), version, deletes), has_news=bool(puts or deletes)
         )
 
-    def answer_again(self, hello: PackedHello, last_answers: LastAnswers, version: Version) -> FirstChange | None:
-        """Return the first change to a host that still has all that it gets; None if nobody knows that it has."""
-        last = last_answers.find(self.host, hello.digest)
-        if last is None:
-            return None
-        self._begin(hello.have, last.sent, version)
-        return FirstChange(split_change(iter(()), version, ()), has_news=False)
-
     def _begin(self, have: Version | None, sent: Sent, version: Version) -> None:
         """Note what the host has once it has the first change. `have` is the version that it had before."""
         self.sent, self.version, self.needed = sent, version, version.revision
         self.counts.answers[RESUMED if have else SNAPSHOT] += 1
         self.pending.clear()
+
+    def resume_point(self) -> ResumePoint | None:
+        """Return where the next stream of the host goes on; None before the first answer."""
+        return ResumePoint(self.sent, frozenset(self.pending)) if self.version is not None else None
 
     def differences(self, found: Mapping[Path, Fields | None], version: Version, file: SpillFile) -> Iterator[str]:
         """Return the messages that tell the host of these objects; none if it has all of them as they are.
@@ -174,20 +180,22 @@ class Stream:
         An object that is None is one that the host doesn't get (any more). What the host has then is kept in `file`.
         """
         texts: dict[Path, str] = {}
-        deletes, sent = [], self.sent.by_path()
+        deletes, sent = [], self.sent.by_path() if found else {}
         for path, fields in found.items():
             if fields is None:
                 if sent.pop(hash(path), None) is not None:
                     deletes.append(path)
                 continue
             text = canonical(fields)
-            digest = hash(digest_in(text))
+            digest = digest_in(text)
             if sent.get(hash(path)) != digest:
                 sent[hash(path)] = digest
                 texts[path] = text
-        if not (texts or deletes or self.must_hear):
+        if texts or deletes:
+            self.sent = Sent.of(sent, file)
+        elif not self.must_hear:
             return iter(())
-        self.version, self.must_hear, self.sent = version, False, Sent.of(sent, file)
+        self.version, self.must_hear = version, False
         return split_change(iter(texts.items()), version, tuple(sorted(deletes)))
 
     async def send(self, messages: Iterable[str], kind: str = CHANGE) -> None:
@@ -234,9 +242,9 @@ async def send_changes(stream: Stream, closures: Closures, documents: Documents)
         ConnectionClosed: The stream has ended.
         TimeoutError: The host doesn't read.
     """
-    paths, stream.pending = stream.pending, set()
     before = stream.version
-    messages = stream.differences(closures.some(stream.host, paths), documents.version, closures.file)
+    messages = stream.differences(closures.some(stream.host, stream.pending), documents.version, closures.file)
+    stream.pending.clear()
     if stream.version is before and before is not None:  # nothing is different after all
         stream.needed = before.revision
     await stream.send(messages)

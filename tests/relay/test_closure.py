@@ -26,8 +26,7 @@ from sgdataplane.model.state import (
 from sgdataplane.policy.reach import Reach
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.part import is_far
-from sgdataplane.relay.sent import LastAnswer, LastAnswers, Sent, hash_all
-from sgdataplane.relay.wire import canonical, digest_in, digest_of_all
+from sgdataplane.relay.wire import canonical, digest_in
 from sgdataplane.statefile import load_native
 from sgdataplane.statefile.proposals import propose
 from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, native, path_of, state_in
@@ -248,25 +247,6 @@ def as_member(eni: Eni) -> Eni:
     return replace(eni, **nothing, connection_tracking=ConnectionTracking())  # type: ignore[arg-type]
 
 
-class Answering:
-    """Answers hosts again and again. `last`: the last answers, of which those count that no revision concerns."""
-
-    def __init__(self, closures: Closures) -> None:
-        self._closures, self.last = closures, LastAnswers()
-        self._expected: dict[str, LastAnswer] = {}
-
-    def answer(self, host: str, digests: dict[Path, bytes], *, is_concerned: bool) -> bool:
-        """Whether the last answer was still there. It was the one of now, then."""
-        digest = digest_of_all(digests.values())
-        found = self.last.find(host, digest)
-        assert found == (None if is_concerned else self._expected.get(host))
-        now = LastAnswer(digest, Sent.of(hash_all(digests), self._closures.file))
-        assert found is None or found.sent.by_path() == now.sent.by_path() == hash_all(digests)
-        self.last.keep(host, now)
-        self._expected[host] = now
-        return found is not None
-
-
 @pytest.mark.parametrize("shard", SHARDS)
 def test_no_host_misses_what_concerns_it(shard: int) -> None:
     """Both what the hosts get before and after, and `Reach` on the states, judge who has to hear of a revision."""
@@ -278,19 +258,16 @@ def test_no_host_misses_what_concerns_it(shard: int) -> None:
     def check(one: CloudState, other: CloudState, number: int) -> None:
         tenants = Tenants((one, other), random.Random(number))
         closures, told = Closures(tenants.documents), everything(Closures(tenants.documents))
-        answers = Answering(closures)
         state = tenants.state
         for before, after, change in tenants.revisions(REVISIONS):
             news = closures.step(after, change)
             told = {host: after_news(closures, host, told[host], news.get(host, ())) for host in HOSTS}
-            answers.last.forget(news)
             assert told == everything(Closures(after)) == everything(closures)
             assert closures.hosts() == {host for host in HOSTS if told[host]}
             for host in HOSTS:
                 digests, texts = closures.digests(host)
                 assert digests == {path: digest_in(canonical(fields)) for path, fields in told[host].items()}
                 assert texts == {path: canonical(told[host][path]) for path in texts}
-                seen["kept"] += answers.answer(host, digests, is_concerned=host in news)
                 seen["known"] += len(digests) - len(texts)
                 seen["unknown"] += len(texts)
             state_before, state = state, tenants.state
@@ -315,4 +292,4 @@ def test_no_host_misses_what_concerns_it(shard: int) -> None:
     assert seen["heard"] > WORLDS * 10
     assert seen["unheard"] > WORLDS * 10
     assert seen["heard in vain"] < seen["heard"] / 10
-    assert min(seen["known"], seen["unknown"], seen["kept"]) > WORLDS * 10
+    assert min(seen["known"], seen["unknown"]) > WORLDS * 10

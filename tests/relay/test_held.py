@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.held import HeldDocuments, PackedBodies, hold
-from sgdataplane.relay.sent import LastAnswer, LastAnswers, Sent
+from sgdataplane.relay.sent import MAX_MISSED, ResumePoint, ResumePoints, Sent
 from sgdataplane.relay.spill import SpillFile
 from sgdataplane.relay.streams import PackedHello
-from sgdataplane.relay.wire import Hello
+from sgdataplane.relay.wire import Hello, digest_of_all
 from sgdataplane.store.documents import Documents, ResourceKind, about, name_of
 from sgdataplane.store.history import EPOCH, Version
 from sgdataplane.store.hosts import StoredHost
@@ -166,7 +166,7 @@ def measure(fleet: Fleet) -> tuple[int, int]:
 
 
 def test_what_was_sent_takes_little_and_says_the_same() -> None:
-    digests = {hash(f"network_interface/eni-{number}"): hash(number.to_bytes(16, "big")) for number in range(400)}
+    digests = {hash(f"network_interface/eni-{number}"): number.to_bytes(16, "big") for number in range(400)}
     with uncached():
         file = SpillFile()
     tracemalloc.start()
@@ -176,19 +176,42 @@ def test_what_was_sent_takes_little_and_says_the_same() -> None:
     finally:
         tracemalloc.stop()
     assert all(one.by_path() == digests for one in sent)
-    assert Sent.of({1: 2}, file).by_path() == {1: 2}
-    assert Sent().by_path() == {}
+    assert all(one.digest_of_all() == digest_of_all(digests.values()) for one in sent)
+    few = {-1: bytes(16), 1: bytes(range(16))}
+    assert Sent.of(few, file).by_path() == few
+    assert (Sent().by_path(), Sent().digest_of_all()) == ({}, digest_of_all(()))
     assert size < 300, "what finds them on disk"
 
 
-def test_the_oldest_answers_are_forgotten_and_what_differs_finds_none() -> None:
-    answers, answer = LastAnswers(most=2), LastAnswer("a", Sent())
+def resume_point(*missed: str) -> ResumePoint:
+    return ResumePoint(Sent(), frozenset(missed))
+
+
+def test_the_oldest_resume_points_are_forgotten_and_another_digest_finds_none() -> None:
+    points, nothing = ResumePoints(most=2), Sent().digest_of_all()
     for host in ("host-1", "host-2", "host-1", "host-3"):
-        answers.keep(host, answer)
-    assert [answers.find(f"host-{number}", "a") for number in (1, 2, 3)] == [answer, None, answer]
-    assert [answers.find("host-1", digest) for digest in ("b", "")] == [None, None]
-    answers.forget(["host-1", "host-2"])
-    assert [answers.find(f"host-{number}", "a") for number in (1, 2, 3)] == [None, None, answer]
+        points.keep(host, resume_point(host))
+    assert points.find("host-1", nothing) == resume_point("host-1")
+    assert points.find("host-2", nothing) is None
+    assert points.find("host-3", nothing) == resume_point("host-3")
+    assert [points.find("host-1", digest) for digest in ("b" * 32, "")] == [None, None]
+    points.forget("host-1")
+    points.forget("host-2")
+    assert points.find("host-1", nothing) is None
+
+
+def test_a_host_that_misses_too_much_isn_t_resumed() -> None:
+    points, nothing = ResumePoints(), Sent().digest_of_all()
+    many = [f"group/sg-{number}" for number in range(MAX_MISSED)]
+    points.keep("host-1", resume_point("group/sg-a"))
+    points.note("host-1", many[1:])
+    points.note("host-2", ["group/sg-a"])
+    assert points.find("host-1", nothing) == resume_point("group/sg-a", *many[1:])
+    assert points.find("host-2", nothing) is None
+    points.note("host-1", many[:1])
+    assert points.find("host-1", nothing) is None
+    points.keep("host-1", resume_point("group/sg-a", *many))
+    assert points.find("host-1", nothing) is None
 
 
 def test_a_hello_that_waits_takes_little_and_says_the_same() -> None:
