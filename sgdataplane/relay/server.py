@@ -33,6 +33,7 @@ from sgdataplane.relay.counts import (
 from sgdataplane.relay.due import SummaryDue
 from sgdataplane.relay.held import HeldDocuments
 from sgdataplane.relay.sent import ResumePoints
+from sgdataplane.relay.silence import SilenceWatch
 from sgdataplane.relay.streams import REPORT_S, FirstChange, Left, PackedHello, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
 from sgdataplane.relay.turns import FairTurns, SupersededError
@@ -77,6 +78,7 @@ class Relay:
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
         self.summary_due = SummaryDue()
+        self.silence = SilenceWatch(self._cut_off)
         self._turns, self._resume_points = FairTurns(snapshots), ResumePoints()
         self._trouble_log = limit_log(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()

@@ -37,6 +37,7 @@ from sgdataplane.relay.counts import OF_TASK, RelayCounts
 from sgdataplane.relay.held import hold
 from sgdataplane.relay.metrics import RELAY_PREFIX, RelayMetrics, serve_metrics, text_of
 from sgdataplane.relay.server import LOGGER, Relay
+from sgdataplane.relay.silence import HostConnection
 from sgdataplane.relay.summary import Summarizing
 from sgdataplane.relay.tls import TlsFiles, relay_context
 from sgdataplane.relay.watcher import Watcher
@@ -44,7 +45,7 @@ from sgdataplane.relay.wire import LARGEST_FROM_HOST, SHORT_HELLO
 from sgdataplane.store.interface import Store
 from sgdataplane.visible import visible
 
-PING_S, PONG_S, CLOSE_S = 5.0, 8.0, 2.0  # together the 15 s after which a silent peer is gone
+CLOSE_S = 2.0  # in which a peer must answer that a connection ends
 RESTART_S = 1.0  # after which a task that failed starts again
 HANDSHAKE_S = OPEN_S = 30.0  # when all hosts come at once, the last one waits for long
 BACKLOG = 4096
@@ -133,8 +134,8 @@ async def _serve(
             subprotocols=[Subprotocol(SHORT_HELLO)],
             select_subprotocol=select_subprotocol,
             open_timeout=OPEN_S,
-            ping_interval=PING_S,
-            ping_timeout=PONG_S,
+            create_connection=HostConnection,
+            ping_interval=None,  # `SilenceWatch` pings
             close_timeout=CLOSE_S,
             max_size=LARGEST_FROM_HOST,
             max_queue=QUEUE,
@@ -162,6 +163,7 @@ def _start_beside(store: Store, relay: Relay, how: Serving, listener: socket) ->
     text = text_of(RelayMetrics(relay, how.tls), RELAY_PREFIX)
     runs: dict[str, Callable[[], Awaitable[None]]] = {
         "writing summaries": summarizing.run,
+        "pinging hosts": partial(relay.silence.run, relay.streams.values),
         "serving metrics": partial(serve_metrics, text, how.metrics, LOGGER),
     }
     return [asyncio.create_task(keep_running(name, run, relay.counts)) for name, run in runs.items()]

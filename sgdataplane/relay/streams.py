@@ -242,6 +242,8 @@ async def send_changes(stream: Stream, closures: Closures, documents: Documents)
         ConnectionClosed: The stream has ended.
         TimeoutError: The host doesn't read.
     """
+    if not (stream.pending or stream.must_hear):  # it was woken because of its claims
+        return
     before = stream.version
     messages = stream.differences(closures.some(stream.host, stream.pending), documents.version, closures.file)
     stream.pending.clear()
