@@ -11,6 +11,7 @@ import pytest
 
 from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.client import WatchNotifier
+from sgdataplane.store.etcd.messages import Message
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.etcd.summaries import Mark
 from tests.support.probes.flood import DEADLINE
@@ -59,6 +60,31 @@ def test_etcd_sends_summaries_only_while_somebody_waits(store: EtcdStore, monkey
         store.await_summaries(store.new_summaries().mark, DEADLINE)
         assert is_listening(notifier)
         until(lambda: not is_listening(notifier), "the watch to end")
+
+
+def test_whoever_waits_for_long_is_woken(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """etcd says each second that its watch is alive, which is when the watch would end if nobody waited."""
+    notifier, signs = store._summaries.notifier, list[Message]()
+    note = notifier._note_change
+
+    def note_sign(answer: Message) -> None:
+        signs.append(answer)
+        note(answer)
+
+    monkeypatch.setattr(notifier, "_note_change", note_sign)
+    store.await_summaries(store.new_summaries().mark, DEADLINE)  # which begins to listen
+    mark = store.new_summaries().mark
+    waiting = threading.Thread(target=store.await_summaries, args=(mark, DEADLINE))
+    waiting.start()
+    until(lambda: notifier._waiting == 1, "the wait to begin")
+    monkeypatch.setattr(notifier, "_idle_s", 0.0)
+    before = len(signs)
+    until(lambda: len(signs) >= before + 2, "signs of life")
+    assert waiting.is_alive()
+    began = time.monotonic()
+    store.put_summary("r1", {"n": 1})
+    waiting.join()
+    assert time.monotonic() - began < DEADLINE / 2
 
 
 def is_listening(notifier: WatchNotifier) -> bool:

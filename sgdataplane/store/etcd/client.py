@@ -257,7 +257,8 @@ class WatchNotifier:
     def __init__(self, cluster: Cluster, key: bytes, end: bytes = b"", *, idle_s: float = float("inf")) -> None:
         self._cluster, self._idle_s = cluster, idle_s
         self._create = make("WatchCreateRequest", key=key, range_end=end, fragment=True)
-        self._waited_at = time.monotonic()  # when somebody last waited
+        self._waiting = 0  # those who wait now
+        self._waited_at = time.monotonic()  # when somebody last did
         self._news = threading.Condition()
         self._thread: threading.Thread | None = None
         self.is_closed = False
@@ -271,11 +272,15 @@ class WatchNotifier:
         if timeout is not None and timeout <= 0:
             return False
         with self._news:
-            self._waited_at = time.monotonic()
-            if self._thread is None and not self.is_closed:
-                self._thread = threading.Thread(target=self._listen, daemon=True)
-                self._thread.start()
-            self._news.wait_for(lambda: self.notices != notices or self.is_closed, timeout)
+            self._waiting += 1
+            try:
+                if self._thread is None and not self.is_closed:
+                    self._thread = threading.Thread(target=self._listen, daemon=True)
+                    self._thread.start()
+                self._news.wait_for(lambda: self.notices != notices or self.is_closed, timeout)
+            finally:
+                self._waiting -= 1
+                self._waited_at = time.monotonic()
             return self.notices != notices and not self.is_closed
 
     def close(self) -> None:
@@ -304,8 +309,7 @@ class WatchNotifier:
     def _is_over(self) -> bool:
         """End the thread, unless somebody has waited in the meantime."""
         with self._news:
-            is_over = time.monotonic() - self._waited_at > self._idle_s
-            if is_over:
+            if is_over := self._is_idle():
                 self._thread = None
             return is_over
 
@@ -313,8 +317,11 @@ class WatchNotifier:
         """Note what etcd says. It says something each second (`_Pulse`)."""
         if answer.created or answer.events:
             self._notify()
-        if time.monotonic() - self._waited_at > self._idle_s:
+        if self._is_idle():
             raise _IdleError
+
+    def _is_idle(self) -> bool:
+        return not self._waiting and time.monotonic() - self._waited_at > self._idle_s
 
     def _notify(self) -> None:
         with self._news:
