@@ -11,8 +11,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 # Seconds until a summary is due: after a host's news; after a revision that concerns nobody; after one that concerns
-# hosts, if not all of them answer before; after a stream has begun or ended, as thousands may do so at once.
+# hosts, if not all of them answer before; after a stream has begun or ended.
 HOST_S, REVISION_S, ANSWERS_S, STREAM_S = 0.004, 0.04, 0.2, 0.25
+# Thousands of streams may begin or end one after the other. So that takes longer if a summary costs more: so many times
+# as long as the last one kept the loop busy, and so many seconds at most.
+STREAM_REST, MAX_STREAM_S = 100, 2.0
 
 
 class Due:
@@ -55,6 +58,7 @@ class SummaryDue(Due):
         super().__init__()
         self._awaited: set[str] = set()  # hosts that a revision concerns, and that haven't answered it
         self._has_news = False  # whether anything was noted since the last summary
+        self._stream_s = STREAM_S  # until one is due after a stream has begun or ended
 
     def note_revision(self, concerned: Iterable[str]) -> None:
         """Let one come soon after a revision, or after the answers of the hosts that it concerns."""
@@ -79,10 +83,14 @@ class SummaryDue(Due):
 
     def note_stream(self, host: str) -> None:
         """Let one come after a host's stream has begun or ended, or soon if the host's answer is awaited."""
-        within_s = HOST_S if host in self._awaited else STREAM_S
+        within_s = HOST_S if host in self._awaited else self._stream_s
         self._awaited.discard(host)
         self._has_news = True
         self.bring_forward(within_s)
+
+    def note_cost(self, busy_s: float) -> None:
+        """Note for how many seconds a summary keeps the loop busy."""
+        self._stream_s = min(MAX_STREAM_S, max(STREAM_S, STREAM_REST * busy_s))
 
     def _note(self, within_s: float) -> None:
         self._has_news = True

@@ -88,6 +88,7 @@ class Summarizing:
         took_s = time.thread_time() - began
         busy_s = min(took_s, self.busy_s)  # a collection of garbage may fall into one, and takes ten times as long
         self.busy_s = took_s
+        self.relay.summary_due.note_cost(busy_s)
         written = await self._try_to_write(body)
         self.is_behind = written is None
         if written is None:

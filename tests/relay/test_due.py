@@ -176,3 +176,18 @@ def test_a_host_that_does_not_answer_puts_a_summary_off_for_a_moment_only(monkey
         await waited(due)
 
     asyncio.run(scene())
+
+
+def test_a_summary_that_costs_much_comes_later_after_a_stream_has_begun() -> None:
+    async def scene() -> None:
+        due = SummaryDue()
+        due.note_cost(dues.MAX_STREAM_S)
+        due.note_stream("host-1")
+        assert not await waited(due, 2 * dues.STREAM_S)
+        due.note_report("host-2", has_answered=True)
+        assert await waited(due, dues.STREAM_S), "a report waits for nothing"
+        due.note_cost(0.0)
+        due.note_stream("host-1")
+        assert await waited(due, 2 * dues.STREAM_S)
+
+    asyncio.run(scene())
