@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections.abc import Iterator
 from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
@@ -34,7 +35,7 @@ from sgdataplane.relay.due import SummaryDue
 from sgdataplane.relay.held import HeldDocuments
 from sgdataplane.relay.sent import ResumePoints
 from sgdataplane.relay.silence import SilenceWatch
-from sgdataplane.relay.streams import REPORT_S, FirstChange, Left, PackedHello, Stream, send_changes, send_refusals
+from sgdataplane.relay.streams import REPORT_S, Left, PackedHello, Stream, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in
 from sgdataplane.relay.turns import FairTurns, SupersededError
 from sgdataplane.relay.wire import (
@@ -210,15 +211,15 @@ class Relay:
             stream.report_before = left.report
         self.summary_due.note_stream(stream.host)
         await self._catch_up(hello)
-        answer = await self._answer(stream, hello)
-        if answer is None:
+        messages = await self._answer(stream, hello)
+        if messages is None:
             await stream.send([spell(Ask())], ASK)
-            answer = await self._answer(stream, await self._hello(stream))
-        if answer is None:
+            messages = await self._answer(stream, await self._hello(stream))
+        if messages is None:
             raise BadMessageError("the answer to ask is a hello with digests")
-        await stream.send(answer.messages)
+        await stream.send(messages)
 
-    async def _answer(self, stream: Stream, hello: PackedHello) -> FirstChange | None:
+    async def _answer(self, stream: Stream, hello: PackedHello) -> Iterator[str] | None:
         """Return the first change, once it is the host's turn if the relay must find out what the host gets.
 
         It is None if the hello doesn't say what the host has, and it hasn't all.
@@ -226,13 +227,14 @@ class Relay:
         if self.streams.get(stream.host) is not stream:
             raise SupersededError(stream.host)
         self.documents.file.require_whole()
-        if answer := stream.resume(hello, self._resume_points, self.closures, self.documents.version):
-            return answer
+        messages = stream.resume(hello, self._resume_points, self.closures, self.documents.version)
+        if messages is not None:
+            return messages
         async with self._turns.turn(self.closures.vpc_of(stream.host), stream.host):
             answer = stream.answer(hello.unpack(), self.closures, self._resume_points, self.documents.version)
             if answer is None or not answer.has_news:
                 self._turns.give_back()
-        return answer
+        return None if answer is None else answer.messages
 
     async def _hello(self, stream: Stream) -> PackedHello:
         async with asyncio.timeout(HELLO_S):

@@ -132,17 +132,19 @@ class Stream:
 
     def resume(
         self, hello: PackedHello, points: ResumePoints, closures: Closures, version: Version
-    ) -> FirstChange | None:
-        """Return the first change to a host that has what it had when its last stream ended; None if it hasn't."""
+    ) -> Iterator[str] | None:
+        """Return the first change to a host that has what its last stream has sent; None if it hasn't.
+
+        If an error ends this, what the host has missed is still pending.
+        """
         point = points.find(self.host, hello.digest)
         if point is None:
             return None
         points.forget(self.host)
         self._begin(hello.have, point.sent, version)
+        self.pending.update(point.missed)
         self.must_hear = True
-        found = closures.some(self.host, point.missed) if point.missed else {}
-        messages = self.differences(found, version, closures.file)
-        return FirstChange(messages, has_news=self.sent is not point.sent)
+        return self.take_changes(closures, version)
 
     def answer(self, hello: Hello, closures: Closures, points: ResumePoints, version: Version) -> FirstChange | None:
         """Return the first change: how what the host gets differs from what it has.
@@ -169,6 +171,13 @@ class Stream:
         self.sent, self.version, self.needed = sent, version, version.revision
         self.counts.answers[RESUMED if have else SNAPSHOT] += 1
         self.pending.clear()
+
+    def take_changes(self, closures: Closures, version: Version) -> Iterator[str]:
+        """Return the messages that tell the host of all that is pending; none if it has that as it is."""
+        found = closures.some(self.host, self.pending) if self.pending else {}
+        messages = self.differences(found, version, closures.file)
+        self.pending.clear()
+        return messages
 
     def resume_point(self) -> ResumePoint | None:
         """Return where the next stream of the host goes on; None before the first answer."""
@@ -245,8 +254,7 @@ async def send_changes(stream: Stream, closures: Closures, documents: Documents)
     if not (stream.pending or stream.must_hear):  # it was woken because of its claims
         return
     before = stream.version
-    messages = stream.differences(closures.some(stream.host, stream.pending), documents.version, closures.file)
-    stream.pending.clear()
+    messages = stream.take_changes(closures, documents.version)
     if stream.version is before and before is not None:  # nothing is different after all
         stream.needed = before.revision
     await stream.send(messages)

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from sgdataplane.store.sqlite.store import SqliteStore
 from sgdataplane.terminal.output import Exit
 from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 from tests.support.probes.flood import DEADLINE, wait_until
-from tests.support.scenes.attachbench import DNS, WEB
+from tests.support.scenes.attachbench import DNS, WEB, state_of
 from tests.support.servers.relaying import (
     HERE,
     Plant,
@@ -68,6 +69,43 @@ def test_a_host_that_does_not_read_is_ended_and_holds_up_no_other(
         assert len(again.greet().puts) > 5
 
 
+@pytest.mark.slow
+def test_a_host_that_pings_on_and_does_not_read_is_ended(store: SqliteStore, store_file: Path, plant: Plant) -> None:
+    """The relay hears from it all the time, and keeps what it can't tell it. One that reads stays."""
+    write_state(store, state_of(WEB), {"eni-a": "host-2"}, ["host-1", "host-2"])
+    relay = plant.relay(store_file)
+    url = url_of(relay)
+    door = socket.create_connection((HERE, port_of(url)))
+    with RawHost(plant, url, "host-2") as beside, silent_host(plant, door) as secured, pinging(secured) as pings:
+        beside.greet()
+        wait_until(lambda: streams_of(relay) == 2)
+        wait_until(lambda: streams_of(relay) == 1)
+        assert pings[0] > 10_000
+        set_ports(store, "sg-a", DNS)
+        assert "security_group/sg-a" in beside.hear_change().puts
+
+
+@contextmanager
+def pinging(secured: ssl.SSLSocket) -> Iterator[list[int]]:
+    """While the block runs, it sends ten pings each millisecond, of 125 bytes. The number of those that were sent."""
+    sent, is_over = [0], threading.Event()
+    ping = bytes((0x89, 0x80 | 125, 0, 0, 0, 0)) + bytes(125)
+
+    def ping_on() -> None:
+        with suppress(OSError):
+            while not is_over.wait(0.001):
+                secured.sendall(10 * ping)
+                sent[0] += 10
+
+    thread = threading.Thread(target=ping_on)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def streams_of(relay: Running) -> int:
     """The connections that its process has."""
     table = Path(f"/proc/{relay.process.pid}/net/tcp").read_text("utf-8").splitlines()[1:]
@@ -80,7 +118,7 @@ def streams_of(relay: Running) -> int:
 
 
 @contextmanager
-def silent_host(plant: Plant, door: socket.socket) -> Iterator[None]:
+def silent_host(plant: Plant, door: socket.socket) -> Iterator[ssl.SSLSocket]:
     """It says hello and reads nothing, not even pings."""
     signed = plant.authority.sign("host-1")
     context = host_context(TlsFiles(signed.certificate, signed.key, plant.authority.certificate))
@@ -91,7 +129,7 @@ def silent_host(plant: Plant, door: socket.socket) -> Iterator[None]:
         hello = spell(Hello("test")).encode()
         assert 126 > len(hello) > 10, "one frame with the shortest head; its mask is zero"
         secured.sendall(bytes((0x81, 0x80 | len(hello), 0, 0, 0, 0)) + hello)
-        yield
+        yield secured
 
 
 def large_state() -> CloudState:

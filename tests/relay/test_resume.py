@@ -24,8 +24,8 @@ from sgdataplane.relay.part import HostPart, Receiving
 from sgdataplane.relay.server import Relay
 from sgdataplane.relay.tls import Peer
 from sgdataplane.relay.wire import Ask, HostChange, read_from_relay, spell
-from sgdataplane.store.documents import path_of
-from sgdataplane.store.interface import Path, Reading
+from sgdataplane.store.documents import Fields, path_of
+from sgdataplane.store.interface import Path, Reading, Revision
 from tests.support.inputs import gen
 from tests.support.inputs.tenants import HOSTS, Tenants
 
@@ -220,3 +220,38 @@ def test_a_host_that_comes_again_costs_no_digests(monkeypatch: pytest.MonkeyPatc
 
     asyncio.run(scene())
     assert asked == [host_name(0)]
+
+
+def test_an_error_while_a_stream_is_resumed_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next stream tells the host what it has missed before the one that ended."""
+    some, errors = Closures.some, 1
+
+    def some_or_error(closures: Closures, host: str, paths: Iterable[Path]) -> dict[Path, Fields | None]:
+        nonlocal errors
+        if errors:
+            errors -= 1
+            raise RuntimeError("what nobody has foreseen")
+        return some(closures, host, paths)
+
+    async def scene() -> None:
+        fleet, seen = Fleet(2, enis_a_host=2, hosts_a_vpc=2), Counter[str]()
+        documents = HeldDocuments.read(Reading(1, fleet.documents()))
+        relay = Relay(documents, 1e9)
+        host = Host(host_name(0), relay, seen)
+        await host.come(100)
+        await host.read()
+        host.vanish()
+        await settled()
+        change = Revision(2, dict([fleet.group(0, 0, more=7)]), frozenset(), frozenset())
+        relay.take(documents.after(change), change)
+        monkeypatch.setattr(Closures, "some", some_or_error)
+        for _ in range(2):
+            host.vanish()
+            await settled()
+            await host.come(100)
+            await host.read()
+        assert host.part.objects == relay.closures.of(host.name)
+        assert (errors, seen) == (0, {"resumed with news": 1})
+        await host.end()
+
+    asyncio.run(scene())
