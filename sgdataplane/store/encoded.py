@@ -17,49 +17,45 @@ T = TypeVar("T")
 class Decoded(Mapping[Path, Body], Generic[T]):
     """Documents that are decoded anew each time somebody asks for them, because texts take a fifth of the memory.
 
-    `read` makes a document of a text.
+    `unpack` returns the text in a value.
     """
 
-    def __init__(self, texts: Mapping[Path, T], read: Callable[[T], Body]) -> None:
-        self._texts, self._read = texts, read
+    def __init__(self, values: Mapping[Path, T], unpack: Callable[[T], str | bytes]) -> None:
+        self._values, self._unpack = values, unpack
 
     def __getitem__(self, path: Path) -> Body:
-        return self._read(self._texts[path])
+        return decode(self._unpack(self._values[path]))
 
     def __iter__(self) -> Iterator[Path]:
-        return iter(self._texts)
+        return iter(self._values)
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._values)
 
     def __contains__(self, path: object) -> bool:
-        return path in self._texts
+        return path in self._values
 
     def decode_all(self) -> dict[Path, Body]:
         """Return all documents, each decoded once. Equal strings in them are one object, which saves memory."""
-        share = SharedStrings().share
-        return {path: share(self._read(text)) for path, text in self._texts.items()}
+        read = _make_sharing_decoder()
+        return {path: read(self._unpack(value)) for path, value in self._values.items()}
 
 
-class SharedStrings:
-    """The strings that values have in common: keys of objects, ids, and words such as `ingress`."""
+def _make_sharing_decoder() -> Callable[[str | bytes], dict[str, Json]]:
+    """Return a function that does what `decode` does, and in whose documents equal strings are one object."""
+    share = dict[str, str]().setdefault
 
-    def __init__(self) -> None:
-        self._known: dict[str, str] = {}
+    def share_in_list(values: list[Json]) -> list[Json]:
+        return [share(one, one) if isinstance(one, str) else share_in(one) for one in values]
 
-    def share(self, value: Mapping[str, Json]) -> dict[str, Json]:
-        """Return a copy of an object in which each string is the one that was seen first."""
-        known = self._known.setdefault
-        return {
-            known(key, key): known(inner, inner) if isinstance(inner, str) else self._share_inner(inner)
-            for key, inner in value.items()
-        }
+    def share_in(value: Json) -> Json:
+        return share_in_list(value) if isinstance(value, list) else value  # objects have been through make_object
 
-    def _share_inner(self, value: Json) -> Json:
-        if isinstance(value, list):
-            known = self._known.setdefault
-            return [known(one, one) if isinstance(one, str) else self._share_inner(one) for one in value]
-        return self.share(value) if isinstance(value, dict) else value
+    def make_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+        return {share(key, key): share(one, one) if isinstance(one, str) else share_in(one) for key, one in pairs}
+
+    read: Callable[[str], dict[str, Json]] = json.JSONDecoder(object_pairs_hook=make_object).decode
+    return lambda text: read(text if isinstance(text, str) else text.decode())
 
 
 def encode(value: Json | Body) -> str:

@@ -9,6 +9,7 @@ of all, and a page skips tuples as a whole.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from itertools import chain, islice
 from typing import TypeVar
@@ -33,6 +34,8 @@ class SortedIds(Collection[str]):
 
     def after(self, come: Collection[str], gone: Collection[str] = ()) -> SortedIds:
         """Return the ids without some, and then with others."""
+        if not self._pieces:
+            return SortedIds(come)
         if len(come) + len(gone) > len(self._pieces):  # then all tuples may change
             return SortedIds({*self}.difference(gone).union(come))
         pieces = [*self._pieces]
@@ -78,23 +81,23 @@ def update_index(
 ) -> Layered[K, SortedIds]:
     """Return an index, from keys to ids, without some entries, and then with others."""
     left, found = _group(gone), _group(come)
-    changed = [key for key in left.keys() | found.keys() if {*left.get(key, ())} != {*found.get(key, ())}]
+    changed = left.keys() ^ found.keys()
+    changed |= {key for key in left.keys() & found.keys() if {*left[key]} != {*found[key]}}
     none = SortedIds()
     after = {key: index.get(key, none).after(found.get(key, ()), left.get(key, ())) for key in changed}
     return index.after({key: ids for key, ids in after.items() if ids}, [key for key, ids in after.items() if not ids])
 
 
 def _group(entries: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
-    found: dict[K, list[str]] = {}
+    found = defaultdict[K, list[str]](list)
     for key, one in entries:
-        if key in found:
-            found[key].append(one)
-        else:
-            found[key] = [one]
+        found[key].append(one)
     return found
 
 
 def _cut(ids: list[str]) -> Pieces:
+    if 0 < len(ids) <= PIECE:  # nearly always one id, of what has a name or an address
+        return (tuple(ids),)
     rest = iter(ids)
     return tuple(iter(lambda: tuple(islice(rest, PIECE)), ()))
 

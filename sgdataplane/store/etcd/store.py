@@ -218,7 +218,7 @@ class EtcdStore:
         revision, pending, at = self._look()
         number, entry = self._chunks.pending(pending, at)
         guards = self._guards(at) | dict.fromkeys(entry.guards, number)
-        return Snapshot(revision, Decoded(dict(self._values(at, entry)), read_value), guards)
+        return Snapshot(revision, Decoded(dict(self._values(at, entry)), layout.unpack), guards)
 
     def _values(self, at: int, pending: LogEntry) -> Iterator[tuple[Path, bytes]]:
         """Yield path and value of all documents, at a revision of etcd's and with what is pending there."""

@@ -73,7 +73,7 @@ class SqliteStore:
     def snapshot(self) -> Snapshot:
         """Return everything, read in one transaction."""
         with self._borrow_connection() as db, _transaction(db, "DEFERRED"):
-            documents = Decoded[str](dict(db.execute("SELECT path, body FROM documents")), decode)
+            documents = Decoded[str](dict(db.execute("SELECT path, body FROM documents")), str)
             return Snapshot(_revision(db), documents, dict(db.execute("SELECT name, revision FROM guards")))
 
     @contextmanager

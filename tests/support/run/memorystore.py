@@ -53,7 +53,7 @@ class MemoryStore:
         """Return everything, at one revision."""
         with self._open():
             revision, documents, guards = self._revision, dict(self._documents), dict(self._guards)
-        return Snapshot(revision, Decoded[str](documents, decode), guards)
+        return Snapshot(revision, Decoded[str](documents, str), guards)
 
     @contextmanager
     def open_reading(self) -> Iterator[Reading]:
