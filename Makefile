@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-api clients install uninstall deb release sdks engines test test-unit test-slow test-vm test-debian12 bench bench-quick bench-scale \
+.PHONY: help setup demo demo-api clients install uninstall deb release sdks engines bytecode test test-unit test-slow test-vm test-debian12 bench bench-quick bench-scale \
     bench-scale-large lint lint-ci coverage mutants ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
@@ -67,7 +67,11 @@ engines: setup ## unpack docker, containerd, podman and libvirt for tests, which
 # Tests start hundreds of interpreters. Whatever the environment says, bytecode is kept, so that each doesn't compile anew.
 test test-unit test-slow: export PYTHONDONTWRITEBYTECODE :=
 
-test: lint sdks engines ## run ruff, mypy and every test that isn't slow
+# Else all workers compile all modules, each for itself, at the same time. One process does it here, while mypy computes.
+bytecode: setup
+	@$(PYTHON) -m pytest --collect-only -qq >/dev/null || true  # the tests say what is wrong
+
+test: lint sdks engines bytecode ## run ruff, mypy and every test that isn't slow
 	$(PYTEST) -m 'not slow and not vm' $(PYTEST_FLAGS)
 
 test-unit: setup ## run the unit tests: without root, and without any server
