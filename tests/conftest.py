@@ -63,6 +63,7 @@ BEFORE = pytest.StashKey[Mapping[str, frozenset[str]]]()
 SWEPT = pytest.StashKey[Sequence[str]]()
 SKIPS = pytest.StashKey["Skips"]()
 TOUCHED = pytest.StashKey[Sequence[str]]()
+LAST_PATH = pytest.StashKey[Path]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -123,6 +124,15 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keep what earlier modules have left out of collections: else each that the product asks for takes seconds."""
+    if item.config.stash.get(LAST_PATH, item.path) != item.path:
+        gc.collect()
+        gc.freeze()
+    item.config.stash[LAST_PATH] = item.path
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
