@@ -27,7 +27,8 @@ from tests.support.variants.faultyagent import FAULT_VARIABLE, KILLS, REFUSALS, 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 MAX_DESCRIPTORS = 1024
 MANY = 1500  # members: more than is lying about of memory
-ROOM, MOST = 1 << 20, 80 << 20  # bytes; the most is about what they take
+ROOM, MOST = 1 << 20, 8 << 20  # bytes; the most is about what they take
+LEAST = 1 << 17  # bytes: about what a change of a rule takes
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_wherever_it_runs_out_of_memory_it_leaks_and_loses_nothing(attached: Ben
     ends = Counter[str]()
     with flooded(attached, agent):
         for step in range(1, 31, 2):
-            more, most = chooser.choice(((0, ROOM), (MANY, MOST)))
+            more, most = chooser.choice(((0, LEAST), (MANY, MOST), (MANY, MOST)))
             room = chooser.randrange(most)
             end = run_out_of_memory(attached, agent, changing_state(step, more), room)
             print(f"{more} members, {room} bytes: {end}")
