@@ -10,16 +10,20 @@ one has it in all network namespaces, and only needs a handle to reach one. Noth
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import ioctl
 from pathlib import Path
+from time import sleep
 
 NS_GET_USERNS = 0xB701  # linux/nsfs.h
 INITIAL_USER = 0xEFFFFFFD  # PROC_USER_INIT_INO, linux/proc_ns.h
 CAP_NET_ADMIN = 12
 MAX_PROCESSES = 20_000
+# Our own agent and commands enter a workload's namespace for a few milliseconds. A process that runs there stays.
+LOOKS = 5
+LOOK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +50,22 @@ def belongs_to_machine(path: str) -> bool:
 def find_net_admins(inodes: Collection[int], most: int = MAX_PROCESSES) -> dict[int, NetAdmin]:
     """Return a process with CAP_NET_ADMIN in the machine's first user namespace for each namespace that has one.
 
-    It looks at so many processes at most.
+    It looks at so many processes at most. A process that only visits a namespace doesn't count: it has gone at one of
+    the later looks.
     """
-    found: dict[int, NetAdmin] = {}
-    for pid, inode in _processes(most):
-        if inode in inodes and not (inode in found and found[inode].is_sure):
-            admin = _net_admin(pid)
-            if admin is not None and (admin.is_sure or inode not in found):
-                found[inode] = admin
-    return found
+    pairs = [(pid, inode) for pid, inode in _processes(os.listdir("/proc"), most) if inode in inodes]
+    suspects = [(admin, inode) for pid, inode in pairs if (admin := _net_admin(pid)) is not None]
+    for _ in range(LOOKS if suspects else 0):
+        sleep(LOOK_S)
+        still = set(_processes([str(admin.pid) for admin, _inode in suspects], most))
+        suspects = [(admin, inode) for admin, inode in suspects if (admin.pid, inode) in still]
+    suspects.sort(key=lambda each: each[0].is_sure)
+    return {inode: admin for admin, inode in suspects}
 
 
-def _processes(most: int) -> Iterator[tuple[int, int]]:
-    """Yield each process, with the inode of its network namespace."""
-    for entry in [entry for entry in os.listdir("/proc") if entry.isdigit()][:most]:
+def _processes(entries: Iterable[str], most: int) -> Iterator[tuple[int, int]]:
+    """Yield each of these processes that is there, with the inode of its network namespace."""
+    for entry in [entry for entry in entries if entry.isdigit()][:most]:
         with suppress(OSError):
             yield int(entry), os.stat(f"/proc/{entry}/ns/net").st_ino
 

@@ -4,6 +4,7 @@ workloads' links (docs/design/ends.md). `sgdp attach` and `sgdp status` say so, 
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,3 +97,25 @@ def test_the_surest_of_several_processes_is_named_and_the_search_is_bounded(peer
         finally:
             root.kill()
             root.wait()
+
+
+def test_a_process_that_only_visits_the_namespace_is_not_named(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    visit = "import sys; from sgdataplane.host import netns\nwith netns.inside(sys.argv[1]): input()\ninput()"
+    inode = netns.inode_of(peer)
+    with subprocess.Popen([sys.executable, "-c", visit, peer], stdin=subprocess.PIPE, text=True) as visitor:
+        assert visitor.stdin is not None
+        orders = visitor.stdin
+
+        def is_there() -> bool:
+            return netns.inode_of(f"/proc/{visitor.pid}/ns/net") == inode
+
+        def leave(_seconds: float) -> None:
+            if is_there():
+                print(file=orders, flush=True)
+                wait_until(lambda: not is_there())
+
+        wait_until(is_there)
+        assert find_net_admins({inode})[inode].pid == visitor.pid  # the control: it stays
+        monkeypatch.setattr("sgdataplane.host.capabilities.sleep", leave)
+        assert find_net_admins({inode}) == {}
+        visitor.kill()
