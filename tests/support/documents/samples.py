@@ -49,7 +49,8 @@ UNSTEADY = [
         (r" {2,}", "  "),
     )
 ]
-# Nothing is attached, named or a lab, and what is written to /etc or /var/lib is gone with the process. $1: a folder.
+# Nothing is attached, named, configured or a lab, whatever is installed on this machine, and what is written to /etc or
+# /var/lib is gone with the process. $1: a folder.
 HOLD = """
 set -e
 mkdir -p /run/sgdataplane /run/netns "$1"
@@ -58,6 +59,7 @@ for each in etc var/lib; do
     mkdir -p "$1/$each/new" "$1/$each/work"
     mount -t overlay none -o "lowerdir=/$each,upperdir=$1/$each/new,workdir=$1/$each/work" "/$each"
 done
+rm -rf /etc/sgdataplane /var/lib/sgdataplane*
 echo
 exec cat
 """

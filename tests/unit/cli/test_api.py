@@ -42,6 +42,12 @@ class Command:
         return document
 
 
+@pytest.fixture(autouse=True)
+def without_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep out the configuration of an API that is installed on this machine."""
+    monkeypatch.setattr("sgdataplane.control.config.CONFIG_FILE", tmp_path / "api.toml")
+
+
 @pytest.fixture
 def api(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(tmp_path / "store", capsys)
