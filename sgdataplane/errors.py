@@ -327,8 +327,8 @@ class InternalError(Exception):
 class ContainedError(InternalError):
     """Something unforeseen happened in one namespace.
 
-    It is a bug, or something that root of that namespace has done. It is reported for that namespace, and the other
-    namespaces went on.
+    It is a bug, something that root of that namespace has done, or a lack of memory. It is reported for that namespace,
+    and the other namespaces went on.
     """
 
     def __init__(self, error: Exception, place: str) -> None:
@@ -336,6 +336,8 @@ class ContainedError(InternalError):
         self.error, self.place = error, place
 
     def __str__(self) -> str:
+        if isinstance(self.error, MemoryError):
+            return visible(f"no memory was left (in {self.place})")
         kind = type(self.error).__name__
         return visible(
             f"unexpected error: {kind}: {self.error} (in {self.place}); a bug in sgdataplane, or an odd namespace"

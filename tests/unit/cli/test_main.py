@@ -17,6 +17,7 @@ from sgdataplane.cli import main
 from sgdataplane.cli.lab import ACTIONS
 from sgdataplane.errors import (
     BusyError,
+    ContainedError,
     HostError,
     InternalError,
     KernelError,
@@ -101,6 +102,14 @@ def test_a_bug_says_where_it_is_and_asks_for_a_report(capsys: pytest.CaptureFixt
     assert text.startswith("internal error: ZeroDivisionError: by nothing\n  in:      test_main.py:")
     assert "Please report it" in text
     assert __version__ in text
+
+
+def test_a_lack_of_memory_is_not_called_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    main.run_verb(failing(MemoryError()), argparse.Namespace())
+    text = capsys.readouterr().err
+    assert "No memory was left." in text
+    assert "bug" not in text
+    assert str(ContainedError(MemoryError(), "walk.py:1 _end")) == "no memory was left (in walk.py:1 _end)"
 
 
 def test_debug_adds_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
