@@ -155,11 +155,18 @@ def run_out_of_memory(attached: Bench, agent: AgentBench, state: CloudState, roo
 
     wait_until(lambda: bool(outcome()))
     ended = outcome()
-    if ended == "died":
-        start(agent)
-    else:
-        limit_memory(agent, -1)
-    wait_until(lambda: bool(agent.status()["healthy"]))
+    if ended != "died":
+        with suppress(FileNotFoundError, ProcessLookupError):
+            limit_memory(agent, -1)
+
+    def is_healthy() -> bool:
+        if agent.process_has_ended:  # it had already begun to die
+            start(agent)
+        with suppress(HostError):
+            return bool(agent.status()["healthy"])
+        return False
+
+    wait_until(is_healthy)
     assert holds(attached, state), ended
     return ended
 
