@@ -27,7 +27,7 @@ from sgdataplane.suggest.describe import add_descriptions
 from sgdataplane.suggest.document import evidence_as_json, suggestion_as_json
 from sgdataplane.suggest.evidence import SeenFlow, gather
 from sgdataplane.suggest.make import in_reading_order
-from sgdataplane.suggest.result import RefusedFlow, SeenSummary, SuggestedRule, Suggestion, Wishes
+from sgdataplane.suggest.result import Preferences, RefusedFlow, SeenSummary, SuggestedRule, Suggestion
 from sgdataplane.suggest.solve import suggest
 from sgdataplane.terminal.arguments import ENI_HELP, Parser, Verbs, choices_of, load_state, say_choices
 from sgdataplane.terminal.files import require_empty_folder, write_folder
@@ -127,11 +127,11 @@ def make_suggestion(
     judged = {eni.network_interface_id for eni in state.judged_enis}
     if not any(flow.eni_id in judged for flow in flows):
         raise LabError("evidence", "no session in it belongs to an ENI of the state, so there is nothing to suggest")
-    wishes = Wishes(
+    preferences = Preferences(
         groups_of(arguments, state), arguments.ports, arguments.ends, arguments.allow_audited,
         choices_of(arguments).profile,
     )  # fmt: skip
-    return suggest(state, flows, wishes, options)
+    return suggest(state, flows, preferences, options)
 
 
 def groups_of(arguments: argparse.Namespace, state: CloudState) -> frozenset[str] | None:

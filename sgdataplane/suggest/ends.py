@@ -92,9 +92,9 @@ class Namer:
         found = self._as_groups(grant, inside)
         others = [end for end in ends if end not in found]
         found |= {end: name for end in others if (name := self._as_list(grant, end)) is not None}
-        strangers = {end for end in others if end not in found and end not in inside}
-        if len(strangers) > MANY and self._with_many and grant.slot.kind in (GrantKind.RULE, GrantKind.DEFAULT):
-            found |= {end: whole_end(grant, end.family) for end in strangers}
+        unnamed = {end for end in others if end not in found and end not in inside}
+        if len(unnamed) > MANY and self._with_many and grant.slot.kind in (GrantKind.RULE, GrantKind.DEFAULT):
+            found |= {end: whole_end(grant, end.family) for end in unnamed}
         return found
 
     @cached_property

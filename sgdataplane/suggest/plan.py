@@ -22,7 +22,7 @@ from sgdataplane.suggest.cover import cover
 from sgdataplane.suggest.ends import NamedEnd, Namer, whole_end
 from sgdataplane.suggest.evidence import SeenFlow
 from sgdataplane.suggest.judge import blocks_of
-from sgdataplane.suggest.result import Wishes
+from sgdataplane.suggest.result import Preferences
 from sgdataplane.suggest.scope import Grant, GrantKind, Slot
 
 NEAR, DYNAMIC = 1024, 1024  # with --ports range: gaps below NEAR between ports from DYNAMIC on are closed
@@ -83,10 +83,10 @@ class Drafted:
 class SlotPlan:
     """All ways to write the rules of a slot."""
 
-    def __init__(self, slot: Slot, cells: Sequence[Cell], namer: Namer, wishes: Wishes) -> None:
+    def __init__(self, slot: Slot, cells: Sequence[Cell], namer: Namer, preferences: Preferences) -> None:
         self.slot, self.cells = slot, tuple(sorted(cells, key=lambda cell: cell.key))
         self._namer = namer
-        self._is_joining, self._has_blocks = wishes.ports == "range", wishes.ends == "prefix"
+        self._is_joining, self._has_blocks = preferences.ports == "range", preferences.ends == "prefix"
         self._drafted: dict[Width, tuple[Drafted, ...]] = {}
 
     def rules(self, width: Width) -> tuple[Drafted, ...]:

@@ -18,7 +18,7 @@ from sgdataplane.suggest.evidence import SeenFlow
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Preferences:
     """What the user wants of a suggestion."""
 
     groups: frozenset[str] | None = None

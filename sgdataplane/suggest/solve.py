@@ -33,7 +33,7 @@ from sgdataplane.suggest.evidence import Passage, SeenFlow, gather
 from sgdataplane.suggest.judge import Judge, JudgedFlow
 from sgdataplane.suggest.make import Maker, Name, list_fixed_units, name_of
 from sgdataplane.suggest.plan import Cell, SlotPlan, protocol_of
-from sgdataplane.suggest.result import RefusedFlow, Suggestion, UnusedRule, Wishes
+from sgdataplane.suggest.result import Preferences, RefusedFlow, Suggestion, UnusedRule
 from sgdataplane.suggest.room import Unit, fit
 from sgdataplane.suggest.scope import EGRESS, ChangingGroups, Grant, GrantKind, Slot
 from sgdataplane.suggest.told import make_suggested_rules, notes_of
@@ -42,21 +42,21 @@ WHY_VAGUE = "flows that it lets pass were recorded without a port"
 WHY_INNER = "without it, a drop rule would refuse what its members were seen to do"
 
 
-def suggest(state: CloudState, flows: Iterable[SeenFlow], wishes: Wishes, options: Options) -> Suggestion:
+def suggest(state: CloudState, flows: Iterable[SeenFlow], preferences: Preferences, options: Options) -> Suggestion:
     """Suggest a state for what was seen; `options` say how the policy is read.
 
     Raises:
         LimitError: more flows differ than can be examined.
     """
     judged = {eni.network_interface_id for eni in state.judged_enis}
-    return _Solver(state, wishes, options).solve(gather(flow for flow in flows if flow.eni_id in judged))
+    return _Solver(state, preferences, options).solve(gather(flow for flow in flows if flow.eni_id in judged))
 
 
 class _Solver:
     """One suggestion in the making."""
 
-    def __init__(self, state: CloudState, wishes: Wishes, options: Options) -> None:
-        self._state, self._wishes, self._options = state, wishes, options
+    def __init__(self, state: CloudState, preferences: Preferences, options: Options) -> None:
+        self._state, self._preferences, self._options = state, preferences, options
         self._judge = Judge(state, options)
         self._cells: dict[Slot, dict[Cell, None]] = {}
         self._carried: dict[Packet, None] = {}
@@ -68,12 +68,12 @@ class _Solver:
     def solve(self, flows: Sequence[SeenFlow]) -> Suggestion:
         """Make the suggestion for flows that differ."""
         seen = {flow.eni_id for flow in flows}
-        self._scope = ChangingGroups(self._state, seen, self._wishes.groups)
+        self._scope = ChangingGroups(self._state, seen, self._preferences.groups)
         for flow in flows:
             self._take(flow)
         units = self._units()
         made = Maker(self._state, self._scope, units)
-        after = fit(list(units.values()), made.state, self._wishes.profile)
+        after = fit(list(units.values()), made.state, self._preferences.profile)
         refused = tuple(self._list_refused_flows(units))
         difference = self._check(after, is_new=any(one.is_allowed for one in refused))
         silent = {e.network_interface_id for g in self._scope.groups for e in self._state.enis_of_group[g]} - seen
@@ -116,7 +116,7 @@ class _Solver:
             self._dropped += flow.sessions
 
     def _take_refused(self, flow: SeenFlow, judged: Sequence[JudgedFlow]) -> None:
-        grants = [self._scope.new_grant(one) if self._wishes.allow_audited else None for one in judged]
+        grants = [self._scope.new_grant(one) if self._preferences.allow_audited else None for one in judged]
         for one, grant in zip(judged, grants, strict=True):
             if grant is not None:
                 self._add(grant, one, flow)
@@ -155,7 +155,7 @@ class _Solver:
     # cells -> units
 
     def _namer(self) -> Namer:
-        ends = self._wishes.ends
+        ends = self._preferences.ends
         is_plain = ends == "address"
         return Namer(self._state, with_groups=ends == "group", with_lists=not is_plain, with_many=not is_plain)
 
@@ -164,7 +164,7 @@ class _Solver:
         scope, namer = self._scope, self._namer()
         found = {name: Unit(name, groups) for name, groups in list_fixed_units(self._state, scope).items()}
         for slot in sorted(self._cells, key=lambda slot: slot.key):
-            plan = SlotPlan(slot, tuple(self._cells[slot]), namer, self._wishes)
+            plan = SlotPlan(slot, tuple(self._cells[slot]), namer, self._preferences)
             name = name_of(slot, scope)
             groups = frozenset([slot.group_id])
             found.setdefault(name, Unit(name, groups)).plans.append(plan)

@@ -16,7 +16,7 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import Address, Prefix, Verdict
 from sgdataplane.suggest.evidence import Passage, SeenFlow
-from sgdataplane.suggest.result import Suggestion, Wishes
+from sgdataplane.suggest.result import Preferences, Suggestion
 from sgdataplane.suggest.room import find_crowded_groups
 from sgdataplane.suggest.solve import suggest
 from tests.support.inputs import gen
@@ -38,9 +38,9 @@ def as_seen(packet: Packet) -> Packet:
     return replace(packet, is_syn=True, icmp_type=None, hop_limit=64)
 
 
-def wishes() -> st.SearchStrategy[Wishes]:
+def preferences() -> st.SearchStrategy[Preferences]:
     return st.builds(
-        Wishes,
+        Preferences,
         ports=st.sampled_from(("exact", "range")),
         ends=st.sampled_from(("group", "address", "prefix")),
         allow_audited=st.booleans(),
@@ -48,13 +48,13 @@ def wishes() -> st.SearchStrategy[Wishes]:
     )
 
 
-def made(state: CloudState, options: Options, wish: Wishes, number: int) -> tuple[list[Packet], Suggestion]:
+def made(state: CloudState, options: Options, preferences: Preferences, number: int) -> tuple[list[Packet], Suggestion]:
     chance = random.Random(number)
     packets = [as_seen(packet) for packet in gen.packets(state, chance, PACKETS)]
     flows = [flow_of(packet, Passage.PASSED) for packet in packets]
-    found = suggest(state, flows, wish, options)
+    found = suggest(state, flows, preferences, options)
     chance.shuffle(flows)
-    assert suggest(state, flows, wish, options) == found, "the order of the evidence matters"
+    assert suggest(state, flows, preferences, options) == found, "the order of the evidence matters"
     return packets, found
 
 
@@ -63,8 +63,10 @@ def drop_rules(state: CloudState) -> set[tuple[str, SecurityGroupRule]]:
     return {(g.security_group_id, rule) for g in groups for rule in g.rules if rule.policy is Verdict.DROP}
 
 
-def check_each(state: CloudState, options: Options, wish: Wishes, number: int, counted: Counter[str]) -> None:
-    packets, found = made(state, options, wish, number)
+def check_each(
+    state: CloudState, options: Options, preferences: Preferences, number: int, counted: Counter[str]
+) -> None:
+    packets, found = made(state, options, preferences, number)
     for packet in packets:
         if decide(state, packet, options).verdict is Verdict.ACCEPT:
             assert decide(found.after, packet, options).verdict is Verdict.ACCEPT, packet
@@ -89,33 +91,33 @@ def test_what_was_seen_passes_and_nothing_opens(examples: int) -> None:
 
     @seed(1)
     @settings(max_examples=examples, database=None, deadline=None)
-    @given(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32))
-    def check(state: CloudState, options: Options, wish: Wishes, number: int) -> None:
-        check_each(state, options, wish, number, counted)
+    @given(gen.states(), gen.options(), preferences(), st.integers(0, 1 << 32))
+    def check(state: CloudState, options: Options, preferences: Preferences, number: int) -> None:
+        check_each(state, options, preferences, number, counted)
 
     check()
     print(counted)
     assert min(counted[what] for what in ("accepted", "closed", "allowed", "narrower")) > examples / 4
 
 
-@holds_for(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=2)
+@holds_for(gen.states(), gen.options(), preferences(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=2)
 def test_a_suggestion_of_a_suggestion_changes_nothing(
-    state: CloudState, options: Options, wish: Wishes, number: int
+    state: CloudState, options: Options, preferences: Preferences, number: int
 ) -> None:
-    wish = replace(wish, allow_audited=False)
-    packets, found = made(state, options, wish, number)
+    preferences = replace(preferences, allow_audited=False)
+    packets, found = made(state, options, preferences, number)
     flows = [flow_of(p) for p in packets if decide(found.after, p, options).verdict is Verdict.ACCEPT]
     if flows:
-        again = suggest(found.after, flows, wish, options)
+        again = suggest(found.after, flows, preferences, options)
         assert not again.difference.enis, again.difference.enis
         assert all(decide(again.after, p, options).verdict is Verdict.ACCEPT for p in packets if flow_of(p) in flows)
 
 
-@holds_for(gen.states(), wishes(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=3)
-def test_the_quotas_hold(state: CloudState, wish: Wishes, number: int) -> None:
-    wish = replace(wish, profile="seed")
+@holds_for(gen.states(), preferences(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=3)
+def test_the_quotas_hold(state: CloudState, preferences: Preferences, number: int) -> None:
+    preferences = replace(preferences, profile="seed")
     if not find_crowded_groups(state, "seed"):
-        _, found = made(state, Options(), wish, number)
+        _, found = made(state, Options(), preferences, number)
         assert find_crowded_groups(found.after, "seed") == {}
 
 
@@ -127,15 +129,15 @@ def loose(packet: Packet, length: int) -> SeenFlow:
     return replace(flow_of(packet, Passage.PASSED), remotes=(block,), local=None, source_port=None)
 
 
-@holds_for(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=4)
+@holds_for(gen.states(), gen.options(), preferences(), st.integers(0, 1 << 32), few=FEW, many=MANY, first=4)
 def test_whatever_loose_evidence_may_have_been_passes(
-    state: CloudState, options: Options, wish: Wishes, number: int
+    state: CloudState, options: Options, preferences: Preferences, number: int
 ) -> None:
     """Of all that the flow may have been, what the state accepts is accepted."""
-    chance, wish = random.Random(number), replace(wish, allow_audited=False)
+    chance, preferences = random.Random(number), replace(preferences, allow_audited=False)
     packets = [as_seen(packet) for packet in gen.packets(state, chance, PACKETS // 2)]
     flows = [loose(packet, chance.choice((0, 1, 4, 8))) for packet in packets]
-    found = suggest(state, flows, wish, options)
+    found = suggest(state, flows, preferences, options)
     assert not found.difference.is_open
     for flow, packet in zip(flows, packets, strict=True):
         block = flow.remotes[0]

@@ -10,7 +10,7 @@ import pytest
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import TCP, Direction, Verdict
 from sgdataplane.suggest.evidence import ANY, Passage
-from sgdataplane.suggest.result import Suggestion, Wishes
+from sgdataplane.suggest.result import Preferences, Suggestion
 from sgdataplane.suggest.rows import HistoryEvidence
 from sgdataplane.suggest.solve import suggest
 from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
@@ -54,7 +54,7 @@ STATE = make_state(
 
 def suggested(*keys: Key, is_asked: bool = False) -> Suggestion:
     flows = HistoryEvidence(STATE).read(Row(key) for key in keys)
-    return suggest(STATE, flows, Wishes(allow_audited=is_asked), DEFAULTS)
+    return suggest(STATE, flows, Preferences(allow_audited=is_asked), DEFAULTS)
 
 
 def ingress(found: Suggestion) -> list[tuple[str, str]]:

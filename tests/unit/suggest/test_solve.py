@@ -13,7 +13,7 @@ from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, Securit
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import TCP, Address, Direction, Verdict
 from sgdataplane.suggest.evidence import Passage, SeenFlow
-from sgdataplane.suggest.result import Suggestion, Wishes
+from sgdataplane.suggest.result import Preferences, Suggestion
 from sgdataplane.suggest.solve import suggest
 from tests.support.inputs.builders import make_eni, make_group, make_rule, make_state
 from tests.support.inputs.seen import seen
@@ -56,9 +56,9 @@ def state_of(
     return make_state([make_group("sg-a", rules_, inner=DROP), *others, *groups], enis, prefix_lists=prefix_lists)
 
 
-def suggested(state: CloudState, *flows: str | SeenFlow, **wishes: object) -> Suggestion:
+def suggested(state: CloudState, *flows: str | SeenFlow, **preferences: object) -> Suggestion:
     found = [seen(flow) if isinstance(flow, str) else flow for flow in flows]
-    return suggest(state, found, replace(Wishes(), **wishes), DEFAULTS)  # type: ignore[arg-type]
+    return suggest(state, found, replace(Preferences(), **preferences), DEFAULTS)  # type: ignore[arg-type]
 
 
 NARROW = "at 0.0.0.0/0"
