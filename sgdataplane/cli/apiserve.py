@@ -97,7 +97,7 @@ def run(config: ApiConfig, at: ListenAt, development: Development | None = None)
         engine = Engine(store, profile, rights=keyring, habits=habits(config, is_dev=is_dev))
         trim_heap()  # of the texts that the documents were read from
         verifier = Verifier(keyring.find, is_known=keyring.is_known, nonces=open_nonces(key_file), accepts_v1=config.v1)
-        admission = Admission(verifier, keyring.permits, no_throttle() if is_dev else None)
+        admission = Admission(verifier, keyring.permits, make_unlimited_buckets() if is_dev else None)
         board = HostBoard(store)
         with (
             Following(engine, places(config, is_dev=is_dev), profile) as following,
@@ -126,8 +126,8 @@ def habits(config: ApiConfig, *, is_dev: bool) -> Habits:
     return Habits(config.classic, has_default_group=is_dev, can_reset=is_dev)
 
 
-def no_throttle() -> TokenBuckets:
-    """Return a throttle that lets everything through."""
+def make_unlimited_buckets() -> TokenBuckets:
+    """Return token buckets that let everything through."""
     from sgdataplane.control.http.tokenbuckets import TokenBuckets
 
     return TokenBuckets(UNLIMITED, UNLIMITED)

@@ -19,7 +19,7 @@ import pytest
 
 from sgdataplane.cli import apiserve
 from sgdataplane.cli.apidev import Development, read_hostname
-from sgdataplane.cli.apiserve import no_throttle
+from sgdataplane.cli.apiserve import make_unlimited_buckets
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.config import ApiConfig
 from sgdataplane.control.http.client import ApiClient, RefusedError
@@ -116,9 +116,9 @@ def test_a_reset_takes_everything_but_the_key(said: Mapping[str, Any]) -> None:
 
 def test_nothing_is_throttled() -> None:
     """At one instant, in which an API that isn't for development takes 200 calls of an action."""
-    throttle, control = no_throttle(), TokenBuckets()
+    buckets, control = make_unlimited_buckets(), TokenBuckets()
     for number in range(50_000):
-        throttle.take("key", "DescribeRegions", 0.0)
+        buckets.take("key", "DescribeRegions", 0.0)
         if number < 200:
             control.take("key", "DescribeRegions", 0.0)
     with pytest.raises(ApiError, match="Throttling"):
@@ -126,7 +126,7 @@ def test_nothing_is_throttled() -> None:
 
 
 @pytest.mark.parametrize("is_dev", [True, False])
-def test_only_an_api_for_development_has_no_throttle(
+def test_only_an_api_for_development_has_no_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_dev: bool
 ) -> None:
     """What `sgdp api` hands to those who admit calls, without serving."""
@@ -142,8 +142,8 @@ def test_only_an_api_for_development_has_no_throttle(
     development = Development(tmp_path / "dev") if is_dev else None
     with pytest.raises(SeenError):
         apiserve.run(ApiConfig(store=str(tmp_path / "store")), ListenAt("127.0.0.1", 0), development)
-    (throttle,) = given  # None: that of every API
-    assert (throttle is not None) == is_dev
+    (buckets,) = given  # None: that of every API
+    assert (buckets is not None) == is_dev
 
 
 def test_it_starts_again_with_what_it_had_and_says_only_what_is_not_there(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ class Serve(Protocol):
         at: ListenAt = ...,
         *,
         limits: ApiLimits | None = None,
-        throttle: TokenBuckets | None = None,
+        buckets: TokenBuckets | None = None,
         permits: Permits = ...,
         accepts_v1: bool = True,
     ) -> Served: ...
@@ -153,12 +153,12 @@ def serve() -> Iterator[Serve]:
         at: ListenAt | None = None,
         *,
         limits: ApiLimits | None = None,
-        throttle: TokenBuckets | None = None,
+        buckets: TokenBuckets | None = None,
         permits: Permits = lambda _: True,
         accepts_v1: bool = True,
     ) -> Served:
         engine, lines = FakeEngine(), list[str]()
-        admission = Admission(Verifier(KEYS.get, accepts_v1=accepts_v1), permits, throttle or TokenBuckets(1e6, 1e6))
+        admission = Admission(Verifier(KEYS.get, accepts_v1=accepts_v1), permits, buckets or TokenBuckets(1e6, 1e6))
         server = ApiServer(Api(engine, admission, AccessLog(lines.append), limits), at or listen_at("127.0.0.1:0"))
         running.append(Served(server, engine, lines))
         return running[-1]

@@ -264,7 +264,7 @@ def service(lines: list[str]) -> Iterator[Running]:
     store = MemoryStore()
     engine = Engine(store)
     with Following(engine, []) as following:
-        admission = Admission(Verifier(KEYS.get), throttle=TokenBuckets(1e6, 1e6))
+        admission = Admission(Verifier(KEYS.get), buckets=TokenBuckets(1e6, 1e6))
         api = Api(
             ApiService(engine, store, following, heavy=HeavyAnswers(engine.profile)),
             admission,

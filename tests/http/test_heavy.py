@@ -56,7 +56,7 @@ class Heavy(Running):
         group = client.group(vpc)
         self.eni = client.text("CreateNetworkInterface", "NetworkInterfaceId", VSwitchId=switch, SecurityGroupId=group)
         keys = {**KEYS, OTHER_KEY: KeyOfTests(OTHER_KEY, SECRET)}
-        admission = Admission(Verifier(keys.get), throttle=TokenBuckets(1e6, 1e6))
+        admission = Admission(Verifier(keys.get), buckets=TokenBuckets(1e6, 1e6))
         service = ApiService(engine, store, Following(engine, ()), heavy=computer)
         super().__init__(ApiServer(Api(service, admission, AccessLog(self.lines.append), limits), at))
 

@@ -146,7 +146,7 @@ def test_the_log_says_who_a_refused_request_says_it_is(served: Served) -> None:
 
 
 def test_a_key_that_calls_too_often_is_told_when_to_come_again(serve: Serve) -> None:
-    served = serve(throttle=TokenBuckets(rate=0.001, burst=2))
+    served = serve(buckets=TokenBuckets(rate=0.001, burst=2))
     replies = [send(served.url, acs3("CreateSecurityGroup", {})) for _ in range(3)]
     assert [reply.status for reply in replies] == [200, 200, 400]
     assert replies[2].code == "Throttling.User"

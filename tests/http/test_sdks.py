@@ -71,6 +71,6 @@ def test_an_official_client_raises_its_own_exception(served: Served, client: str
 @pytest.mark.parametrize(("client", "kind"), [("today.py", "ThrottlingException"), ("today.cjs", "ThrottlingError")])
 def test_an_official_client_sees_when_it_may_come_again(serve: Serve, client: str, kind: str) -> None:
     assert run(client, serve())["again"] == {}
-    again = run(client, serve(throttle=TokenBuckets(rate=0.001, burst=1)))["again"]
+    again = run(client, serve(buckets=TokenBuckets(rate=0.001, burst=1)))["again"]
     assert (again["kind"], again["code"]) == (kind, "Throttling.User")
     assert 1000 < again["wait"] <= 1_000_000

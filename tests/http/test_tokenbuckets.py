@@ -13,47 +13,47 @@ from sgdataplane.control.http.tokenbuckets import TokenBuckets
 from tests.http.signing import KEYS, Signed, acs3
 
 
-def taken(throttle: TokenBuckets, now: float, key: str = "a", action: str = "DescribeVpcs") -> str:
+def taken(buckets: TokenBuckets, now: float, key: str = "a", action: str = "DescribeVpcs") -> str:
     """ "" if it may; else the milliseconds after which it may."""
     try:
-        throttle.take(key, action, now)
+        buckets.take(key, action, now)
     except ApiError as error:
         return error.extra["x-acs-retry-after"]
     return ""
 
 
 def test_a_burst_then_as_many_as_the_rate() -> None:
-    throttle = TokenBuckets(rate=2, burst=3)
-    assert [taken(throttle, 100.0) for _ in range(4)] == ["", "", "", "500"]
-    assert taken(throttle, 100.25) == "250"
-    assert [taken(throttle, 100.5), taken(throttle, 100.5)] == ["", "500"]
-    assert [taken(throttle, 1000.0) for _ in range(4)] == ["", "", "", "500"]
+    buckets = TokenBuckets(rate=2, burst=3)
+    assert [taken(buckets, 100.0) for _ in range(4)] == ["", "", "", "500"]
+    assert taken(buckets, 100.25) == "250"
+    assert [taken(buckets, 100.5), taken(buckets, 100.5)] == ["", "500"]
+    assert [taken(buckets, 1000.0) for _ in range(4)] == ["", "", "", "500"]
 
 
 def test_keys_and_actions_have_each_their_own() -> None:
-    throttle = TokenBuckets(rate=1, burst=1)
-    assert taken(throttle, 0.0) == ""
-    assert taken(throttle, 0.0) == "1000"
-    assert taken(throttle, 0.0, key="b") == ""
-    assert taken(throttle, 0.0, action="DescribeZones") == ""
+    buckets = TokenBuckets(rate=1, burst=1)
+    assert taken(buckets, 0.0) == ""
+    assert taken(buckets, 0.0) == "1000"
+    assert taken(buckets, 0.0, key="b") == ""
+    assert taken(buckets, 0.0, action="DescribeZones") == ""
 
 
 def test_a_clock_that_is_set_back_gives_nothing_and_takes_nothing() -> None:
-    throttle = TokenBuckets(rate=1, burst=1)
-    assert [taken(throttle, 100.0), taken(throttle, 50.0), taken(throttle, 51.0)] == ["", "1000", ""]
+    buckets = TokenBuckets(rate=1, burst=1)
+    assert [taken(buckets, 100.0), taken(buckets, 50.0), taken(buckets, 51.0)] == ["", "1000", ""]
 
 
 def test_buckets_are_never_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BUCKETS", 10)
-    throttle = TokenBuckets(rate=1, burst=2)
+    buckets = TokenBuckets(rate=1, burst=2)
     for number in range(100):
-        assert taken(throttle, 0.0, key=f"k{number}") == ""
-        assert len(throttle._buckets) <= 10
-    throttle = TokenBuckets(rate=1, burst=1)
-    assert taken(throttle, 0.0) == ""
+        assert taken(buckets, 0.0, key=f"k{number}") == ""
+        assert len(buckets._buckets) <= 10
+    buckets = TokenBuckets(rate=1, burst=1)
+    assert taken(buckets, 0.0) == ""
     for number in range(100):
-        taken(throttle, number * 2.0, key=f"k{number}")
-    assert len(throttle._buckets) <= 10
+        taken(buckets, number * 2.0, key=f"k{number}")
+    assert len(buckets._buckets) <= 10
 
 
 class Noted(Nonces):
@@ -69,9 +69,9 @@ class Noted(Nonces):
 class Door:
     """What a request passes before anything is done for it."""
 
-    def __init__(self, throttle: TokenBuckets) -> None:
+    def __init__(self, buckets: TokenBuckets) -> None:
         self.nonces = Noted()
-        self.admission = Admission(Verifier(KEYS.get, nonces=self.nonces), throttle=throttle)
+        self.admission = Admission(Verifier(KEYS.get, nonces=self.nonces), buckets=buckets)
 
     def refusal(self, request: Signed) -> str:
         """The code with which it is refused, or ""."""

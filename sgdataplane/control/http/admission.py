@@ -68,12 +68,12 @@ class Admission:
         self,
         verifier: Verifier,
         permits: Permits = lambda _: True,
-        throttle: TokenBuckets | None = None,
+        buckets: TokenBuckets | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._verifier, self._permits, self._clock = verifier, permits, clock
-        self._throttle = throttle or TokenBuckets()
-        self._key_throttle = self._throttle.times(KEY_ACTIONS)
+        self._buckets = buckets or TokenBuckets()
+        self._key_buckets = self._buckets.times(KEY_ACTIONS)
 
     def admit(self, incoming: Incoming, asker: Asker) -> Call:
         """Return the call that a request makes, and fill in `asker` on the way.
@@ -111,16 +111,16 @@ class Admission:
     def _check(self, signer: Signer, asker: Asker, now: float) -> None:
         """Refuse what a key asks for too often, and actions that don't exist.
 
-        All unknown actions share one throttle, so that a key can't get as many as it likes.
+        All unknown actions share one bucket of a key, so that a key can't get as many as it likes.
 
         Raises:
             ApiError: It is refused.
         """
         asker.has_signed = True
-        self._key_throttle.take(signer.key.id, "", now)
+        self._key_buckets.take(signer.key.id, "", now)
         action = qualify_action(signer.action, signer.version)
         is_known = action in tables()
-        self._throttle.take(signer.key.id, action if is_known else "", now)
+        self._buckets.take(signer.key.id, action if is_known else "", now)
         asker.version = signer.version[:SHOWN]
         if is_known:
             asker.action = action

@@ -31,7 +31,7 @@ class TokenBuckets:
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
     def times(self, count: int) -> TokenBuckets:
-        """Return a throttle of its own with so many times the rate and the burst."""
+        """Return other buckets, with so many times the rate and the burst."""
         return TokenBuckets(self._rate * count, self._burst * count)
 
     def take(self, key: str, action: str, now: float) -> None:
