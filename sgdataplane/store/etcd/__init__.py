@@ -1,7 +1,7 @@
 """The store in etcd, for several machines. Begin with keys.py, the layout, then store.py.
 
     access <-- client --> messages        how etcd is reached and called
-    keys <-- parcels, summaries <-- store what is done there, in which order
+    keys <-- chunks, summaries <-- store  what is done there, in which order
 
 Needs the extra `etcd`.
 """

@@ -1,6 +1,6 @@
-"""Parcels: what is too large for one of etcd's transactions is written in pieces before, and put in place after.
+"""Chunked writes: what is too large for one of etcd's transactions is written in chunks before, and put in place after.
 
-Owns pieces, and who puts what is pending. Must not know when something is committed.
+Owns chunks, and who puts what is pending. Must not know when something is committed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sgdataplane.store.etcd.client import Cluster, pages
 from sgdataplane.store.etcd.keys import Keys, LogEntry, delete, is_value, place_of
 from sgdataplane.store.etcd.messages import Message, make
 
-PIECE = 1 << 19  # bytes
+CHUNK = 1 << 19  # bytes
 A_PAGE = 1_000  # keys
 
 
@@ -30,21 +30,21 @@ NOTHING_PENDING = Pending(0, LogEntry("", {}, frozenset(), frozenset(), b""))
 
 @dataclass(frozen=True, slots=True)
 class ChunkedWrites:
-    """The parcels of the store with these keys."""
+    """Writes chunks to the store with these keys, and puts them in place."""
 
     cluster: Cluster
     keys: Keys
 
     def post(self, value: bytes, folder: str, revision: int, nonce: str) -> str:
-        """Write a value in pieces, and return where they are."""
+        """Write a value in chunks, and return where they are."""
         place = f"{folder}/{revision:020d}/{nonce}"
-        for number, start in enumerate(range(0, len(value), PIECE)):
-            piece = value[start : start + PIECE]
-            self.cluster.call(make("PutRequest", key=self.keys.of(place, number), value=piece))
+        for number, start in enumerate(range(0, len(value), CHUNK)):
+            chunk = value[start : start + CHUNK]
+            self.cluster.call(make("PutRequest", key=self.keys.of(place, number), value=chunk))
         return place
 
     def whole(self, value: bytes, at: int = 0) -> bytes:
-        """Return a value, also if it is in pieces; b"" if they aren't there any more.
+        """Return a value, also if it is in chunks; b"" if they aren't there any more.
 
         `at` is a revision of etcd's, 0 for now.
         """

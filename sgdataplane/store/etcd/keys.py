@@ -147,12 +147,12 @@ def pack(body: Mapping[str, Any]) -> bytes:
 
 
 def encode_place(place: str) -> bytes:
-    """Return a value whose pieces are in that folder."""
+    """Return a value whose chunks are in that folder."""
     return b"@" + place.encode()
 
 
 def place_of(value: bytes) -> str:
-    """Return where a value's pieces are; "" if it is whole."""
+    """Return where a value's chunks are; "" if it is whole."""
     return value[1:].decode() if value.startswith(b"@") else ""
 
 

@@ -27,7 +27,7 @@ from sgdataplane.errors import LimitError
 from sgdataplane.store.encoded import Decoded
 from sgdataplane.store.etcd import keys as layout
 from sgdataplane.store.etcd.access import EtcdAccess
-from sgdataplane.store.etcd.chunks import PIECE, ChunkedWrites
+from sgdataplane.store.etcd.chunks import CHUNK, ChunkedWrites
 from sgdataplane.store.etcd.client import Cluster, EtcdError, WatchNotifier, pages, pairs
 from sgdataplane.store.etcd.keys import Keys, LogEntry, delete, get, is_of, is_there, is_value, pack, put, read_value
 from sgdataplane.store.etcd.messages import Message, make
@@ -137,7 +137,7 @@ class EtcdStore:
             return self._commit(write, entry)
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
-        """Yield revisions from the log, as the bell rings."""
+        """Yield revisions from the log, each time the watch tells of new ones."""
         self._cluster.require_open()
         notices: int | None = None
         while True:
@@ -248,7 +248,7 @@ class EtcdStore:
 
     def _commit(self, write: Write, entry: LogEntry) -> int:
         known, deadline = self._head, time.monotonic() + BUSY_S
-        if len(audit := pack(write.audit)) > PIECE:
+        if len(audit := pack(write.audit)) > CHUNK:
             audit = layout.encode_place(self._chunks.post(audit, "record", known + 1, entry.nonce))
         proposal = Proposal(write, entry, audit)
         while True:
