@@ -193,16 +193,16 @@ def list_running() -> tuple[Running, ...]:
         BindingError: No engine answers.
         HostError: An answer isn't what engines say.
     """
-    found, complaints = list[Running](), list[str]()
+    found, failures = list[Running](), list[str]()
     for engine in ENGINES:
         status, text = _request(engine, "/containers/json")
         if status == http.client.OK:
             found += _parse_list(engine, text)
         else:
-            complaints.append(f"{engine}: {_complaint(status, text)}")
-    if len(complaints) == len(ENGINES):
+            failures.append(f"{engine}: {_describe_failure(status, text)}")
+    if len(failures) == len(ENGINES):
         expected = f"podman or docker; {_podman_hint()}"
-        refuse("the containers of this machine", "InvalidContainer.NoEngine", "; ".join(complaints), "", expected)
+        refuse("the containers of this machine", "InvalidContainer.NoEngine", "; ".join(failures), "", expected)
     return tuple(sorted(found, key=lambda each: each.name))
 
 
@@ -259,7 +259,7 @@ def _ask(engine: str, container: str) -> _Answer:
     status, text = _request(engine, f"/containers/{quote(container, safe='')}/json")
     if status == http.client.OK:
         return _ask_engine(text)
-    return _Answer(words=_complaint(status, text), is_there=status != NOBODY)
+    return _Answer(words=_describe_failure(status, text), is_there=status != NOBODY)
 
 
 def _request(engine: str, path: str, seconds: float = ANSWER_S) -> tuple[int, bytes]:
@@ -303,7 +303,7 @@ def _not_running(state: dict[str, object]) -> _Answer:
     return _Answer(0, f"it has ended with exit code {code}", is_stopped=is_stopped)
 
 
-def _complaint(status: int, text: bytes) -> str:
+def _describe_failure(status: int, text: bytes) -> str:
     if status == NOBODY:
         return f"not running ({text.decode(errors='replace')})"
     try:

@@ -240,7 +240,7 @@ class NamespaceReport:
         if self.desired is None or self.applied is None:
             return ()
         placement = self.desired.placement
-        return tuple(f"{self.named}: {found.complaint(placement)}" for found in self.applied.flowtables)
+        return tuple(f"{self.named}: {found.warning(placement)}" for found in self.applied.flowtables)
 
 
 @dataclass(frozen=True)

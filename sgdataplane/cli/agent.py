@@ -109,7 +109,7 @@ def run_status(arguments: argparse.Namespace) -> int:
 
 def _say_status(status: dict[str, Any], names: WorkloadNames) -> None:
     """Print the status for people; what isn't well goes to stderr."""
-    from sgdataplane.host.timeouts import complaint
+    from sgdataplane.host.timeouts import describe_unknown_timeouts
 
     health = paint("healthy", "green") if status["healthy"] else paint("not healthy", "red")
     say(f"agent {status['version']}, pid {status['pid']}, since {local_time(status['started'])}: {health}")
@@ -130,7 +130,7 @@ def _say_status(status: dict[str, Any], names: WorkloadNames) -> None:
         keys = ", ".join(status["config"]["restart"])
         warn(f"the agent reads these only when it starts; restart it to use their new values: {keys}")
     if status["unknown_timeouts"]:
-        warn(complaint(status["unknown_timeouts"]))
+        warn(describe_unknown_timeouts(status["unknown_timeouts"]))
     _say_what_others_did(drift, status["tampering"], names)
     _say_history(status["history"], names)
     _say_faults(status["kernel"])

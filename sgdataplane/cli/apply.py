@@ -27,10 +27,10 @@ from sgdataplane.cli.times import read_span
 from sgdataplane.enforce import Settings
 from sgdataplane.errors import ContainedError
 from sgdataplane.history.span import SPAN_WORDS
-from sgdataplane.host.timeouts import complaint
+from sgdataplane.host.timeouts import describe_unknown_timeouts
 from sgdataplane.model.choices import CHOICES
 from sgdataplane.model.state import CloudState
-from sgdataplane.observe.capacity import read_complaints
+from sgdataplane.observe.capacity import read_warnings
 from sgdataplane.terminal.arguments import Verbs, choices_of, load_state, uplinks_of
 from sgdataplane.terminal.output import Exit, complain, log_shown, paint, print_json, render_table, say, say_block, warn
 
@@ -121,7 +121,7 @@ def _apply(arguments: argparse.Namespace, registry: Registry, state: CloudState,
         report = reconcile(registry, state, manner)
     unrecorded = (report.unrecorded,) if report.unrecorded else ()
     told = map(str, (*report.refusals, *report.tampering, *report.warnings, *unrecorded))
-    warnings = (*told, *read_complaints())
+    warnings = (*told, *read_warnings())
     names = WorkloadNames.of(eni.binding for eni in report.everywhere)
     if arguments.json:
         more = {"unknown_timeouts": report.unknown_timeouts, "warnings": warnings}
@@ -157,7 +157,7 @@ def _print_report(registry: Registry, report: HostReport, names: WorkloadNames) 
 def _complain(report: HostReport, warnings: Sequence[str], names: WorkloadNames) -> None:
     """Say on stderr what isn't as it should be."""
     if report.unknown_timeouts:
-        warn(complaint(report.unknown_timeouts))
+        warn(describe_unknown_timeouts(report.unknown_timeouts))
     for namespace in report.namespaces:
         if namespace.error is not None:
             complain(f"{names.place(namespace.named)}: {namespace.error}")

@@ -54,7 +54,7 @@ class Before:
 
     @classmethod
     def of(cls, past: PastPolicies) -> Before:
-        """Return the last policy that was applied; nothing, with a complaint, if it can't be read."""
+        """Return the last policy that was applied; nothing, with a warning, if it can't be read."""
         if past.entries:
             try:
                 entry = past.entries[-1]

@@ -16,7 +16,7 @@ from pathlib import Path
 from sgdataplane.cli import labhosts
 from sgdataplane.cli.oneprobe import add_probe, parse_probe
 from sgdataplane.host import netns
-from sgdataplane.host.timeouts import complaint
+from sgdataplane.host.timeouts import describe_unknown_timeouts
 from sgdataplane.lab import ends, manage, matrix, report, status
 from sgdataplane.lab.expect import ProbeResult, result_as_json
 from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab, enforce_policy
@@ -27,7 +27,7 @@ from sgdataplane.lab.topology import MAX_HOSTS
 from sgdataplane.model.choices import CHOICES, IN_LAB
 from sgdataplane.model.options import Placement
 from sgdataplane.model.words import pluralize
-from sgdataplane.observe.capacity import UseLog, read_complaints
+from sgdataplane.observe.capacity import UseLog, read_warnings
 from sgdataplane.terminal.arguments import (
     Parser,
     Run,
@@ -233,13 +233,13 @@ def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
     """Warn of conntrack timeouts that the kernel has and sgdataplane doesn't know, and return their names."""
     names = read_unknown_timeouts(lab)
     if names:
-        warn(complaint(names, lab.record.time_scale))
+        warn(describe_unknown_timeouts(names, lab.record.time_scale))
     return names
 
 
 def _warn_of_neighbours() -> None:
     """Warn if the machine's neighbour tables are nearly full: others may fill them, too."""
-    for line in read_complaints():
+    for line in read_warnings():
         warn(line)
 
 
@@ -249,7 +249,7 @@ def _complain(health: Mapping[str, Health], placement: Placement) -> None:
     with log_shown():
         for name, found in health.items():
             log.note(name, found.use)
-            for line in found.complaints(placement):
+            for line in found.warnings(placement):
                 warn(f"{name}: {line}")
 
 

@@ -26,7 +26,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.identity import Identity, identity_of
 from sgdataplane.host.timeouts import OTHERS
 from sgdataplane.model.words import pluralize
-from sgdataplane.observe.capacity import read_complaints
+from sgdataplane.observe.capacity import read_warnings
 
 MAX_UNCLEAR = 20  # refusals in one line: root of a namespace may make any number of interfaces there
 FINE = (EniOutcome.IN_FORCE, EniOutcome.AUDITING, EniOutcome.STOPPED)
@@ -101,7 +101,7 @@ class Journal:
         """
         before = {eni.report.binding.eni_id: eni for eni in self._status.enis}
         new = self._status.note_cycle(report)
-        self._status.neighbours = read_complaints()
+        self._status.neighbours = read_warnings()
         if report.host is not None and LOOKING & report.causes:  # seldom, as it looks at all processes
             self._status.exposed = find_exposed(report.host.bindings)
         self._metrics.note_cycle(report)

@@ -51,7 +51,9 @@ class SessionCapacity:
         found = self._read()
         if found is None or not found.limit:
             return ()
-        return tuple(_complaint(router, need, found.limit) for router, need in needs.items() if need > found.limit)
+        return tuple(
+            _describe_shortage(router, need, found.limit) for router, need in needs.items() if need > found.limit
+        )
 
     def _read(self) -> TableSize | None:
         with suppress(HostError):
@@ -86,7 +88,7 @@ def _needs(host: HostReport) -> dict[str, int]:
     }
 
 
-def _complaint(router: str, need: int, limit: int) -> str:
+def _describe_shortage(router: str, need: int, limit: int) -> str:
     return (
         f"{router}: its ENIs may hold {pluralize(need, 'session')} together, and conntrack takes {limit:,} of them: "
         "raise net.netfilter.nf_conntrack_max, or lower sessions_per_eni"

@@ -154,7 +154,7 @@ def read_unknown() -> tuple[str, ...]:
     return unknown(_names())
 
 
-def complaint(names: Iterable[str], time_scale: float = 1.0) -> str:
+def describe_unknown_timeouts(names: Iterable[str], time_scale: float = 1.0) -> str:
     """Return one line about unknown timeouts for people; "" if there are none."""
     listed = ", ".join(names)
     words = (

@@ -38,10 +38,10 @@ class Health:
             "flowtables": [asdict(flowtable) for flowtable in self.flowtables],
         }
 
-    def complaints(self, placement: Placement) -> tuple[str, ...]:
+    def warnings(self, placement: Placement) -> tuple[str, ...]:
         """Return what a person should know about others in this namespace, one line each."""
-        users = (user.complaint for user in self.mark_users)
-        return *users, *(flowtable.complaint(placement) for flowtable in self.flowtables)
+        users = (user.warning for user in self.mark_users)
+        return *users, *(flowtable.warning(placement) for flowtable in self.flowtables)
 
 
 def read_health(lab: Lab) -> dict[str, Health]:

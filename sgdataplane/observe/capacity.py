@@ -84,7 +84,7 @@ class TableUse:
         return Fullness.HAS_BEEN_FULL if self.dropped or self.evicted else Fullness.OK
 
     @property
-    def complaint(self) -> str:
+    def warning(self) -> str:
         """One line for people; empty if all is well."""
         use = f"{self.entries} of {self.limit} sessions"
         dropped, evicted = pluralize(self.dropped, "packet"), pluralize(self.evicted, "unanswered session")
@@ -121,7 +121,7 @@ class UseLog:
             return
         level = logging.INFO if use.condition is Fullness.OK else logging.WARNING
         numbers = " ".join(f"{name}={number}" for name, number in use.as_json().items())
-        sentence = f"{where}: {use.complaint or 'the conntrack table has room'}"
+        sentence = f"{where}: {use.warning or 'the conntrack table has room'}"
         line = f"conntrack-table where={where} condition={use.condition.value} {numbers}"
         logging.getLogger(LOGGER).log(level, line, extra={"sentence": sentence})
 
@@ -172,7 +172,7 @@ class NeighbourUse:
         return self.entries >= self.limit * NEIGHBOURS_NEARLY_FULL
 
     @property
-    def complaint(self) -> str:
+    def warning(self) -> str:
         """One line for people; empty if all is well."""
         if not self.is_nearly_full:
             return ""
@@ -193,12 +193,12 @@ def read_neighbour_uses() -> tuple[NeighbourUse, ...]:
     return tuple(replace(use, entries=max(0, use.entries - permanent[use.family])) for use in uses)
 
 
-def read_complaints() -> tuple[str, ...]:
+def read_warnings() -> tuple[str, ...]:
     """Return one line for people for each table that is nearly full; none if the kernel refuses."""
     try:
-        if not any(use.complaint for use in _read()):  # includes permanent entries, and is far cheaper
+        if not any(use.warning for use in _read()):  # includes permanent entries, and is far cheaper
             return ()
-        return tuple(use.complaint for use in read_neighbour_uses() if use.complaint)
+        return tuple(use.warning for use in read_neighbour_uses() if use.warning)
     except HostError:
         return ()
 

@@ -51,7 +51,7 @@ class MarkUser:
     """The part that uses the mark, in the syntax of nft or iptables."""
 
     @property
-    def complaint(self) -> str:
+    def warning(self) -> str:
         """One line for people."""
         where = f"rule {self.handle} of chain {self.family} {self.table} {self.chain}"
         if not self.sets:
@@ -136,7 +136,7 @@ def _kind(message: int) -> int:
 GETFLOWTABLE = 23  # NFT_MSG_*
 FLOWTABLE_TABLE, FLOWTABLE_NAME, FLOWTABLE_HOOK, FLOWTABLE_FLAGS = 1, 2, 3, 7  # NFTA_FLOWTABLE_*
 HOOK_DEVICES = 3  # NFTA_FLOWTABLE_HOOK_DEVS
-MAX_FLOWTABLES = 100  # flowtables of a namespace; that many complaints are enough
+MAX_FLOWTABLES = 100  # flowtables of a namespace; that many warnings are enough
 IN_HARDWARE = 1  # NFT_FLOWTABLE_HW_OFFLOAD
 CONSEQUENCES = {  # by whether the placement is outside the instance
     False: "the fence drops what it sends out of an ENI, so the sessions that it takes over stall",
@@ -156,7 +156,7 @@ class Flowtable:
     """The interfaces where it takes packets from."""
     is_in_hardware: bool
 
-    def complaint(self, placement: Placement) -> str:
+    def warning(self, placement: Placement) -> str:
         """Return what somebody should know, in one line."""
         where = f"flowtable {self.family} {self.table} {self.name} ({', '.join(self.devices) or 'no device'})"
         hardware = ", some in hardware, where we don't see them" if self.is_in_hardware else ""

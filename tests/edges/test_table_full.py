@@ -73,7 +73,7 @@ def test_counts_are_those_of_the_namespace(scene: Scene) -> None:
     before = use_of(scene)
     fill(scene.near.netns, islice(strangers(), 1000))
     after = use_of(scene)
-    assert (after.entries - before.entries, after.limit, after.complaint) == (1000, before.limit, "")
+    assert (after.entries - before.entries, after.limit, after.warning) == (1000, before.limit, "")
     with netns.inside(scene.outside.netns):
         assert read_table_use().entries < 1000
 
@@ -110,7 +110,7 @@ def test_a_full_table_refuses_new_sessions_keeps_old_ones_and_says_so(
         client, server = scene.udp(scene.near, Family.IPV4), scene.udp(scene.outside, Family.IPV4, 53)
         client.sendto(b"?", server.getsockname()[:2])
         assert server.recv(1) == b"?"
-        assert use_of(scene).complaint.startswith("the conntrack table has been full")
+        assert use_of(scene).warning.startswith("the conntrack table has been full")
         (line,) = logged(scene, log, caplog)
         assert f"condition=has-been-full entries={use_of(scene).entries} limit={limit} {numbers}" in line
 
@@ -131,10 +131,10 @@ def refuses_new_sessions(scene: Scene) -> None:
 
 
 def says_that_it_is_full(scene: Scene, limit: int) -> None:
-    complaint = f"the conntrack table is full ({limit} of {limit} sessions)"
-    assert use_of(scene).complaint.startswith(complaint)
+    sentence = f"the conntrack table is full ({limit} of {limit} sessions)"
+    assert use_of(scene).warning.startswith(sentence)
     warnings, numbers = told(scene)
-    assert f"warning: i-a: {complaint}" in warnings
+    assert f"warning: i-a: {sentence}" in warnings
     use = use_of(scene)
     assert numbers == {
         "entries": limit,
@@ -144,4 +144,4 @@ def says_that_it_is_full(scene: Scene, limit: int) -> None:
         "insert_failed": use.insert_failed,
     }
     assert numbers["dropped"] > 0
-    assert f"warning: i-a: {complaint}" in sgdp(scene, "sessions", "--limit", "1").stderr
+    assert f"warning: i-a: {sentence}" in sgdp(scene, "sessions", "--limit", "1").stderr

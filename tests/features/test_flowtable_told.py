@@ -82,6 +82,6 @@ def test_status_of_a_lab_says_so(lab_name: str, placement: str) -> None:
         health = read_health(lab)[place.name]
         (found,) = health.flowtables
         assert (found.family, found.table, found.name, found.devices) == ("inet", TABLE, "f", ("lo",))
-        (line,) = health.complaints(Placement(placement))
+        (line,) = health.warnings(Placement(placement))
         assert "stall" in line
         assert {"flowtables"} <= health.as_json().keys()

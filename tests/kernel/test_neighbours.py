@@ -55,7 +55,7 @@ def test_it_is_told_before_the_limit_is_met(entries: int, is_told: bool, monkeyp
     use = NeighbourUse("ipv6", entries, 1024, 3)
     monkeypatch.setattr(capacity, "_uses", lambda _: [use])
     monkeypatch.setattr(capacity, "_permanent", lambda: {"ipv6": 0})
-    found = capacity.read_complaints()
+    found = capacity.read_warnings()
     assert bool(found) == is_told
     assert all(f"{entries} of 1024 entries, 3 refused so far" in line and "gc_thresh3" in line for line in found)
 
@@ -63,4 +63,4 @@ def test_it_is_told_before_the_limit_is_met(entries: int, is_told: bool, monkeyp
 def test_permanent_entries_are_no_reason_to_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "_uses", lambda _: [NeighbourUse("ipv4", 5000, 1024, 0)])
     monkeypatch.setattr(capacity, "_permanent", lambda: {"ipv4": 4900})
-    assert capacity.read_complaints() == ()
+    assert capacity.read_warnings() == ()

@@ -8,7 +8,14 @@ import pytest
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import sysctl, timeouts
-from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, Trackers, complaint, list_wanted, set_timeouts
+from sgdataplane.host.timeouts import (
+    KERNELS_OWN,
+    SPECIFIED,
+    Trackers,
+    describe_unknown_timeouts,
+    list_wanted,
+    set_timeouts,
+)
 from tests.support.models.trackers import BESIDE, KERNELS, LINUX_6_1, LINUX_6_12, LINUX_6_18
 
 # semantics.md, section 4, written down once more: what each is after an apply, where the kernel has it.
@@ -126,8 +133,8 @@ def test_an_unknown_tracker_is_bounded_and_told(monkeypatch: pytest.MonkeyPatch,
     assert set_timeouts(0.1) == Trackers(("dccp",), names)
     assert [sysctl.read_number(f"netfilter/{name}") for name in names] == [3, 3]
     words = "this kernel has conntrack timeouts that sgdp doesn't know, limited to 3 s: "
-    assert complaint(names, 0.1) == words + ", ".join(names)
-    assert complaint(()) == ""
+    assert describe_unknown_timeouts(names, 0.1) == words + ", ".join(names)
+    assert describe_unknown_timeouts(()) == ""
 
 
 def test_a_timeout_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from sgdataplane.observe.capacity import LOGGER, Fullness, TableUse, UseLog
 
 
 @pytest.mark.parametrize(
-    ("use", "complaint"),
+    ("use", "warning"),
     [
         pytest.param(TableUse(10, 100, 0, 0, 3), "", id="room"),
         pytest.param(TableUse(10, 0, 0, 0, 0), "", id="no-limit"),
@@ -32,8 +32,8 @@ from sgdataplane.observe.capacity import LOGGER, Fullness, TableUse, UseLog
         ),
     ],
 )
-def test_complaint(use: TableUse, complaint: str) -> None:
-    assert use.complaint == complaint
+def test_complaint(use: TableUse, warning: str) -> None:
+    assert use.warning == warning
 
 
 ROOM, NEARLY, FULL, AGAIN = (

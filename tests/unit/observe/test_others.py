@@ -89,11 +89,11 @@ def test_connmark_of_another_revision(revision: int, info: bytes, sets: bool, te
 
 
 def test_complaints_name_the_rule() -> None:
-    assert MarkUser("ip", "mangle", "OUTPUT", 4, True, "-j CONNMARK --save-mark").complaint == (
+    assert MarkUser("ip", "mangle", "OUTPUT", 4, True, "-j CONNMARK --save-mark").warning == (
         "rule 4 of chain ip mangle OUTPUT sets the conntrack mark (-j CONNMARK --save-mark), which is where the policy "
         "notes what it has accepted: sessions may pass unjudged, or be judged at each packet"
     )
-    assert MarkUser("inet", "t", "c", 7, False, "ct mark").complaint == (
+    assert MarkUser("inet", "t", "c", 7, False, "ct mark").warning == (
         "rule 7 of chain inet t c reads the conntrack mark (ct mark): what it finds there is the policy's"
     )
 
@@ -119,9 +119,9 @@ def test_a_message_becomes_a_flowtable(family: int, hook: str, flags: int, found
 
 def test_the_complaint_says_what_comes_of_it_there() -> None:
     found = Flowtable("inet", "theirs", "f", ("eth0", "eth1"), is_in_hardware=False)
-    inside, outside = (found.complaint(placement) for placement in (Placement.INSTANCE, Placement.HOST))
+    inside, outside = (found.warning(placement) for placement in (Placement.INSTANCE, Placement.HOST))
     assert inside.startswith("flowtable inet theirs f (eth0, eth1) carries sessions past the policy: the fence drops")
     assert "neither counted nor logged" in outside
     assert "hardware" not in inside + outside
-    hard = Flowtable("inet", "theirs", "f", (), is_in_hardware=True).complaint(Placement.HOST)
+    hard = Flowtable("inet", "theirs", "f", (), is_in_hardware=True).warning(Placement.HOST)
     assert hard.startswith("flowtable inet theirs f (no device) carries sessions past the policy, some in hardware")
