@@ -139,14 +139,14 @@ class Closures:
         the revision that led to these documents.
         """
         changes = HostChanges.of(self._documents, documents, change, self._topics, self._host_of)
-        before = {host: self._closure_ids(host) for host in self._find_reshaped(changes)}
+        before = {host: self._closure_ids(host) for host in self._find_hosts_with_other_needs(changes)}
         news = _News()
         if changes.lead_elsewhere:
-            self._note_audience(news, changes)
+            self._note_receivers(news, changes)
         for path in (*change.puts, *change.deletes):
             self._known.forget(path)
         self._go_on(documents, changes)
-        self._note_audience(news, changes)
+        self._note_receivers(news, changes)
         for host, ids in before.items():
             news.note([host], self._differences(ids, self._closure_ids(host)))
         return news.paths
@@ -162,17 +162,17 @@ class Closures:
 
     # what a revision changes
 
-    def _find_reshaped(self, changes: HostChanges) -> set[str]:
+    def _find_hosts_with_other_needs(self, changes: HostChanges) -> set[str]:
         """Return the hosts that may need other groups, lists or VPCs, or the members of other groups."""
         found = {host for eni in changes.enis for host in eni.reshaped}
         for group in changes.groups:
             if group.before != group.after:
                 found.update(self._topics.hosts_in(group.name))
             if group.is_moved:
-                found |= self._topics.followers(path_of(ResourceKind.GROUP, group.name))
+                found |= self._topics.hosts_getting(path_of(ResourceKind.GROUP, group.name))
         return found
 
-    def _note_audience(self, news: _News, changes: HostChanges) -> None:
+    def _note_receivers(self, news: _News, changes: HostChanges) -> None:
         """Note for each changed object the hosts that get it, by the topics as they are now.
 
         Called before and after a step, it reaches those that had the object, and those that get it. These are the same
@@ -181,7 +181,7 @@ class Closures:
         topics = self._topics
         for group in changes.groups:
             path = path_of(ResourceKind.GROUP, group.name)
-            news.note(topics.followers(path) if group.is_stub_changed else topics.hosts_in(group.name), [path])
+            news.note(topics.hosts_getting(path) if group.is_stub_changed else topics.hosts_in(group.name), [path])
         for eni in changes.enis:
             path = path_of(ResourceKind.ENI, eni.name)
             for one in eni.instances:  # whether a host gets an instance depends on its ENIs
@@ -189,7 +189,7 @@ class Closures:
                 news.note(eni.hosts, [path_of(ResourceKind.INSTANCE, one), *same])
             news.note(eni.hosts, [path])
             if eni.is_far_changed:
-                news.note(topics.listeners(eni.groups), [path])
+                news.note(topics.hosts_getting_members(eni.groups), [path])
         for path in changes.others:
             self._note_other(news, path)
 
@@ -201,11 +201,11 @@ class Closures:
                 hosts = (self._host_of(self._documents, body) for body in found if body)
                 news.note([host for host in hosts if host is not None], [path])
             case ResourceKind.VPC:
-                for host in topics.audience_of_vpc(name):
+                for host in topics.hosts_getting_vpc(name):
                     enis = (path_of(ResourceKind.ENI, eni) for eni in topics.enis_of_host(host))
                     news.note([host], [path, *enis])
             case _:
-                news.note(topics.followers(path), [path])
+                news.note(topics.hosts_getting(path), [path])
 
     def _go_on(self, documents: Documents, changes: HostChanges) -> None:
         self._documents = documents

@@ -149,25 +149,26 @@ class Topics:
         """Return the hosts that have ENIs in a group."""
         return self._hosts.get(group, ())
 
-    def followers(self, path: Path) -> set[str]:
+    def hosts_getting(self, path: Path) -> set[str]:
         """Return the hosts that get a group, whole or without its rules, or a list."""
         found = set(self.hosts_in(name_of(path))) if kind_of(path) is ResourceKind.GROUP else set()
         return found.union(*map(self.hosts_in, self._namers.get(path, ())))
 
-    def listeners(self, groups: Iterable[str]) -> set[str]:
+    def hosts_getting_members(self, groups: Iterable[str]) -> set[str]:
         """Return the hosts that get the members of any of these groups."""
-        return set().union(*map(self.hosts_in, {other for group in groups for other in self._find_listening(group)}))
+        asking = {other for group in groups for other in self._find_groups_that_get_members(group)}
+        return set().union(*map(self.hosts_in, asking))
 
-    def _find_listening(self, group: str) -> Iterator[str]:
+    def _find_groups_that_get_members(self, group: str) -> Iterator[str]:
         yield group
         for other in self._namers.get(path_of(ResourceKind.GROUP, group), ()):
             if group in peer_groups_of(other, self.groups.get):
                 yield other
 
-    def audience_of_vpc(self, vpc: str) -> set[str]:
+    def hosts_getting_vpc(self, vpc: str) -> set[str]:
         """Return the hosts that get a VPC. It looks at all groups, because VPCs hardly ever change."""
         groups = (group for group, facts in self.groups.items() if facts.vpc_id == vpc)
-        return {host for group in groups for host in self.followers(path_of(ResourceKind.GROUP, group))}
+        return {host for group in groups for host in self.hosts_getting(path_of(ResourceKind.GROUP, group))}
 
     def _fields(self, kind: FactKind, name: str) -> tuple[str, ...]:
         """Return the fields of all rows that lead from a name, one row after the other."""
