@@ -9,8 +9,8 @@ profile. It must not know rules of users, or the epoch.
                                        from ::
                  spoofed               egress: a link-local source that isn't the ENI's, such as the gateway's
                  jump <hook>-link      all but TCP: discovery, MLD and DHCP without an address of the ENI
-                 foreign, spoofed      egress: a source that isn't the ENI's; ingress: a source that is, or a
-                                       destination that isn't
+                 spoofed               egress: a source that isn't the ENI's own; ingress: one of its private addresses
+                 foreign               ingress: a destination that isn't the ENI's own
                  jump <hook>-checks    discovery and DHCP from the ENI's own address; DHCP offers; packets without a
                                        session
                  jump ends-egress      egress: related packets
@@ -85,10 +85,10 @@ class EniInterface:
     """What is particular to one ENI's interface."""
 
     ifname: str
+    private: tuple[Prefix, ...]
+    """The ENI's addresses and delegated prefixes."""
     own: tuple[Prefix, ...]
-    """The ENI's private addresses."""
-    sources: tuple[Prefix, ...]
-    """All addresses that it may send from."""
+    """These and the allowed pairs: all addresses that it may send from."""
     link_sources: tuple[Prefix, ...]
     """Its link-local addresses."""
     on_link: tuple[Prefix, ...]
@@ -247,7 +247,7 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options,
     rules = [
         *((_on_link(link, shared, options), *_claims(link)) if hook is Direction.EGRESS else ()),
         make_shared_rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
-        *(_sender(hook, link.sources) if hook is Direction.EGRESS else _receiver(hook, link, shared.foreign[0])),
+        *(_sender(hook, link.own) if hook is Direction.EGRESS else _receiver(hook, link, shared.foreign[0])),
         make_shared_rule(jump(shared.checks.name)),
         *([make_shared_rule(is_value(Field.CT_STATE, CtState.RELATED), jump(ends.name))] if ends else []),
         *((entry, rule_text(entry)) for entry in link.timeouts[hook]),
@@ -282,7 +282,7 @@ def _claims(link: EniInterface) -> Iterator[SaidRule]:
     the address which it is about to take gives that address up (RFC 4862, 5.4.3). So all of these may only be about the
     ENI's own addresses, link-local ones included, as for ARP.
     """
-    own = [prefix for prefix in (*link.sources, *link.link_sources) if prefix.family is Family.IPV6]
+    own = [prefix for prefix in (*link.own, *link.link_sources) if prefix.family is Family.IPV6]
     is_other = _none_of(Field.ND_TARGET, merge_prefixes(own))
     yield _make_drop_rule(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
     is_probe = Match(Field.IP6_SADDR, merge_prefixes((always.UNSPECIFIED,)))
@@ -309,7 +309,7 @@ def ends_chain(site: Site, link: EniInterface) -> Chain:
     rules = [make_shared_rule(*NO_ERROR, RETURN)]
     for way, family in product(CtDirection, Family):
         side = Direction.EGRESS if way is CtDirection.ORIGINAL else Direction.INGRESS
-        is_another = _none_of(site.field(LOCAL, side, family), _of_family(link.sources, family))
+        is_another = _none_of(site.field(LOCAL, side, family), _of_family(link.own, family))
         if is_another:
             rules.append(text_rule(is_value(Field.CT_DIRECTION, way), *is_another, SetPriority(OTHERS_END)))
     refused = goto(drop_name(Direction.EGRESS, "icmp-error-refused"))
@@ -327,9 +327,9 @@ def _sender(hook: Direction, sources: tuple[Prefix, ...]) -> Iterator[SaidRule]:
 def _receiver(hook: Direction, link: EniInterface, foreign: Chain) -> Iterator[SaidRule]:
     """Yield rules that check both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
     for family in Family:
-        own = _of_family(link.own, family)
-        yield from (_make_drop_rule(hook, "spoofed", Match(SOURCE[family], part)) for part in parts(own))
-        yield text_rule(*_is_none_of(DESTINATION[family], link.sources, family), jump(foreign.name))
+        private = _of_family(link.private, family)
+        yield from (_make_drop_rule(hook, "spoofed", Match(SOURCE[family], part)) for part in parts(private))
+        yield text_rule(*_is_none_of(DESTINATION[family], link.own, family), jump(foreign.name))
 
 
 def _make_drop_rule(hook: Direction, cause: str, *conditions: Statement) -> SaidRule:
