@@ -48,24 +48,25 @@ def section() -> str:
         ),
         (
             (
-                "3. The compiler makes elements of maps: an address leads to the number of its set of groups, that to"
-                " the rank of the strongest rule on them, that to the rule's leaf (module `sides`)."
+                "3. The compiler makes elements of maps: the group set (a number) of an address, the rank of the"
+                " strongest rule on a group set (module `group_sets`), and the leaf of a rank (`sides`)."
             ),
-            "compiler/group_sets.py",
+            "compiler",
             list(_elements(table, outcome)),
         ),
         (
             (
                 "4. The first packet from web1 to db1 meets base chain (module `verdicts`), gate (`skeleton`), ENI"
-                " (`eni`), rules (`sides`), leaf (`lower`)."
+                " (`eni`), rules (`sides`), leaf (`lower`). Its address alone leads to the default; the rank is"
+                " stronger."
             ),
             "compiler",
             textwrap.wrap(" > ".join(outcome.chains), WIDTH, break_long_words=False, break_on_hyphens=False),
         ),
         (
             (
-                "5. The leaf counts the packet by the rule's name, and notes the verdict (`contract/priority.py`),"
-                " which the base chain reads."
+                "5. The leaf counts the packet, and writes a code of the verdict for the base chain into the kernel's"
+                " field `priority`, which is no rule's priority (`contract/priority.py`)."
             ),
             "compiler/lower.py",
             _counting(table, outcome),

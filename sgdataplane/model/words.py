@@ -54,7 +54,7 @@ CAUSES: Mapping[str, str] = {
 # The details that the addresses of a packet add.
 DETAILS: Mapping[tuple[str, Direction], str] = {
     ("spoofed", Direction.EGRESS): "{local} is none of {eni}'s own addresses",
-    ("spoofed", Direction.INGRESS): "{remote} is {eni}'s own address",
+    ("spoofed", Direction.INGRESS): "{remote} is a private address of {eni}",
     ("foreign", Direction.INGRESS): "{local} is not {eni}'s",
 }
 

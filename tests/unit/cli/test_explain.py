@@ -103,7 +103,7 @@ def test_a_remote_that_is_nobody_here_has_no_end(capsys: pytest.CaptureFixture[s
             "ingress",
             "10.20.2.11",
             "10.20.2.11",
-            "its source address is spoofed: 10.20.2.11 is eni-web1's own address",
+            "its source address is spoofed: 10.20.2.11 is a private address of eni-web1",
         ),
     ],
 )
