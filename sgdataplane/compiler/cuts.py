@@ -69,18 +69,18 @@ class Cutting:
     """The largest growth that each cut was allowed."""
 
 
-def build_cutting(boxes: Sequence[RuleBox], family: Family, look_ups: int, before: Cutting | None) -> Cutting:
+def build_cutting(boxes: Sequence[RuleBox], family: Family, look_ups: int, previous: Cutting | None) -> Cutting:
     """Return the diagram of all boxes, with at most `look_ups` look-ups on a path.
 
     It takes over nodes of an earlier diagram where the boxes are the same objects. The result is the same as without
     it.
     """
-    if before is None or before.look_ups != look_ups:
+    if previous is None or previous.look_ups != look_ups:
         return _cut(Boxes(boxes, family), look_ups)
-    move = Renumbering.of(before.boxes.boxes, boxes)
+    move = Renumbering.of(previous.boxes.boxes, boxes)
     if not move.gone and not move.come:
-        return before
-    return _recut(boxes, before, move) or _cut(Boxes(boxes, family), look_ups)
+        return previous
+    return _recut(boxes, previous, move) or _cut(Boxes(boxes, family), look_ups)
 
 
 def _cut(boxes: Boxes, look_ups: int) -> Cutting:
@@ -94,19 +94,19 @@ def _cut(boxes: Boxes, look_ups: int) -> Cutting:
     return _Cutter(boxes, NO_CUTS, _Room(0)).make_diagram(look_ups)
 
 
-def _recut(boxes: Sequence[RuleBox], before: Cutting, move: Renumbering) -> Cutting | None:
+def _recut(boxes: Sequence[RuleBox], previous: Cutting, move: Renumbering) -> Cutting | None:
     """Make only nodes that are new.
 
     Return None if the result may not be what a diagram from nothing is: if this one could have too many cells, or if
     boxes get other numbers.
     """
     most = most_cells(len(boxes))
-    if before.growth != GROWTHS[0] or max(len(boxes), len(before.boxes.boxes)) > LONG:
+    if previous.growth != GROWTHS[0] or max(len(boxes), len(previous.boxes.boxes)) > LONG:
         return None
-    cutter = _Cutter(Boxes(boxes, before.boxes.family, before.boxes), GROWTHS[0], _Room(most, before.taken))
-    cutter.take_over(before, move)
+    cutter = _Cutter(Boxes(boxes, previous.boxes.family, previous.boxes), GROWTHS[0], _Room(most, previous.taken))
+    cutter.take_over(previous, move)
     try:
-        return cutter.make_diagram(before.look_ups)
+        return cutter.make_diagram(previous.look_ups)
     except TooManyCellsError:
         return None
 
@@ -203,13 +203,13 @@ class _Cutter:
     _memo: dict[_Key, Node] = field(default_factory=dict)
     _shared: dict[Hashable, Branch] = field(default_factory=dict)
 
-    def take_over(self, before: Cutting, move: Renumbering) -> None:
+    def take_over(self, previous: Cutting, move: Renumbering) -> None:
         """Start with the nodes of an earlier diagram that are about the same boxes."""
-        self._shared = before.branches
+        self._shared = previous.branches
         low, behind, ahead, gone = move.mask_before, move.start + move.gone, move.start + move.come, move.mask_of_gone
         self._memo = {  # move(m), without a call for each
             ((m & low) | (m >> behind << ahead), asked, left): node
-            for (m, asked, left), node in before.nodes.items()
+            for (m, asked, left), node in previous.nodes.items()
             if not m & gone
         }
 

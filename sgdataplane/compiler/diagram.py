@@ -141,17 +141,17 @@ class Boxes:
         scattered: The boxes with several intervals in some dimension.
     """
 
-    def __init__(self, boxes: Sequence[RuleBox], family: Family, before: Boxes | None = None) -> None:
-        """Index the boxes. `before` has other boxes, most of them the same objects."""
+    def __init__(self, boxes: Sequence[RuleBox], family: Family, previous: Boxes | None = None) -> None:
+        """Index the boxes. `previous` has other boxes, most of them the same objects."""
         self.boxes, self.family = boxes, family
         self.whole = tuple((0, each.domain.last(family)) for each in ASKED)
-        self.leaves: dict[Decision, Leaf] = {} if before is None else before.leaves
+        self.leaves: dict[Decision, Leaf] = {} if previous is None else previous.leaves
         self._leaf: dict[int, Leaf] = {}
         self.bounds, self.scattered = [0] * len(DIMS), 0
         new = range(len(boxes))
-        if before is not None:
-            move = Renumbering.of(before.boxes, boxes)
-            self.bounds, self.scattered = [move(mask) for mask in before.bounds], move(before.scattered)
+        if previous is not None:
+            move = Renumbering.of(previous.boxes, boxes)
+            self.bounds, self.scattered = [move(mask) for mask in previous.bounds], move(previous.scattered)
             new = range(move.start, move.start + move.come)
         for index in new:
             self._add(1 << index, boxes[index])

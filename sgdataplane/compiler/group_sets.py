@@ -55,14 +55,14 @@ class GroupSets:
     """The numbers of each such group's group sets."""
 
     @classmethod
-    def of(cls, members: Members, named_groups: AbstractSet[str], before: GroupSets | None) -> GroupSets:
+    def of(cls, members: Members, named_groups: AbstractSet[str], previous: GroupSets | None) -> GroupSets:
         """Give numbers to the group sets of these members.
 
-        The result is `before`, those of a similar state, if nothing has changed.
+        The result is `previous`, those of a similar state, if nothing has changed.
         """
         known = members.group_sets(Family.IPV4) | members.group_sets(Family.IPV6)
-        if before is not None and before.known == known and before.named_groups == named_groups:
-            return before
+        if previous is not None and previous.known == known and previous.named_groups == named_groups:
+            return previous
         numbers = _number_group_sets(group_set for group_set in known if not named_groups.isdisjoint(group_set))
         of_group: dict[str, list[int]] = {group_id: [] for group_id in named_groups}
         for group_set, number in numbers.items():

@@ -128,7 +128,7 @@ class Lowering:
     """Chains that were made in this compile and the one before."""
     shared: AllSides
     """What all sides have made in this compile."""
-    before: NamedChains = field(default_factory=dict)
+    previous: NamedChains = field(default_factory=dict)
     """The chains of the same side in an earlier compile; after collect_needed(), its own, for a later compile.
 
     If a chain is taken over, so are all below it.
@@ -139,7 +139,7 @@ class Lowering:
 
     def next(self, shared: AllSides) -> Lowering:
         """Return what collects the chains of the same side in the next compile."""
-        return Lowering(self.memo.next(), shared, self.before)
+        return Lowering(self.memo.next(), shared, self.previous)
 
     def keep(self, chain: Chain) -> str:
         """Keep a chain, and return its name."""
@@ -153,7 +153,7 @@ class Lowering:
         Raises:
             InternalError: Another chain has that name.
         """
-        chain, known = named.chain, self.before.get(named.chain.name)
+        chain, known = named.chain, self.previous.get(named.chain.name)
         if known is not None and known.chain == chain:
             chain, named = known.chain, known
         held = self.chains.setdefault(chain.name, named).chain
@@ -166,7 +166,7 @@ class Lowering:
         return self._find(name).chain.rules
 
     def _find(self, name: str) -> NamedChain:
-        return self.chains.get(name) or self.before[name]
+        return self.chains.get(name) or self.previous[name]
 
     def content(self, key: Hashable, prefix: str, rules: Callable[[], tuple[Rule, ...]]) -> str:
         """Keep a chain named after its content, and return its name.
@@ -227,18 +227,18 @@ class Lowering:
 
     def collect_needed(self, roots: Iterable[str]) -> dict[str, NamedChain]:
         """Return all chains to which anything leads from the roots on."""
-        every, found, waiting = {**self.before, **self.chains}, dict[str, NamedChain](), list(roots)
+        every, found, waiting = {**self.previous, **self.chains}, dict[str, NamedChain](), list(roots)
         while waiting:
             name = waiting.pop()
             if name not in found:
                 named = found[name] = every[name]
                 waiting += named.chain.ways.chains
-        self.before, self.chains = {**found, **self._inlined}, {}
+        self.previous, self.chains = {**found, **self._inlined}, {}
         return found
 
     def counters(self) -> dict[str, Counter]:
         """Return the counters of all chains that are needed, by name."""
-        return {counter.name: counter for named in self.before.values() for counter in named.counters}
+        return {counter.name: counter for named in self.previous.values() for counter in named.counters}
 
     def evict_unused(self, *, keeps_chains: bool) -> None:
         """Forget all that the next compile doesn't need.
@@ -250,7 +250,7 @@ class Lowering:
         if keeps_chains:
             self.memo = ChainMemo()
         else:
-            self.before = {}
+            self.previous = {}
 
     def leaf(self, decision: Decision) -> str:
         """Keep the chain to which a rank leads, and return its name.
@@ -328,7 +328,7 @@ class DiagramChains:
     """The field of a packet that each dimension asks for."""
     end: Callable[[Decision], RuleEnd]
     """Returns how a decision is carried out."""
-    before: Mapping[Node, str] = field(default_factory=dict)
+    previous: Mapping[Node, str] = field(default_factory=dict)
     """What nodes of an earlier diagram became, with the same fields and ends."""
     names: dict[Node, str] = field(default_factory=dict)
     """What the nodes became that were looked at."""
@@ -339,15 +339,15 @@ class DiagramChains:
             return self.lowering.end(self.end(node.decision))
         found = self.names.get(node)
         if found is None:
-            found = self.before.get(node) or (self._steps(node) if isinstance(node, Steps) else self._branch(node))
+            found = self.previous.get(node) or (self._steps(node) if isinstance(node, Steps) else self._branch(node))
             self.names[node] = found
         return found
 
     def evict_unused(self) -> None:
         """Remember what nodes became, for the next diagram, if those chains are still there."""
-        there = self.lowering.before
-        self.names |= {node: name for node, name in self.before.items() if name in there}
-        self.before, self.end = {}, _no_end
+        there = self.lowering.previous
+        self.names |= {node: name for node, name in self.previous.items() if name in there}
+        self.previous, self.end = {}, _no_end
 
     def _steps(self, node: Steps) -> str:
         """Make the chain of steps."""

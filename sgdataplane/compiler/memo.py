@@ -102,7 +102,7 @@ class Memo:
     """The address ranges of remotes."""
     members: Members | None = None
     """The members of groups."""
-    before: Mapping[Hashable, CompiledSide] = field(default_factory=dict)
+    previous: Mapping[Hashable, CompiledSide] = field(default_factory=dict)
     """The sides of the compile before."""
     rules: Rules | None = None
     """What profiles made in the latest compile."""
@@ -115,11 +115,11 @@ class Memo:
 
     def next(self) -> Memo:
         """Return the memory for the next compile."""
-        return replace(self, sides={}, ranks=self.ranks.next(), maps=dict(self.maps), before=self.sides)
+        return replace(self, sides={}, ranks=self.ranks.next(), maps=dict(self.maps), previous=self.sides)
 
     def keep(self) -> None:
         """Keep all that the compile before made: it is still right."""
-        self.sides, self.before = dict(self.before), {}
+        self.sides, self.previous = dict(self.previous), {}
 
     def follow(self, members: Members) -> None:
         """Let the members build their index from that of the compile before."""
@@ -129,5 +129,5 @@ class Memo:
 
     def evict_unused(self) -> None:
         """Forget what the compile, which is over, didn't ask for."""
-        self.before = {}
+        self.previous = {}
         self.ranks.evict_unused()

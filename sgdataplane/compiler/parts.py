@@ -73,9 +73,9 @@ class Joined:
     table: Table
 
     @classmethod
-    def of(cls, parts: tuple[Part, ...], before: Joined | None) -> Joined:
-        """Join parts. If all of a kind are the same objects as in `before`, so is the table's tuple of them."""
-        held = before or NOTHING
+    def of(cls, parts: tuple[Part, ...], previous: Joined | None) -> Joined:
+        """Join parts. If all of a kind are the same objects as in `previous`, so is the table's tuple of them."""
+        held = previous or NOTHING
         return cls(
             parts,
             Table(
@@ -92,17 +92,17 @@ NOTHING = Joined((), Table(TABLE))
 
 
 def _together(
-    some: Sequence[tuple[Named, ...]], before: Sequence[tuple[Named, ...]], held: tuple[Named, ...]
+    some: Sequence[tuple[Named, ...]], previous: Sequence[tuple[Named, ...]], held: tuple[Named, ...]
 ) -> tuple[Named, ...]:
     """Return all objects of a kind, sorted.
 
     `held` is what came of the parts before. Where most parts are the same, it is edited.
     """
-    if are_same(some, before):
+    if are_same(some, previous):
         return held
-    if len(some) != len(before):
+    if len(some) != len(previous):
         return by_name(entry for part in some for entry in part)
-    changed = [changes(old, new) for old, new in zip(before, some, strict=True) if old is not new]
+    changed = [changes(old, new) for old, new in zip(previous, some, strict=True) if old is not new]
     gone = {name for found in changed for name in found.gone}
     kept = [entry for entry in held if entry.name not in gone]
     for found in changed:

@@ -57,7 +57,7 @@ class Profiles:
         """Return the name of a side's first chain. The side is taken over if it was compiled from the same objects."""
         key = (profile.security_group_ids, profile.nic_type, direction, self.site.placement)
         origin = (profile.permissions(direction), self._far, self._order)
-        found = self.memo.before.get(key)
+        found = self.memo.previous.get(key)
         if found is None or not found.is_of(origin, self._group_sets):
             found = self._recompile(profile, direction, origin, found)
         if found.maps.group_sets is not self._group_sets:
@@ -75,10 +75,10 @@ class Profiles:
         basis = (permissions, far, strength)
         if found is not None and found.is_for(basis, self._group_sets):
             return replace(found, origin=origin)
-        before, lowering = None, Lowering(ChainMemo(), self._shared)
+        previous, lowering = None, Lowering(ChainMemo(), self._shared)
         if found is not None:
-            before, lowering = found.side, found.side.lowering.next(self._shared)
-        side = Side(profile_name(profile), self.site, direction, *basis, self._group_sets, lowering, before)
+            previous, lowering = found.side, found.side.lowering.next(self._shared)
+        side = Side(profile_name(profile), self.site, direction, *basis, self._group_sets, lowering, previous)
         root = side.root(names.comment(f"groups {', '.join(profile.security_group_ids)}"))
         winners = side.winners()
         needed = lowering.collect_needed([root, *winners.values()])
@@ -97,14 +97,14 @@ class Profiles:
         every = [self.memo.ranks.get((some, group_sets), partial(ranks_map, some, group_sets)) for some in ranks]
         return SideMaps(group_sets, {entry.name: entry for entry in every})
 
-    def rules(self, roots: Sequence[dict[Direction, str]], before: Rules | None) -> Rules:
-        """Return all that profiles make. `before` is what an earlier policy's profiles made."""
+    def rules(self, roots: Sequence[dict[Direction, str]], previous: Rules | None) -> Rules:
+        """Return all that profiles make. `previous` is what an earlier policy's profiles made."""
         sides = tuple(self.memo.sides.values())
         number = numbers_of(side.root for side in sides)
-        if before is None or not are_same(sides, before.sides):
-            fixed = self._join_sides(sides, number, before)
+        if previous is None or not are_same(sides, previous.sides):
+            fixed = self._join_sides(sides, number, previous)
         else:
-            fixed = before.fixed
+            fixed = previous.fixed
         members = list(self._members())
         sources = (*fixed.sources, *(f"{entry.name} {pages.digest(entry.elements)}" for entry in members))
         part = Part(fixed.chains, by_name([*fixed.maps, *members]), fixed.counters, (), sources)
@@ -118,13 +118,13 @@ class Profiles:
             self.memo.maps[family] = found
             yield found.map(family)
 
-    def _join_sides(self, sides: Sequence[CompiledSide], number: Mapping[str, int], before: Rules | None) -> Part:
+    def _join_sides(self, sides: Sequence[CompiledSide], number: Mapping[str, int], previous: Rules | None) -> Part:
         """Return the chains, counters and maps of all sides.
 
-        `number` has the numbers of their first chains. The sides of `before` were joined before, without a clash.
+        `number` has the numbers of their first chains. The sides of `previous` were joined before, without a clash.
         """
-        known = set(map(id, () if before is None else before.sides))
-        held = {} if before is None else {entry.name: entry for entry in before.fixed.maps}
+        known = set(map(id, () if previous is None else previous.sides))
+        held = {} if previous is None else {entry.name: entry for entry in previous.fixed.maps}
         chains, maps, counters = dict[str, Chain](), dict[str, Map](), dict[str, Counter]()
         for side in sorted(sides, key=lambda side: id(side) not in known):
             if id(side) not in known:

@@ -37,14 +37,14 @@ class Order:
     """The groups that permissions name."""
 
     @classmethod
-    def of(cls, profiles: Sequence[Profile], before: Order | None) -> Order:
-        """Order the permissions of these profiles. The result is `before`, of an earlier policy, if nothing differs."""
+    def of(cls, profiles: Sequence[Profile], previous: Order | None) -> Order:
+        """Order the permissions of these profiles. If nothing differs, the result is `previous`."""
         on_groups = {side: tuple([profile.on_groups[side] for profile in profiles]) for side in Direction}
         refusals = {side: tuple([profile.refusals[side] for profile in profiles]) for side in Direction}
         is_first = {side: tuple([begins_inner(p.permissions(side)) for p in profiles]) for side in Direction}
         asked = (on_groups, refusals, is_first)
-        if before is not None and (before.on_groups, before.refusals, before.is_inner_first) == asked:
-            return before
+        if previous is not None and (previous.on_groups, previous.refusals, previous.is_inner_first) == asked:
+            return previous
         inner = {side: inner_level(on_groups[side], is_first[side]) for side in Direction}
         every = [permission for of_side in on_groups.values() for some in of_side for permission in some]
         others = [decision for of_side in refusals.values() for some in of_side for decision in some]
@@ -65,15 +65,15 @@ class RemoteBlocks:
     ranges: Addresses = field(default_factory=dict)
 
     @classmethod
-    def of(cls, policy: HostPolicy, before: RemoteBlocks) -> RemoteBlocks:
-        """Read the ranges of a policy. The result is `before`, of a similar policy, if nothing has changed."""
+    def of(cls, policy: HostPolicy, previous: RemoteBlocks) -> RemoteBlocks:
+        """Read the ranges of a policy. The result is `previous`, of a similar policy, if nothing has changed."""
         references = [profile.references for profile in policy.profiles]
-        if references == before.references:
-            named = iter(before.ranges)
+        if references == previous.references:
+            named = iter(previous.ranges)
         else:
             named = iter(dict.fromkeys(r for of_profile in references for some in of_profile.values() for r in some))
         ranges = {remote: _ranges(policy, remote) for remote in named}
-        return before if ranges == before.ranges else cls(references, ranges)
+        return previous if ranges == previous.ranges else cls(references, ranges)
 
 
 def _ranges(policy: HostPolicy, remote: Remote) -> Mapping[Family, Ranges]:

@@ -137,7 +137,7 @@ class Side:
     """The numbers of group sets, by group."""
     lowering: Lowering
     """Collects the chains."""
-    before: Side | None = None
+    previous: Side | None = None
     """The same side in an earlier compile, from which parts are taken over."""
     ranks: dict[Ranking, None] = field(default_factory=dict)
     """The maps of ranks that its chains need, in order."""
@@ -162,7 +162,7 @@ class Side:
 
     def evict_unused(self, *, keeps_diagrams: bool) -> None:
         """Keep what the next compile may take over, and no more, as this side is compiled."""
-        self.before, self.group_sets = None, NO_GROUP_SETS
+        self.previous, self.group_sets = None, NO_GROUP_SETS
         del self._end  # it refers to this side, so Python would keep all of it until it looks for such cycles
         if not keeps_diagrams:
             self.diagrams, self.groups, self.leaves = {}, {}, {}
@@ -190,7 +190,7 @@ class Side:
 
     def winners(self) -> dict[int, str]:
         """Make the leaf of each permission on a group and of each other refusal. Return their names by rank."""
-        known = {} if self.before is None else self.before.leaves
+        known = {} if self.previous is None else self.previous.leaves
         ranks = {**self.strength.ranks, **self.strength.refusals}
         self.leaves = {d: known.get(d) or self.lowering.leaf(d) for d in ranks}
         return {rank: self.leaves[d] for d, rank in ranks.items()}
@@ -236,7 +236,7 @@ class Side:
 
         Return the name of the first one.
         """
-        known = None if self.before is None else self.before.diagrams.get(kind)
+        known = None if self.previous is None else self.previous.diagrams.get(kind)
         boxes = [self._box(kind, p) for p in self.permissions] if known is None else self._reuse_boxes(kind, known)
         look_ups = LOOK_UPS_WITH_GROUPS if self.strength.ranks else LOOK_UPS
         asked = [box for box in boxes if box is not None]
@@ -293,9 +293,9 @@ class Side:
 
     def _groups(self, kind: PacketKind) -> str:
         """Make the chains of all permissions on groups, for one kind of packets. Return the name of the first one."""
-        if self.before is not None and self._has_same_groups:
-            self.ranks |= self.before.ranks
-            self.groups[kind] = self.before.groups[kind]
+        if self.previous is not None and self._has_same_groups:
+            self.ranks |= self.previous.ranks
+            self.groups[kind] = self.previous.groups[kind]
         else:
             found = _GroupChains(self, kind.family, list(self._group_boxes(kind))).chain()
             self.groups[kind] = self._keep_named(kind, groups_name, self.lowering.inline(found))
@@ -306,17 +306,18 @@ class Side:
     @cached_property
     def _same_permissions(self) -> tuple[int, int]:
         """How many permissions are the same at the beginning and at the end of the order."""
-        return same_ends(() if self.before is None else self.before.permissions, self.permissions)
+        return same_ends(() if self.previous is None else self.previous.permissions, self.permissions)
 
     @cached_property
     def _changed_remotes(self) -> set[Remote]:
         """The groups and prefix lists that have other addresses now."""
-        before = {} if self.before is None else self.before.far
-        return {remote for remote, ranges in self.far.items() if before.get(remote, ranges) != ranges}
+        previous = {} if self.previous is None else self.previous.far
+        return {remote for remote, ranges in self.far.items() if previous.get(remote, ranges) != ranges}
 
     @cached_property
     def _has_same_ranks(self) -> bool:
-        return self.before is not None and list(self.before.strength.ranks.items()) == list(self.strength.ranks.items())
+        known = None if self.previous is None else list(self.previous.strength.ranks.items())
+        return known == list(self.strength.ranks.items())
 
     @cached_property
     def _has_same_ends(self) -> bool:
@@ -324,14 +325,14 @@ class Side:
 
         That depends on levels alone, as long as there are any ranks of groups.
         """
-        before = self.before
-        if before is None or before.strength.inner != self.strength.inner:
+        previous = self.previous
+        if previous is None or previous.strength.inner != self.strength.inner:
             return False
         refusals = self.strength.refusals
-        if any(refusals.get(decision, rank) != rank for decision, rank in before.strength.refusals.items()):
+        if any(refusals.get(decision, rank) != rank for decision, rank in previous.strength.refusals.items()):
             return False
-        has_ranks = bool(before.strength.ranks), bool(self.strength.ranks)
-        is_by_level = not self.has_delegated and not before.has_delegated and has_ranks[0] is has_ranks[1]
+        has_ranks = bool(previous.strength.ranks), bool(self.strength.ranks)
+        is_by_level = not self.has_delegated and not previous.has_delegated and has_ranks[0] is has_ranks[1]
         return is_by_level or self._has_same_ranks
 
     @cached_property
@@ -342,10 +343,10 @@ class Side:
     @cached_property
     def _has_same_groups(self) -> bool:
         """Whether the chains of permissions on groups are the same, and name no group sets."""
-        before = self.before
-        if before is None or not before.groups or before.names_group_sets or before.inner != self.inner:
+        previous = self.previous
+        if previous is None or not previous.groups or previous.names_group_sets or previous.inner != self.inner:
             return False
-        return self._has_same_ranks and before.on_groups == self.on_groups
+        return self._has_same_ranks and previous.on_groups == self.on_groups
 
 
 def winners_map(leaves: Mapping[int, str]) -> Map:

@@ -32,8 +32,8 @@ class ApplyRequest:
     settings: Settings  # how to apply
 
     @property
-    def before(self) -> Desired | None:
-        """What was enforced before, if the caller knows."""
+    def previously_desired(self) -> Desired | None:
+        """What was to be obeyed before, if the caller knows."""
         return None if self.previous is None else self.previous.desired
 
     @property
@@ -93,12 +93,12 @@ def slots_of(inventory: Inventory, request: ApplyRequest) -> Slots:
     """
     if not _is_same_links(inventory, request):
         return Slots()
-    desired, before = request.proven.desired, request.before
+    desired, previous = request.proven.desired, request.previously_desired
     slots = desired.site.marks.slots(desired.interfaces.values())
     every = frozenset(slots.values())
-    if before is None or not _is_in_force(request, inventory) or not _is_alike(before, desired):
+    if previous is None or not _is_in_force(request, inventory) or not _is_alike(previous, desired):
         return Slots(every, every)
-    reach = Reach(before.state, desired.state)
+    reach = Reach(previous.state, desired.state)
     narrowed = frozenset(slots[ifname] for eni_id, ifname in desired.interfaces.items() if reach.narrows([eni_id]))
     return Slots(every, narrowed)
 
@@ -144,11 +144,11 @@ def _is_in_force(request: ApplyRequest, inventory: Inventory) -> bool:
     return is_known and inventory.is_untouched and not request.settings.resync
 
 
-def _is_alike(before: Desired, desired: Desired) -> bool:
+def _is_alike(previous: Desired, desired: Desired) -> bool:
     """Whether only the state differs, and not in the ENIs that are here, but for their mode."""
-    if before.on(desired.state) != desired:
+    if previous.on(desired.state) != desired:
         return False
-    old, new = before.state.eni, desired.state.eni
+    old, new = previous.state.eni, desired.state.eni
     return all(new[eni_id].is_same_but_mode(old[eni_id]) for eni_id in desired.interfaces)
 
 

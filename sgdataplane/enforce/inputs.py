@@ -22,11 +22,11 @@ PACKAGE = Path(__file__).parents[1]
 
 
 class Inputs:
-    """The inputs that one state gives. `before` is of an earlier state, whose records it may share."""
+    """The inputs that one state gives. `previous` is of an earlier state, whose records it may share."""
 
-    def __init__(self, state: CloudState, before: Inputs | None = None) -> None:
+    def __init__(self, state: CloudState, previous: Inputs | None = None) -> None:
         self.state = state
-        self._before = {} if before is None else before.records
+        self._previous = {} if previous is None else previous.records
         self.records: dict[int, tuple[object, str]] = {}  # by identity
         self._groups: dict[str, str] = {}
 
@@ -71,7 +71,7 @@ class Inputs:
 
     def _of(self, record: object) -> str:
         """Return a record's own digest, by its repr, which shows all of its fields."""
-        known = self.records.get(id(record)) or self._before.get(id(record))
+        known = self.records.get(id(record)) or self._previous.get(id(record))
         if known is None or known[0] is not record:
             known = record, _digest(record)
         self.records[id(record)] = known

@@ -165,12 +165,12 @@ def build(
 
 
 def _prove(desired: Desired, settings: Settings, previous: Proven | None, similar: Proven | None) -> Made:
-    like = None if similar is None else similar.made
-    memo = Memo() if like is None else like.memo.next()
-    policy = _policy(desired, settings.time_scale, None if like is None else like.resolved)
+    base = None if similar is None else similar.made
+    memo = Memo() if base is None else base.memo.next()
+    policy = _policy(desired, settings.time_scale, None if base is None else base.resolved)
     table = compile_policy(policy, desired.options, FIRST_EPOCH, memo=memo)
-    proof = _prove_table(desired, settings, table, (previous, similar)) if settings.prove else None
-    visits = Visits.of(table, None if like is None else like.visits)
+    proof = _prove_table(desired, settings, table, previous, similar) if settings.prove else None
+    visits = Visits.of(table, None if base is None else base.visits)
     return Made(table, visits, proof, memo, policy.memo)
 
 
@@ -210,8 +210,8 @@ class Cache:
         if known is None:
             return self._build(desired, settings, previous)
         # A table that isn't built yet isn't waited for: it would wait for the one before it, and so on.
-        before = previous if previous is not None and previous.build.is_done else None
-        later = Build(lambda: self._rebuild(desired, settings, before, known), known)
+        built = previous if previous is not None and previous.build.is_done else None
+        later = Build(lambda: self._rebuild(desired, settings, built, known), known)
         return Proven(desired, settings.time_scale, settings.prove, later)
 
     def _find_summary(self, desired: Desired, time_scale: float) -> TableSummary | None:
@@ -258,8 +258,8 @@ class Cache:
         self._last, self._most = None, 2 * len(self._by_groups)
 
 
-def _policy(desired: Desired, time_scale: float, before: PolicyMemo | None) -> HostPolicy:
-    policy = resolve(desired.state, desired.interfaces, desired.options, before=before)
+def _policy(desired: Desired, time_scale: float, previous: PolicyMemo | None) -> HostPolicy:
+    policy = resolve(desired.state, desired.interfaces, desired.options, previous=previous)
     enis = tuple([_scale_timeouts(eni, time_scale) for eni in policy.enis])
     idle = policy.idle.scale(time_scale)
     return replace(policy, enis=enis, placement=desired.placement, uplinks=desired.uplinks, idle=idle)
@@ -271,11 +271,11 @@ def _scale_timeouts(eni: EniPolicy, time_scale: float) -> EniPolicy:
 
 
 def _prove_table(
-    desired: Desired, settings: Settings, table: Table, known: tuple[Proven | None, Proven | None]
+    desired: Desired, settings: Settings, table: Table, previous: Proven | None, similar: Proven | None
 ) -> Proof:
     """Prove that a table does what the state says.
 
-    `known` is what was built for the same namespace, and for a similar one.
+    `previous` was built for the same namespace, `similar` for one that has much in common with it.
     """
     specification = Specification(
         desired.state,
@@ -285,7 +285,7 @@ def _prove_table(
         uplinks=desired.uplinks,
         time_scale=settings.time_scale,
     )
-    proofs = (None if each is None else each.proof for each in known)
+    proofs = (None if each is None else each.proof for each in (previous, similar))
     proven = (None if proof is None else proof.proven for proof in proofs)
     return require_proof(specification, table, *proven)
 

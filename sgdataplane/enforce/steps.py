@@ -226,7 +226,7 @@ def _last_enforced(request: ApplyRequest, inventory: Inventory) -> Desired | Non
 
     The caller may know it, or the stamp does, which vouches for the fence, too.
     """
-    return request.proven.desired if request.previous is None and inventory.is_derived else request.before
+    return request.proven.desired if request.previous is None and inventory.is_derived else request.previously_desired
 
 
 def _make_apply_report(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) -> ApplyReport:
@@ -283,7 +283,7 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
         if pace_of(kernel).remembers:
             return
         inventory = _look(kernel, request)
-        fence = build_wanted_fence(kernel, inventory, proven.desired, settings, request.before)
+        fence = build_wanted_fence(kernel, inventory, proven.desired, settings, request.previously_desired)
         foreseen = foresee_next_epoch(inventory, request, slots_of(inventory, request))
         weigh(kernel, plan_apply(kernel, inventory, request, fence.secret, foreseen), request, fence)
 

@@ -155,7 +155,7 @@ def resolve(
     interfaces: Mapping[str, str],
     options: Options,
     internal: tuple[str, ...] = (),
-    before: PolicyMemo | None = None,
+    previous: PolicyMemo | None = None,
 ) -> HostPolicy:
     """Return what a namespace enforces whose links carry these ENIs.
 
@@ -165,12 +165,12 @@ def resolve(
         options: What the user chose where the specification leaves a choice.
         internal: Interfaces that are the instance's own business, such as those of its containers. A name that ends in
             * means all names that begin so.
-        before: What the policy of a similar state left. It only makes this faster.
+        previous: What the policy of a similar state left. It only makes this faster.
 
     Raises:
         KeyError: The state has no such ENI.
     """
-    memo = PolicyMemo.begin(state, before)
+    memo = PolicyMemo.begin(state, previous)
     profiles: dict[ProfileKey, Profile] = {}
     place: dict[ProfileKey, int] = {}
     enis = []
@@ -206,16 +206,16 @@ class OrderedRules:
     entries: tuple[RuleEntry, ...]
 
     @classmethod
-    def of(cls, state: CloudState, group: SecurityGroup, before: OrderedRules | None) -> OrderedRules:
+    def of(cls, state: CloudState, group: SecurityGroup, previous: OrderedRules | None) -> OrderedRules:
         """Sort the rules of a group.
 
-        `before` are those of the group in a similar state. They are taken over if the group is the same; if it isn't,
+        `previous` are those of the group in a similar state. They are taken over if the group is the same; if it isn't,
         rules that are the same objects are.
         """
-        if before is not None and before.port_lists == state.port_lists:
-            if before.group == group:
-                return before
-            known = {id(entry[1]): entry for entry in before.entries}
+        if previous is not None and previous.port_lists == state.port_lists:
+            if previous.group == group:
+                return previous
+            known = {id(entry[1]): entry for entry in previous.entries}
         else:
             known = {}
         entries = (known.get(id(rule)) or _entry(state, group, rule) for rule in group.rules)
@@ -250,25 +250,25 @@ class PolicyMemo:
     vpc_of: Mapping[str, str] = field(default_factory=dict)
     """The VPC of each group."""
     _state: CloudState = field(default_factory=CloudState)
-    _before: PolicyMemo | None = None
+    _previous: PolicyMemo | None = None
     _with_unknown: bool = False
     """Whether rules count whose remote is a group that the state lacks."""
 
     @classmethod
-    def begin(cls, state: CloudState, before: PolicyMemo | None) -> PolicyMemo:
-        """Start the memory for the policy of this state. `before` is what the policy of a similar state left."""
+    def begin(cls, state: CloudState, previous: PolicyMemo | None) -> PolicyMemo:
+        """Start the memory for the policy of this state. `previous` is what the policy of a similar state left."""
         vpc_of: Mapping[str, str] = {group.security_group_id: group.vpc_id for group in state.security_groups}
-        if before is not None and before.vpc_of == vpc_of:
-            vpc_of = before.vpc_of
-        return cls(vpc_of=vpc_of, _state=state, _before=before)
+        if previous is not None and previous.vpc_of == vpc_of:
+            vpc_of = previous.vpc_of
+        return cls(vpc_of=vpc_of, _state=state, _previous=previous)
 
     @property
     def _known(self) -> PolicyMemo:
-        return self._before or EMPTY
+        return self._previous or EMPTY
 
     def evict_unused(self) -> None:
         """Keep neither the state nor what was there before, as the policy is made."""
-        self._state, self._before = CloudState(), None
+        self._state, self._previous = CloudState(), None
 
     def eni_policy(self, eni: Eni, ifname: str, profile: int) -> EniPolicy:
         """Return the policy of one ENI, as the same object if nothing about it has changed."""

@@ -173,27 +173,27 @@ class Proof:
 
 
 def prove(
-    specification: Specification, table: Table, before: ProvenTable | None = None, like: ProvenTable | None = None
+    specification: Specification, table: Table, previous: ProvenTable | None = None, similar: ProvenTable | None = None
 ) -> Proof:
     """Compare table and specification for all packets at all interfaces.
 
-    `before` is what an earlier proof left; parts that haven't changed since aren't compared again. `like` is what the
-    proof of another table left; profiles that both have are taken from it. Neither changes the result.
+    `previous` is what an earlier proof left; parts that haven't changed since aren't compared again. `similar` is what
+    the proof of another table left; profiles that both have are taken from it. Neither changes the result.
     """
-    work = _Work(specification, table, before, like)
+    work = _Work(specification, table, previous, similar)
     with no_collection():
         return work.prove()
 
 
 def require_proof(
-    specification: Specification, table: Table, before: ProvenTable | None = None, like: ProvenTable | None = None
+    specification: Specification, table: Table, previous: ProvenTable | None = None, similar: ProvenTable | None = None
 ) -> Proof:
     """Prove a table as prove() does, for callers that must not go on without.
 
     Raises:
         ProofError: The table is wrong; the message has the packet that differs.
     """
-    proof = prove(specification, table, before, like)
+    proof = prove(specification, table, previous, similar)
     if not proof.holds:
         raise ProofError(str(proof))
     return proof
@@ -217,20 +217,22 @@ class _EarlierProof:
         }
         return cls(proven, Shared(structure, kinships, atoms, proven.remembered))
 
-    def profile(self, key: object, around: object, spell: Callable[[], object], roots: Roots) -> ProvenProfile | None:
+    def profile(
+        self, key: object, quick_basis: object, compute_basis: Callable[[], object], roots: Roots
+    ) -> ProvenProfile | None:
         """Return the earlier profile if it is the same here; else None.
 
-        It is the same with the same claims and chains, and the same members of groups that it names. `spell` returns
-        what its claims follow from, and is called only if `around` doesn't show that already.
+        It is the same with the same claims and chains, and the same members of groups that it names. `compute_basis`
+        returns what its claims follow from, and is called only if `quick_basis` doesn't show that already.
         """
         found = self.proven.profiles.get(key)
-        if found is None or (found.around != around and found.basis != spell()):
+        if found is None or (found.quick_basis != quick_basis and found.basis != compute_basis()):
             return None
         is_same = all(
             known.has_same_chains(kind, self.shared, roots.get((kind.direction, kind.family), ()))
             for kind, known in found.kinds.items()
         )
-        return replace(found, around=around) if is_same else None
+        return replace(found, quick_basis=quick_basis) if is_same else None
 
 
 def _members(structure: Structure, family: Family) -> Lookup:
@@ -244,13 +246,13 @@ class _Work:
     """One proof, from an earlier one on."""
 
     def __init__(
-        self, specification: Specification, table: Table, before: ProvenTable | None, like: ProvenTable | None
+        self, specification: Specification, table: Table, previous: ProvenTable | None, similar: ProvenTable | None
     ) -> None:
         self._table, self._namespace = table, Namespace.of(specification, table)
-        self._before = before or like or ProvenTable(Structure.empty(table.name), Kinships())
-        self._like = like if like is not self._before else None
+        self._previous = previous or similar or ProvenTable(Structure.empty(table.name), Kinships())
+        self._similar = similar if similar is not self._previous else None
         vpc_of = {group.security_group_id: group.vpc_id for group in specification.state.security_groups}
-        self._vpc_of = self._before.vpc_of if self._before.vpc_of == vpc_of else vpc_of
+        self._vpc_of = self._previous.vpc_of if self._previous.vpc_of == vpc_of else vpc_of
         self._checks: list[ProfileCheck] = []
         self._gate: GateCheck | None = None
         self._audits = ProvenAudits()
@@ -260,7 +262,7 @@ class _Work:
         """Check timeouts, origin, limits and audits first, then the fixed part and all profiles."""
         wanted = self._namespace.wanted
         try:
-            start = _EarlierProof.of(self._before, self._table, wanted)
+            start = _EarlierProof.of(self._previous, self._table, wanted)
         except StructureError as error:
             return self._account(None, str(error))
         wrong = (
@@ -268,7 +270,7 @@ class _Work:
             or wrong_origin(self._namespace, self._table)
             or wrong_limits(start.shared.structure, wanted.site)
         )
-        audits = AuditCheck(start.shared.structure, self._namespace, start.shared.winners).check(self._before.audits)
+        audits = AuditCheck(start.shared.structure, self._namespace, start.shared.winners).check(self._previous.audits)
         if wrong or isinstance(audits, str):
             return self._account(None, wrong or str(audits))
         self._audits = audits
@@ -282,9 +284,9 @@ class _Work:
     def _prove_parts(self, start: _EarlierProof) -> ProvenTable:
         """Prove the fixed part and all profiles. Return all that the next proof can start from."""
         places = self._prove_gates(start.shared.structure)
-        other = None if self._like is None else _EarlierProof.of(self._like, self._table, self._namespace.wanted)
+        other = None if self._similar is None else _EarlierProof.of(self._similar, self._table, self._namespace.wanted)
         profiles = self._prove_profiles(start, other, places)
-        templates = self._before.templates if self._gate is None else self._gate.templates
+        templates = self._previous.templates if self._gate is None else self._gate.templates
         latest = dict(list(templates.items())[-MAX_TEMPLATES:])
         shared = start.shared
         return ProvenTable(
@@ -307,11 +309,11 @@ class _Work:
 
     def _prove_gates(self, structure: Structure) -> Places:
         """Prove the fixed part at all interfaces, unless all of it is as before."""
-        wanted, before = self._namespace.wanted, self._before.places
+        wanted, previous = self._namespace.wanted, self._previous.places
         fixed = (wanted.options, wanted.placement, wanted.uplinks, wanted.internal, wanted.time_scale)
         basis = (self._namespace.epoch, self._namespace.secret, fixed, self._namespace.enis)
-        if before is not None and before.is_same(basis, structure):
-            return before
+        if previous is not None and previous.is_same(basis, structure):
+            return previous
         gates = dict(self._prove_each_gate(structure))
         carriers = self._by_profile()
         roots = {key: _roots(gates[ifname].roots for ifname, _ in some) for key, some in carriers.items()}
@@ -319,9 +321,9 @@ class _Work:
 
     def _prove_each_gate(self, structure: Structure) -> Iterator[tuple[str, ProvenGate]]:
         """Yield each interface with its proven fixed part."""
-        self._gate = GateCheck(structure, self._namespace, dict(self._before.templates))
+        self._gate = GateCheck(structure, self._namespace, dict(self._previous.templates))
         for ifname in self._gate.names():
-            gate = self._before.gates.get(ifname)
+            gate = self._previous.gates.get(ifname)
             is_same = gate is not None and gate.is_same(self._namespace.basis(ifname), structure)
             yield ifname, gate if gate is not None and is_same else self._gate.check(ifname)
 
@@ -332,16 +334,17 @@ class _Work:
         found = dict[object, ProvenProfile]()
         for key, carriers in places.carriers.items():
             roots = places.roots[key]
-            around, spell = self._around(start, carriers[0][1]), cache(partial(self._basis, start, carriers[0][1]))
+            eni = carriers[0][1]
+            quick_basis, compute_basis = self._quick_basis(start, eni), cache(partial(self._basis, start, eni))
             earlier = [start] if other is None else [other, start]
-            same = (one.profile(key, around, spell, roots) for one in earlier)
+            same = (one.profile(key, quick_basis, compute_basis, roots) for one in earlier)
             known = [(one.proven.profiles[key], one.shared) for one in earlier if key in one.proven.profiles]
             found[key] = next((p for p in same if p), None) or replace(
-                self._prove_profile(start, spell(), carriers, roots, known), around=around
+                self._prove_profile(start, compute_basis(), carriers, roots, known), quick_basis=quick_basis
             )
         return found
 
-    def _around(self, start: _EarlierProof, eni: Eni) -> object:
+    def _quick_basis(self, start: _EarlierProof, eni: Eni) -> object:
         """Return objects that the claims of an ENI's profile follow from, and maybe more.
 
         Where these are the same, so is what _basis() makes of them, which costs more.

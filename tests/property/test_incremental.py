@@ -107,7 +107,7 @@ def test_what_one_rule_leaves_alone_is_not_made_again() -> None:
     groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
     second = build(desired_of(replace(state, security_groups=groups)), UNPROVEN, first)
     before, after = (
-        {name: named.chain for side in made.memo.sides.values() for name, named in side.side.lowering.before.items()}
+        {name: named.chain for side in made.memo.sides.values() for name, named in side.side.lowering.previous.items()}
         for made in (first, second)
     )
     made = [name for name, chain in after.items() if before.get(name) is not chain]
@@ -152,7 +152,7 @@ def test_memory_does_not_grow_with_the_number_of_compiles() -> None:
             for changed in (replace(state, network_interfaces=enis), state):
                 previous = build(desired_of(replace(changed)), UNPROVEN, previous)
     memo, wanted = previous.memo, build(desired_of(replace(state)), UNPROVEN).memo
-    assert {key: side.side.lowering.before.keys() for key, side in memo.sides.items()} == {
-        key: side.side.lowering.before.keys() for key, side in wanted.sides.items()
+    assert {key: side.side.lowering.previous.keys() for key, side in memo.sides.items()} == {
+        key: side.side.lowering.previous.keys() for key, side in wanted.sides.items()
     }
-    assert not memo.before
+    assert not memo.previous

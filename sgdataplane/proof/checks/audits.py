@@ -58,10 +58,10 @@ class AuditCheck:
     """Where each rank of the table leads."""
     _refusals: dict[object, Mapping[int, Decision]] = field(default_factory=dict)
 
-    def check(self, before: ProvenAudits) -> ProvenAudits | str:
+    def check(self, previous: ProvenAudits) -> ProvenAudits | str:
         """Return what was proven, or a sentence that says what is wrong.
 
-        `before` is returned as it is if nothing that it rests on has changed.
+        `previous` is returned as it is if nothing that it rests on has changed.
         """
         enis, table = self.namespace.enis, self.structure.table
         audited = {ifname: eni for ifname, eni in enis.items() if eni.is_audited}
@@ -72,8 +72,8 @@ class AuditCheck:
             found = sorted(OWN_MAPS & table.map.keys())
             return f"map {found[0]} is there, but no ENI is in audit mode" if found else ProvenAudits()
         basis = {ifname: self._refusals_of(eni) for ifname, eni in audited.items()}, self.winners
-        if before.is_same(basis, self.structure):
-            return before
+        if previous.is_same(basis, self.structure):
+            return previous
         wrong = next(self._wrong(audited), "")
         chains = {*map(audit_name, Direction), *self._leaves().values()}
         return wrong or ProvenAudits(basis, frozenset(chains))

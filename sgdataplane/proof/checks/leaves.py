@@ -46,10 +46,10 @@ class Standing:
     places: Mapping[Outcome, int]
     """The place of each candidate in that order."""
 
-    def check(self, leaves: Leaves, before: tuple[Leaves, Standing] | None) -> None:
+    def check(self, leaves: Leaves, previous: tuple[Leaves, Standing] | None) -> None:
         """Check that each leaf gives way to exactly the stronger ranks.
 
-        `before` has leaves that were right, and what they were compared with.
+        `previous` has leaves that were right, and what they were compared with.
 
         Raises:
             WrongRanksError: A leaf gives way to too many or too few.
@@ -59,28 +59,28 @@ class Standing:
         if UNSET in self.priorities and others:
             raise WrongRanksError("some packets come with a priority that nobody has set")
         order = RankOrder(self.ranks, self.places, others)
-        for leaf in leaves.values() if before is None else self._find_unchecked(leaves, *before):
+        for leaf in leaves.values() if previous is None else self._find_unchecked(leaves, *previous):
             if leaf.bound and not is_touched:
                 raise WrongRanksError(f"chain {leaf.name} asks for a priority that nobody has set", leaf.outcome)
             order.check(leaf.name, leaf.outcome, leaf.bound)
 
-    def _find_unchecked(self, leaves: Leaves, known: Leaves, before: Standing) -> Iterable[ProvenLeaf]:
+    def _find_unchecked(self, leaves: Leaves, known: Leaves, previous: Standing) -> Iterable[ProvenLeaf]:
         """Return the leaves for which another result is possible than before."""
-        moved = self._find_moved(before)
+        moved = self._find_moved(previous)
         if moved is None:
             return leaves.values()
         counters = set(map(counter_of, moved))
         some = [e for name, e in leaves.items() if known.get(name) is not e or counter_of(e.outcome) in counters]
         return [e for e in some if known.get(e.name) is not e or e.outcome in moved]
 
-    def _find_moved(self, before: Standing) -> AbstractSet[Outcome] | None:
+    def _find_moved(self, previous: Standing) -> AbstractSet[Outcome] | None:
         """Return the candidates whose place among the ranks may have changed; None if that may be all of them.
 
         If candidates came or went in one place only, and none of them has a rank, then all others have the same ranks
         before them.
         """
-        gone, come = between(before.order, self.order)
-        is_same = self.ranks == before.ranks and self.priorities == before.priorities
+        gone, come = between(previous.order, self.order)
+        is_same = self.ranks == previous.ranks and self.priorities == previous.priorities
         return {*come} if is_same and {*gone, *come}.isdisjoint(self.ranks.values()) else None
 
 
@@ -92,14 +92,14 @@ def leaf_of(program: Program, name: str, known: Container[Outcome]) -> Iterator[
 
 
 def find_unused_leaves(
-    leaves: Leaves, before: Sequence[Outcome], now: Sequence[Outcome], places: Container[Outcome]
+    leaves: Leaves, previous: Sequence[Outcome], now: Sequence[Outcome], places: Container[Outcome]
 ) -> list[str]:
     """Return the names of leaves whose candidate doesn't exist any more.
 
-    The leaf of a step stays when its chain goes. `before` and `now` are the earlier and the present order of
+    The leaf of a step stays when its chain goes. `previous` and `now` are the earlier and the present order of
     candidates; `places` is the place of each present one.
     """
-    gone = {outcome for outcome in between(before, now)[0] if outcome not in places}
+    gone = {outcome for outcome in between(previous, now)[0] if outcome not in places}
     counters = set(map(counter_of, gone))
     some = [item for item in leaves.items() if counter_of(item[1].outcome) in counters] if gone else []
     return [name for name, leaf in some if leaf.outcome in gone]

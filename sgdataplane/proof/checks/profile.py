@@ -73,7 +73,7 @@ class ProvenProfile:
     basis: object
     """The part of the specification that its claims follow from."""
     kinds: Mapping[SessionKind, ProvenKind] = field(default_factory=dict)
-    around: object = None
+    quick_basis: object = None
     """Objects that `basis` follows from, for a quick comparison."""
 
 

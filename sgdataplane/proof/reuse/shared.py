@@ -13,7 +13,7 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.model.semantics import Candidate
 from sgdataplane.model.state import CloudState, GroupRef, Remote
 from sgdataplane.net.values import Family
-from sgdataplane.proof.spec.claims import Before, Claim, ClaimMemo, KnownGroups, KnownRules, Ranges
+from sgdataplane.proof.spec.claims import Claim, ClaimMemo, EarlierClaims, KnownGroups, KnownRules, Ranges
 from sgdataplane.proof.spec.outcomes import Outcome, counter_of
 from sgdataplane.proof.walk.far import GroupSetAtoms, Kinships, remote_ranges
 from sgdataplane.proof.walk.ranks import NO_WINNERS, RankMaps, Winners
@@ -59,7 +59,7 @@ class SideClaims:
     """What the candidates on groups must do, in both families."""
     ranked: Sequence[Outcome]
     """What the candidates on groups and all claims must do, in the order of decide()."""
-    said: Before
+    said: EarlierClaims
     """The candidates, and what each of them says."""
 
     @classmethod
@@ -69,10 +69,10 @@ class SideClaims:
         shared: Shared,
         candidates: Sequence[Candidate],
         family: Family,
-        before: SideClaims | None = None,
+        previous: SideClaims | None = None,
     ) -> SideClaims:
-        """Work out the claims of these candidates. What `before` has of an earlier state is used again."""
-        said = shared.claims.claims_of(state, candidates, family, ((), ()) if before is None else before.said)
+        """Work out the claims of these candidates. What `previous` has of an earlier state is used again."""
+        said = shared.claims.claims_of(state, candidates, family, ((), ()) if previous is None else previous.said)
         claims = [one.claim for one in said if one.claim is not None]
         remotes = dict.fromkeys([c.remote for c in claims if c.block is None and c.remote is not None])
         blocks = {remote: remote_ranges(state, shared.kinships, remote, family) for remote in remotes}
@@ -114,29 +114,32 @@ class Shared:
     kinships: Kinships
     atoms: Mapping[Family, GroupSetAtoms]
     """The atoms of far addresses by group set."""
-    before: Remembered
+    previous: Remembered
     """What profiles of the earlier table shared."""
     claims: ClaimMemo = field(init=False)
     """What candidates claim, remembered from state to state."""
 
     def __post_init__(self) -> None:
-        self.claims = ClaimMemo(self.before.claims, self.before.groups, self.before.others)
+        self.claims = ClaimMemo(self.previous.claims, self.previous.groups, self.previous.others)
 
     @cached_property
     def rank_maps(self) -> RankMaps:
         """The maps that give group sets ranks, and whether they are right."""
-        return RankMaps.after(self.before.rank_maps, self.atoms, self.structure.table)
+        return RankMaps.after(self.previous.rank_maps, self.atoms, self.structure.table)
 
     @cached_property
     def winners(self) -> Winners:
         """Where ranks lead."""
-        return Winners.read(self.structure.table, self.structure.changed, self.before.winners)
+        return Winners.read(self.structure.table, self.structure.changed, self.previous.winners)
 
     @property
     def remembered(self) -> Remembered:
         """What the next proof may use again."""
-        maps = self.rank_maps if "rank_maps" in self.__dict__ else self.before.rank_maps
-        groups, others = self.claims.found_groups or self.before.groups, self.claims.found_others or self.before.others
+        maps = self.rank_maps if "rank_maps" in self.__dict__ else self.previous.rank_maps
+        groups, others = (
+            self.claims.found_groups or self.previous.groups,
+            self.claims.found_others or self.previous.others,
+        )
         return Remembered(self.winners, self.claims.rules, maps, groups, others)
 
 

@@ -99,7 +99,7 @@ Known = tuple[SecurityGroupRule, Said]  # keeping the rule alive keeps its id() 
 KnownRules = Mapping[tuple[int, str, int, bool], Known]
 # The key is group and direction. The value has the group that the sorted rules were made from.
 KnownGroups = Mapping[tuple[str, Direction], tuple[SecurityGroup, Sequence[Pooled]]]
-Before = tuple[Sequence[Candidate], Sequence[Said]]  # candidates, and what each of them says
+EarlierClaims = tuple[Sequence[Candidate], Sequence[Said]]  # candidates, and what each of them says
 LEAST = 4096  # so many rules are remembered even if nobody has asked for them
 
 
@@ -107,7 +107,7 @@ LEAST = 4096  # so many rules are remembered even if nobody has asked for them
 class ClaimMemo:
     """Remembers, from one state to the next, what follows from a rule or a group alone."""
 
-    before: KnownRules = field(default_factory=dict)
+    previous: KnownRules = field(default_factory=dict)
     """Claims by rule, of an earlier state."""
     groups: KnownGroups = field(default_factory=dict)
     """The sorted rules of each group, of an earlier state."""
@@ -159,14 +159,14 @@ class ClaimMemo:
         return [said.claim for said in self.claims_of(state, candidates, family) if said.claim is not None]
 
     def claims_of(
-        self, state: CloudState, candidates: Sequence[Candidate], family: Family, before: Before = ((), ())
+        self, state: CloudState, candidates: Sequence[Candidate], family: Family, previous: EarlierClaims = ((), ())
     ) -> list[Said]:
         """Return what each candidate says about a family.
 
-        `before` has other candidates and what they said. Most candidates are the same objects as there; only those
+        `previous` has other candidates and what they said. Most candidates are the same objects as there; only those
         between the equal ends are worked out, and those that don't follow from their rule alone.
         """
-        known, said = before
+        known, said = previous
         start, end = same_ends(known, candidates)
         changed = [self._find_claim(state, one, family) for one in candidates[start : len(candidates) - end]]
         found = [*said[:start], *changed, *said[len(said) - end :]]
@@ -183,7 +183,7 @@ class ClaimMemo:
         is_on_group = isinstance(rule.remote, GroupRef)
         has_remote = not is_on_group or _has_remote(state, group, rule, family)
         key = (id(rule), decision.security_group_id, family.bits, has_remote)
-        known = self.found.get(key) or self.before.get(key)
+        known = self.found.get(key) or self.previous.get(key)
         if known is None:
             known = rule, self._make_claim(state, candidate, family, is_fixed=not is_on_group)
         self.found[key] = known
@@ -201,13 +201,13 @@ class ClaimMemo:
 
         Once there are many more than were asked for, only those that were asked for are kept.
         """
-        every = {**self.before, **self.found} if self.found else self.before
+        every = {**self.previous, **self.found} if self.found else self.previous
         return every if len(every) <= max(LEAST, 4 * self._asked) else self.found
 
 
-def _reuse_rules(before: SecurityGroup, entries: Sequence[Pooled], group: SecurityGroup) -> Mapping[str, Pooled]:
+def _reuse_rules(previous: SecurityGroup, entries: Sequence[Pooled], group: SecurityGroup) -> Mapping[str, Pooled]:
     """Return a group's earlier rules by id, if the group differs from then in its rules only; else nothing."""
-    return {entry[1].security_group_rule_id: entry for entry in entries} if _is_like(before, group) else {}
+    return {entry[1].security_group_rule_id: entry for entry in entries} if _is_like(previous, group) else {}
 
 
 def _is_like(one: SecurityGroup | None, other: SecurityGroup | None) -> bool:

@@ -49,15 +49,15 @@ class Kinships:
     """The groups that got or lost members since the earlier state."""
 
     @classmethod
-    def read(cls, state: CloudState, before: Kinships | None = None) -> Kinships:
-        """Return the kinships of a state. Pages without a change stay the objects that they were in `before`."""
-        before = before or cls()
-        if before.enis is state.network_interfaces:
-            return replace(before, changed=frozenset())
-        gone, come = _difference(before.enis, state.network_interfaces)
-        change = _Change(before)
+    def read(cls, state: CloudState, previous: Kinships | None = None) -> Kinships:
+        """Return the kinships of a state. Pages without a change stay the objects that they were in `previous`."""
+        previous = previous or cls()
+        if previous.enis is state.network_interfaces:
+            return replace(previous, changed=frozenset())
+        gone, come = _difference(previous.enis, state.network_interfaces)
+        change = _Change(previous)
         if len(gone) > len(state.network_interfaces) // 2:
-            gone, come, change = list(before.enis), list(state.network_interfaces), _Change(cls())
+            gone, come, change = list(previous.enis), list(state.network_interfaces), _Change(cls())
         else:
             for eni in gone:
                 change.leave(eni)
@@ -79,8 +79,8 @@ class Kinships:
 class _Change:
     """Changes kinships while ENIs leave and join."""
 
-    def __init__(self, before: Kinships) -> None:
-        self._before, self.shared, self.carriers = before.pages, dict(before.shared), list(before.carriers)
+    def __init__(self, previous: Kinships) -> None:
+        self._previous, self.shared, self.carriers = previous.pages, dict(previous.shared), list(previous.carriers)
         self._pages: dict[Family, dict[int, dict[int, GroupSet]]] = {family: {} for family in Family}
 
     def leave(self, eni: Eni) -> None:
@@ -106,7 +106,7 @@ class _Change:
 
     def pages(self) -> dict[Family, dict[int, GroupSetPage]]:
         """Return all pages. Those without a change are the same objects as before."""
-        merged = {family: {**pages, **self._pages[family]} for family, pages in self._before.items()}
+        merged = {family: {**pages, **self._pages[family]} for family, pages in self._previous.items()}
         return {family: {number: page for number, page in pages.items() if page} for family, pages in merged.items()}
 
     def _write(self, address: Address, owners: Sequence[GroupSet]) -> None:
@@ -124,7 +124,7 @@ class _Change:
         """Return the page of an address as a copy that may be changed."""
         made, number = self._pages[address.family], page_of(address.value)
         if number not in made:
-            made[number] = dict(self._before[address.family].get(number, {}))
+            made[number] = dict(self._previous[address.family].get(number, {}))
         return made[number]
 
 
@@ -138,16 +138,16 @@ def _sort_ids(group_ids: tuple[str, ...]) -> GroupSet:
     return tuple(sorted(set(group_ids)))
 
 
-def _difference(before: Sequence[Eni], after: Sequence[Eni]) -> tuple[list[Eni], list[Eni]]:
+def _difference(previous: Sequence[Eni], after: Sequence[Eni]) -> tuple[list[Eni], list[Eni]]:
     """Return the ENIs that only the first list has, and those that only the second one has.
 
     States share records that stay, and comparing an object with itself costs next to nothing. An ENI that is equal but
     another object may be in both results.
     """
-    most = min(len(before), len(after))
-    start = _alike(before, after, most)
-    end = _alike(before, after, most - start, is_from_end=True)
-    old, new = before[start : len(before) - end], after[start : len(after) - end]
+    most = min(len(previous), len(after))
+    start = _alike(previous, after, most)
+    end = _alike(previous, after, most - start, is_from_end=True)
+    old, new = previous[start : len(previous) - end], after[start : len(after) - end]
     kept = set(map(id, old)) & set(map(id, new))
     return [eni for eni in old if id(eni) not in kept], [eni for eni in new if id(eni) not in kept]
 
@@ -223,12 +223,12 @@ class GroupSetAtoms:
 
     @classmethod
     def read(
-        cls, members: Mapping[int, GroupSetPage], numbers: Lookup, before: GroupSetAtoms | None = None
+        cls, members: Mapping[int, GroupSetPage], numbers: Lookup, previous: GroupSetAtoms | None = None
     ) -> GroupSetAtoms:
-        """Return the atoms of these members and numbers. Only pages that aren't the same as in `before` are read."""
-        before = before or cls()
-        pages, counts = dict(before.pages), Counter(before.counts)
-        for number in members.keys() | before.pages.keys() | numbers.pages.keys():
+        """Return the atoms of these members and numbers. Only pages that aren't the same as in `previous` are read."""
+        previous = previous or cls()
+        pages, counts = dict(previous.pages), Counter(previous.counts)
+        for number in members.keys() | previous.pages.keys() | numbers.pages.keys():
             group_set, found, old = members.get(number), numbers.pages.get(number), pages.get(number)
             if old is not None and old.group_set is group_set and old.numbers is found:
                 continue
@@ -236,8 +236,8 @@ class GroupSetAtoms:
             counts.update(new.atoms.keys())
             counts.subtract(old.atoms.keys() if old is not None else ())
         counts = Counter({atom: pages_with for atom, pages_with in counts.items() if pages_with})
-        is_same = counts.keys() == before.counts.keys()
-        return cls(pages, counts, before.all if is_same else _in_order(counts))
+        is_same = counts.keys() == previous.counts.keys()
+        return cls(pages, counts, previous.all if is_same else _in_order(counts))
 
     @property
     def full(self) -> Atoms:

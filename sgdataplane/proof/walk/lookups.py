@@ -44,9 +44,9 @@ class Lookup:
     pages: Mapping[int, LookupPage]
 
     @classmethod
-    def of(cls, entry: Map, before: Lookup | None = None) -> Lookup:
-        """Read a map. Pages that haven't changed are taken from `before`."""
-        known = before.pages if before is not None else {}
+    def of(cls, entry: Map, previous: Lookup | None = None) -> Lookup:
+        """Read a map. Pages that haven't changed are taken from `previous`."""
+        known = previous.pages if previous is not None else {}
         if isinstance(entry.elements, pages.Paged):
             made = {number: _page(page, known.get(number)) for number, page in entry.elements.pages.items()}
             if all(_is_in_place(number, page, known.get(number)) for number, page in made.items()):
@@ -92,16 +92,16 @@ class Lookup:
         return {key: value for page in self.pages.values() for key, value in page.values.items()}
 
 
-def _page(page: MapPage, before: LookupPage | None) -> LookupPage:
-    return before if before is not None and before.source is page else LookupPage(page, dict(page.elements))
+def _page(page: MapPage, previous: LookupPage | None) -> LookupPage:
+    return previous if previous is not None and previous.source is page else LookupPage(page, dict(page.elements))
 
 
-def _is_in_place(number: int, page: LookupPage, before: LookupPage | None) -> bool:
-    return page is before or all(page_of(key) == number for key in page.values)
+def _is_in_place(number: int, page: LookupPage, previous: LookupPage | None) -> bool:
+    return page is previous or all(page_of(key) == number for key in page.values)
 
 
-def _reuse_page(values: dict[MapKey, Datum], before: LookupPage | None) -> LookupPage:
-    return before if before is not None and before.values == values else LookupPage(None, values)
+def _reuse_page(values: dict[MapKey, Datum], previous: LookupPage | None) -> LookupPage:
+    return previous if previous is not None and previous.values == values else LookupPage(None, values)
 
 
 def among(vmap: VerdictMap, value: Key) -> Verdict | None:

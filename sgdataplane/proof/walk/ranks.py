@@ -61,18 +61,18 @@ class Winners:
     """The map that says where ranks lead."""
 
     @classmethod
-    def read(cls, table: Table, changed: AbstractSet[str], before: Winners) -> Winners:
+    def read(cls, table: Table, changed: AbstractSet[str], previous: Winners) -> Winners:
         """Read where a table's ranks lead.
 
-        `before` is what was read of an earlier table, and `changed` are the chains that have changed since.
+        `previous` is what was read of an earlier table, and `changed` are the chains that have changed since.
         """
         asked = table.map.get(WINNERS)
-        if asked is not None and asked is before.asked and before.chains.isdisjoint(changed):
-            return before
+        if asked is not None and asked is previous.asked and previous.chains.isdisjoint(changed):
+            return previous
         names = dict(_targets(asked))
-        known = {name: before.leaves[rank] for rank, name in before.names.items() if name not in changed}
-        if names == before.names and len(known) == len(set(names.values())):
-            return before
+        known = {name: previous.leaves[rank] for rank, name in previous.names.items() if name not in changed}
+        if names == previous.names and len(known) == len(set(names.values())):
+            return previous
         known |= outcomes(table, [name for name in names.values() if name not in known])
         leaves = {rank: known[name] for rank, name in names.items()}
         of, doubled = dict[Outcome, int](), set[Outcome]()
@@ -163,10 +163,10 @@ class RankMaps:
     """The maps that were looked through, and whether they were right."""
 
     @classmethod
-    def after(cls, before: RankMaps | None, atoms: Mapping[Family, GroupSetAtoms], table: Table) -> RankMaps:
+    def after(cls, previous: RankMaps | None, atoms: Mapping[Family, GroupSetAtoms], table: Table) -> RankMaps:
         """Start with what was found out about an earlier table's maps, unless there are other group sets by now."""
-        if before is not None and before.numbers.is_of(atoms):
-            return cls(before.numbers, table, dict(before.checked))
+        if previous is not None and previous.numbers.is_of(atoms):
+            return cls(previous.numbers, table, dict(previous.checked))
         return cls(GroupSetNumbers.of(atoms), table)
 
     def are_right(self, names: Sequence[str], strengths: Strengths) -> bool:

@@ -109,44 +109,44 @@ class Structure:
         return cls(Table(name), {}, {}, {}, {}, NONE, NONE, NONE, NONE, NONE)
 
     @classmethod
-    def read(cls, table: Table, site: Site, before: Structure | None = None) -> Structure:
+    def read(cls, table: Table, site: Site, previous: Structure | None = None) -> Structure:
         """Read a table, as far as it differs from the earlier one.
 
         Raises:
             StructureError: The kernel would refuse the table, or its base chains are at other hooks.
         """
         _check_hooks(table, site)
-        before = before or cls.empty(table.name)
-        maps, chains = changes(before.table.maps, table.maps), changes(before.table.chains, table.chains)
-        lookups = dict(before.lookups)
+        previous = previous or cls.empty(table.name)
+        maps, chains = changes(previous.table.maps, table.maps), changes(previous.table.chains, table.chains)
+        lookups = dict(previous.lookups)
         for name in maps.names:
             old = lookups.pop(name, None)
             if name in maps.come and not _is_of_ranks(maps.come[name]):
                 lookups[name] = Lookup.of(maps.come[name], old)
         changed_maps = maps.names - (_of_numbers(maps.gone, maps.names) & _of_numbers(maps.come, maps.names))
         changed: set[str] = chains.names
-        counters = changes(before.table.counters, table.counters)
+        counters = changes(previous.table.counters, table.counters)
         gone = counters.gone.keys() - counters.come.keys()
         if not changed and not changed_maps and not gone:
-            same = before.facts, lookups, before.targets, before.depth
-            return cls(table, *same, NONE, NONE, maps.names, NONE, before.interfaces)
+            same = previous.facts, lookups, previous.targets, previous.depth
+            return cls(table, *same, NONE, NONE, maps.names, NONE, previous.interfaces)
         _check_counters(table)
         if gone:
-            changed |= {name for name, facts in before.facts.items() if not facts.counters.isdisjoint(gone)}
-        facts = dict(before.facts)
+            changed |= {name for name, facts in previous.facts.items() if not facts.counters.isdisjoint(gone)}
+        facts = dict(previous.facts)
         for name in changed:
             facts.pop(name, None)
             if name in table.chain:
                 facts[name] = _mentions_of(ById(table.chain[name]))
-        targets = _targets_of(facts, lookups, before, changed, changed_maps)
-        dirty = changed.union(before.asking(changed_maps))
-        for name in before.depth:
+        targets = _targets_of(facts, lookups, previous, changed, changed_maps)
+        dirty = changed.union(previous.asking(changed_maps))
+        for name in previous.depth:
             if name not in dirty and not targets.get(name, NONE).isdisjoint(dirty):
                 dirty.add(name)
-        depth = _depths(targets, {name: deep for name, deep in before.depth.items() if name not in dirty})
-        is_named = any(f[name].interfaces for f in (before.facts, facts) for name in changed if name in f)
+        depth = _depths(targets, {name: deep for name, deep in previous.depth.items() if name not in dirty})
+        is_named = any(f[name].interfaces for f in (previous.facts, facts) for name in changed if name in f)
         is_named |= any(_has_interfaces(e) for some in (maps.gone, maps.come) for e in some.values())
-        interfaces = _interfaces_of(facts, table) if is_named else before.interfaces
+        interfaces = _interfaces_of(facts, table) if is_named else previous.interfaces
         return cls(
             table, facts, lookups, targets, depth, changed, changed_maps, maps.names, dirty, interfaces, chains.gone
         )
@@ -238,12 +238,12 @@ def _is_of_ranks(entry: Map) -> bool:
 def _targets_of(
     facts: Mapping[str, Mentions],
     lookups: Mapping[str, Lookup],
-    before: Structure,
+    previous: Structure,
     changed: Iterable[str],
     changed_maps: AbstractSet[str],
 ) -> dict[str, frozenset[str]]:
     """Return where each chain leads. A map that doesn't exist leads nowhere."""
-    found = dict(before.targets)
+    found = dict(previous.targets)
     asked = facts.items() if changed_maps else ()
     asking = [name for name, of_chain in asked if of_chain.maps and not of_chain.maps.isdisjoint(changed_maps)]
     for name in (*changed, *asking):

@@ -15,7 +15,7 @@ from sgdataplane.nft.ir import Count, Range, goto
 from sgdataplane.proof.reuse.shared import ByCounter
 from sgdataplane.proof.spec import order
 from sgdataplane.proof.spec.axes import MalformedError
-from sgdataplane.proof.spec.claims import Before, ClaimMemo, Said
+from sgdataplane.proof.spec.claims import ClaimMemo, EarlierClaims, Said
 from sgdataplane.proof.spec.order import BoxOrder
 from sgdataplane.proof.spec.outcomes import Outcome
 from sgdataplane.proof.walk.step import near
@@ -73,7 +73,7 @@ def test_a_group_that_is_another_one_has_new_candidates() -> None:
 @pytest.mark.parametrize("family", Family)
 def test_what_candidates_say_is_the_same_with_and_without_memory(family: Family) -> None:
     memo, eni = ClaimMemo(), targets(_state())[0]
-    before: Before = ((), ())
+    before: EarlierClaims = ((), ())
     for state in (_state(), _turned(_state()), _state()):
         candidates = memo.candidates(state, eni, INGRESS, OPTIONS)
         found = memo.claims_of(state, candidates, family, before)

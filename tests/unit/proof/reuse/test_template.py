@@ -45,7 +45,7 @@ def first() -> ProvenTable:
 
 @pytest.mark.parametrize("ifname", ["eth0", "eth1"])
 def test_eni_that_is_alike_is_not_walked(first: ProvenTable, ifname: str) -> None:
-    proof = prove(*made(ALIKE, ifname), like=first)
+    proof = prove(*made(ALIKE, ifname), similar=first)
     alone = prove(*made(ALIKE, ifname))
     assert proof.cells < alone.cells / 5  # only interfaces without an ENI, whose base chains name this one
     one, other = proven(proof).gates[ifname], proven(alone).gates[ifname]
@@ -69,7 +69,7 @@ OTHERS: dict[str, Callable[[], Eni]] = {
 def test_eni_that_is_not_alike_is_walked(first: ProvenTable, what: str) -> None:
     eni = OTHERS[what]()
     state = make_state(GROUPS, [FIRST, eni])
-    alone, after = prove(*made(eni, state=state)), prove(*made(eni, state=state), like=first)
+    alone, after = prove(*made(eni, state=state)), prove(*made(eni, state=state), similar=first)
     assert alone.holds
     assert after.holds
     assert after.cells > alone.cells / 2
@@ -77,7 +77,7 @@ def test_eni_that_is_not_alike_is_walked(first: ProvenTable, what: str) -> None:
 
 def test_eni_under_other_options_is_walked(first: ProvenTable) -> None:
     wanted = made(ALIKE, midstream_egress="judge")
-    assert prove(*wanted, like=first).cells > prove(*wanted).cells / 2
+    assert prove(*wanted, similar=first).cells > prove(*wanted).cells / 2
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,11 @@ def _counters(statement: Statement) -> Iterator[Statement]:
 def test_each_change_of_a_value_of_its_own_is_judged_as_without_the_other(first: ProvenTable, step: int) -> None:
     """A proof from nothing is slow: it is asked only where the proof by template holds."""
     wanted, table = made(ALIKE)
-    assert prove(wanted, table, like=first).holds
+    assert prove(wanted, table, similar=first).holds
     every = list(changes(table))
     assert len(every) > 100
     drawn = every[::step]
-    held = [change for change in drawn if prove(wanted, change.of(table), like=first).holds]
+    held = [change for change in drawn if prove(wanted, change.of(table), similar=first).holds]
     assert [change for change in held if not prove(wanted, change.of(table)).holds] == []
     assert len(held) < len(drawn) / 4, "hardly any of them changed anything: this proves nothing"
 
