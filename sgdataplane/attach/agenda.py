@@ -15,7 +15,7 @@ from sgdataplane.attach.containers import STOPPED
 from sgdataplane.attach.ends import Tampering
 from sgdataplane.attach.modes import ModesNow
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, Key, NamespaceReport
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, Key, NamespaceReport, Turn
 from sgdataplane.enforce import Cache, Clearance, ClearedEpochs, Desired, Proven, Settings, TableSummary
 from sgdataplane.errors import BindingError, HostError
 from sgdataplane.model.state import CloudState
@@ -80,12 +80,6 @@ class Agenda:
     """By router: the uplinks that were seen before or now, with their indices."""
     tampering: list[Tampering] = field(default_factory=list)
     """What others did to routers' links."""
-    looked: dict[Key, float] = field(default_factory=dict)
-    """The namespaces of `heard` that were looked at, with the seconds that it took."""
-    left: set[Key] = field(default_factory=set)
-    """The namespaces of `heard` that were left for another time."""
-    owed: set[Key] = field(default_factory=set)
-    """Namespaces among `left` that get another policy, and so come soon."""
     said: dict[str, BindingError] = field(default_factory=dict)
     """Why an ENI's container doesn't run, as the engine said now."""
     unrecorded: HostError | None = None
@@ -144,46 +138,43 @@ class Agenda:
                 found[not (is_touched and self._is_narrowed(key, state))].append(key)
         return found
 
-    def report_settled(self, key: Key, bindings: Sequence[Binding], state: CloudState) -> NamespaceReport | None:
+    def report_settled(
+        self, key: Key, bindings: Sequence[Binding], state: CloudState, spent_s: float = 0.0
+    ) -> NamespaceReport | None:
         """Return the report of a namespace that needs no look now; None if it needs one.
 
-        It needs none if it is as it should be, or has to wait.
+        It needs none if it is as it should be, or has to wait: then its turn says so. `spent_s` are the seconds that
+        this reconcile's looks have taken because of events.
         """
         previous = self.report.by_key.get(key)
         if previous is None or tuple(eni.binding for eni in previous.enis) != tuple(bindings):
             return None
         if previous.is_gone:
             is_news = any(eni.binding.eni_id in self.said for eni in previous.enis)
-            return previous if key in self.heard.quiet and not is_news else None
+            return _at_rest(previous) if key in self.heard.quiet and not is_news else None
         is_touched = self._is_touched(key, state)
         if key in self.heard.order and not self._comes_first(key, state):
-            return self._report_waiting(previous, is_touched=is_touched)
+            return self._report_waiting(previous, is_touched=is_touched, is_over=spent_s >= SLICE_S)
         if key not in self.heard.quiet or not previous.is_settled or previous.proven is None or is_touched:
             return None
         return _at_rest(previous, state)
 
-    def _report_waiting(self, previous: NamespaceReport, *, is_touched: bool) -> NamespaceReport | None:
+    def _report_waiting(self, previous: NamespaceReport, *, is_touched: bool, is_over: bool) -> NamespaceReport | None:
         """Return the report of a namespace that has to wait; None if it needn't.
 
-        One that gets another policy waits only until this slice is used up.
+        One that gets another policy waits only if the time for looks because of events is over.
         """
-        is_over = sum(self.looked.values()) >= SLICE_S
         if not is_over and (is_touched or previous.key not in self.heard.waiting):
             return None
-        self.left.add(previous.key)
-        if is_touched:
-            self.owed.add(previous.key)
-        rested = _at_rest(previous)
+        rested = replace(_at_rest(previous), turn=Turn.OWED if is_touched else Turn.WAITS)
         return _mark_disturbed(rested) if previous.key in self.heard.disturbed else rested
 
     def look(self, key: Key, call: Callable[[], NamespaceReport]) -> NamespaceReport:
-        """Make a namespace's report now, and note what it took."""
+        """Make a namespace's report now. If events are the reason, the report says how long that took."""
         self.between()
         started = self.clock()
         report = call()
-        if key in self.heard.order:
-            self.looked[key] = self.clock() - started
-        return report
+        return replace(report, looked_s=self.clock() - started) if key in self.heard.order else report
 
     def report_ended(self, binding: Binding) -> EniReport:
         """Return the report of an ENI whose namespace has ended.
@@ -256,7 +247,8 @@ def _at_rest(report: NamespaceReport, state: CloudState | None = None) -> Namesp
     proven = report.proven if report.proven is None or state is None else report.proven.on(state)
     applied = report.applied and report.applied.at_rest
     is_same = proven is report.proven and applied is report.applied
-    return report if is_same else replace(report, proven=proven, applied=applied)
+    is_same &= report.turn is Turn.HAD and report.looked_s is None
+    return report if is_same else replace(report, proven=proven, applied=applied, turn=Turn.HAD, looked_s=None)
 
 
 def _mark_disturbed(report: NamespaceReport) -> NamespaceReport:

@@ -79,8 +79,6 @@ def reconcile(
             reports = _refuse_unrecorded(reports, registry.load(), agenda.unrecorded)
     return HostReport(
         tuple(reports),
-        frozenset(agenda.left),
-        frozenset(agenda.owed),
         again.refusals,
         again.ended,
         "" if agenda.unrecorded is None else str(agenda.unrecorded),
@@ -130,9 +128,16 @@ def _reconcile_workloads(
         groups.setdefault(binding.identity, []).append(binding)
     state = with_closed(state, {binding.eni_id for binding in bindings})
     work = {key: partial(_reconcile_workload, state, of, manner, agenda) for key, of in groups.items()}
+    spent_s = 0.0  # by looks because of events
+
+    def report_one(key: Key) -> NamespaceReport:
+        nonlocal spent_s
+        report = agenda.report_settled(key, groups[key], state, spent_s) or agenda.look(key, work[key])
+        spent_s += report.looked_s or 0.0
+        return report
 
     def report_all(keys: Iterable[Key]) -> dict[Key, NamespaceReport]:
-        return {key: agenda.report_settled(key, groups[key], state) or agenda.look(key, work[key]) for key in keys}
+        return {key: report_one(key) for key in keys}
 
     order = agenda.order(groups, state)
     due = agenda.due(order, state)

@@ -177,6 +177,17 @@ class EniReport:
     refusal: Told | None = None  # why it alone was refused, if the other ENIs of its namespace weren't
 
 
+class Turn(Enum):
+    """Whether a namespace had its turn in a reconcile."""
+
+    HAD = "had"
+    """It was looked at, or certainly needed no look."""
+    WAITS = "waits"
+    """The kernel told of events there; a later reconcile looks at it. Its report is older."""
+    OWED = "owed"
+    """It waits, too, and gets another policy, so it comes soon."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamespaceReport:
     """What was done in one namespace."""
@@ -195,6 +206,10 @@ class NamespaceReport:
     """All links, as they were then; () if they weren't read."""
     aged: Ageing | None = field(default=None, compare=False, repr=False)
     """What is known of an earlier apply, if there was none now."""
+    turn: Turn = field(default=Turn.HAD, compare=False)
+    """Whether it had its turn in this reconcile."""
+    looked_s: float | None = field(default=None, compare=False)
+    """The seconds that this reconcile's look took, if events were the reason; else None."""
 
     @property
     def ageing(self) -> Ageing | None:
@@ -251,10 +266,6 @@ class HostReport:
     """
 
     namespaces: tuple[NamespaceReport, ...]
-    left: frozenset[Key] = frozenset()
-    """Namespaces that wait for their turn to be looked at; their reports are older."""
-    owed: frozenset[Key] = frozenset()
-    """Namespaces among `left` that get another policy."""
     refusals: tuple[Refusal, ...] = ()
     """Names that lead elsewhere than their ENIs are bound."""
     ended: tuple[Binding, ...] = ()
@@ -277,6 +288,21 @@ class HostReport:
     def by_key(self) -> Mapping[Key, NamespaceReport]:
         """The report of each namespace."""
         return {report.key: report for report in self.namespaces}
+
+    @cached_property
+    def left(self) -> frozenset[Key]:
+        """The namespaces that wait for their turn to be looked at; their reports are older."""
+        return frozenset(report.key for report in self.namespaces if report.turn is not Turn.HAD)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether one of them gets another policy."""
+        return any(report.turn is Turn.OWED for report in self.namespaces)
+
+    @property
+    def looked(self) -> Mapping[Key, float]:
+        """The namespaces with events that were looked at, with the seconds that each took."""
+        return {report.key: report.looked_s for report in self.namespaces if report.looked_s is not None}
 
     @cached_property
     def everywhere(self) -> tuple[EniReport, ...]:

@@ -366,11 +366,12 @@ class Agent:
             self._turns.forget()
             self._limit.forget()
         ours = self._journal.take_ours()
+        looked = host.looked
         for key, is_repair in report.repaired.items():
             if key in ours:
                 continue  # nobody disturbs it
-            self._turns.note(key, report.looked[key], is_repair=is_repair)
-        self._turns.left, self._turns.is_owed = host.left, bool(host.owed)
+            self._turns.note(key, looked[key], is_repair=is_repair)
+        self._turns.left, self._turns.is_owed = host.left, host.is_owed
         self._namespaces.leave(host.left)
 
     def _reload(self) -> None:

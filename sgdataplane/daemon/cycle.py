@@ -56,8 +56,6 @@ class CycleReport:
     seconds: float
     """How long the cycle took."""
     discovery: Discovery = NOT_LOOKED
-    looked: Mapping[Key, float] = field(default_factory=dict)
-    """The namespaces with events that were looked at, with the seconds that each took."""
     audit_end_error: str = ""
     """The error of storing which audits have ended; "" if there is none."""
     modes: HostModes = field(default_factory=HostModes)
@@ -113,8 +111,9 @@ class CycleReport:
     @property
     def repaired(self) -> Mapping[Key, bool]:
         """The namespaces that were looked at because of events -> whether one was repaired, or the look failed."""
-        reports = {} if self.host is None else self.host.by_key
-        applied = {key: reports[key].applied for key in self.looked if key in reports}
+        if self.host is None:
+            return {}
+        applied = {key: self.host.by_key[key].applied for key in self.host.looked}
         return {key: found is None or found.is_full_resync for key, found in applied.items()}
 
 
@@ -174,7 +173,7 @@ class Reconciler:
         modes = HostModes(
             {} if host is None else list_audited_here(current(host.bindings), manner.audit), self._modes.ended
         )
-        return CycleReport(*what, self._last_good.error, seconds, discovery, agenda.looked, audit_end_error, modes)
+        return CycleReport(*what, self._last_good.error, seconds, discovery, audit_end_error, modes)
 
     @property
     def state(self) -> CloudState:

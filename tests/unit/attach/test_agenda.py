@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.attach import agenda as module
 from sgdataplane.attach.agenda import Agenda, Heard
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport, Turn
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings, build
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.options import Options
@@ -134,28 +134,33 @@ def test_what_is_heard_of_waits_for_its_turn() -> None:
     report = found.report_settled(KEY, [BINDING], STATE)
     assert report is not None
     assert [eni.outcome for eni in report.enis] == [EniOutcome.DISTURBED]
-    assert (report.desired, found.left, found.owed) == (DESIRED, {KEY}, set())
+    assert (report.desired, report.turn) == (DESIRED, Turn.WAITS)
 
 
 def test_what_is_heard_of_and_has_its_turn_is_looked_at() -> None:
     found = hearing(Heard(order=[KEY], disturbed={KEY}))
     assert found.report_settled(KEY, [BINDING], STATE) is None
-    assert found.look(KEY, lambda: REPORT) is REPORT
-    assert (found.looked, found.left) == ({KEY: 1}, set())
+    report = found.look(KEY, lambda: REPORT)
+    assert (report, report.turn, report.looked_s) == (REPORT, Turn.HAD, 1)
+    settled = agenda(report).report_settled(KEY, [BINDING], STATE)
+    assert settled is not None
+    assert settled.looked_s is None, "the next reconcile didn't look"
 
 
 def test_in_one_reconcile_there_is_so_much_time_for_what_is_heard_of() -> None:
     found = hearing(Heard(order=[OTHER, KEY]))
-    found.look(OTHER, lambda: REPORT)
-    assert module.SLICE_S < 1
-    assert found.report_settled(KEY, [BINDING], STATE) == REPORT
-    assert found.left == {KEY}
+    assert found.report_settled(KEY, [BINDING], STATE, module.SLICE_S - 0.001) is None, "control: there is time"
+    report = found.report_settled(KEY, [BINDING], STATE, module.SLICE_S)
+    assert report == REPORT
+    assert HostReport((report,)).left == {KEY}
+    settled = agenda(report).report_settled(KEY, [BINDING], STATE)
+    assert settled is not None
+    assert settled.turn is Turn.HAD, "nothing more was heard"
 
 
 def test_another_policy_comes_before_all_that_is_heard_of() -> None:
     found = hearing(Heard(order=[OTHER, KEY], waiting={KEY}))
     assert found.order([OTHER, KEY], CHANGED) == [KEY, OTHER]
-    found.look(OTHER, lambda: REPORT)
     assert found.report_settled(KEY, [BINDING], CHANGED) is None
 
 
@@ -176,10 +181,9 @@ def test_in_a_disturbed_namespace_another_policy_comes_last_but_does_not_wait_fo
     found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}))
     assert found.order([KEY, OTHER], CHANGED) == [OTHER, KEY]
     assert found.report_settled(KEY, [BINDING], CHANGED) is None
-    found.looked[OTHER] = 1
-    report = found.report_settled(KEY, [BINDING], CHANGED)
+    report = found.report_settled(KEY, [BINDING], CHANGED, 1)
     assert report is not None
-    assert (report.desired, found.left, found.owed) == (DESIRED, {KEY}, {KEY})
+    assert (report.desired, report.turn, HostReport((report,)).is_owed) == (DESIRED, Turn.OWED, True)
 
 
 def test_a_refused_one_that_is_heard_of_waits_as_well() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport, Turn
 from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.metrics import ERRORS, Metrics
 from sgdataplane.daemon.policy import Origin, Policy
@@ -188,9 +188,9 @@ def test_what_cannot_be_told_is_told_again_later(bench: Bench, monkeypatch: pyte
 
 
 def test_what_waits_for_its_turn_was_not_tried(bench: Bench) -> None:
-    waiting = refused(KernelError("busy"))
+    waiting = replace(refused(KernelError("busy")), turn=Turn.WAITS)
     policy = Policy(CloudState(), Origin.STATE)
-    host = HostReport((waiting, namespace(2)), frozenset({waiting.key}))
+    host = HostReport((waiting, namespace(2)))
     bench.note(CycleReport(frozenset({Cause.TURN}), policy, host, "", "", 0.2))
     bench.metrics.note_delay()
     found = bench.scrape()
