@@ -186,8 +186,8 @@ class Agenda:
             return EniReport(binding, EniOutcome.STOPPED)
         if error is not None:
             return EniReport(binding, EniOutcome.GONE, (error.problem.message,))
-        before = () if previous is None else previous.enis
-        known = next((eni for eni in before if eni.binding.eni_id == binding.eni_id and eni.outcome.is_ended), None)
+        enis = () if previous is None else previous.enis
+        known = next((eni for eni in enis if eni.binding.eni_id == binding.eni_id and eni.outcome.is_ended), None)
         return EniReport(binding, EniOutcome.GONE) if known is None else replace(known, binding=binding)
 
     def is_known_gone(self, binding: Binding) -> bool:

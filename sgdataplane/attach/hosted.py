@@ -4,8 +4,8 @@ Owns the order of the steps, so that no packet passes without a policy. A host e
 and goes up once the policy knows it. Only then are rules in the workload itself removed. The policy of a host end that
 is in a router stays in force there, whatever its workload does with the interface.
 
-A router that is quiet is as its last report says, but for the links with events. So if one ENI comes, only that ENI's
-workload and host end are looked at; if nothing differs, nothing is.
+A router that is quiet is as its previous report says, but for the links with events. So if one ENI comes, only that
+ENI's workload and host end are looked at; if nothing differs, nothing is.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Group:
     entries: list[Hosted]
     desired: Desired  # what the router has to obey
     previous: Proven | None  # what it obeyed before
-    last: NamespaceReport | None = None  # the router's last report; None if nothing there is certain
+    previous_report: NamespaceReport | None = None  # the router's; None if nothing there is certain
     certain: frozenset[str] = frozenset()  # the host ends that are certainly as that report says
     proven: Proven | None = None  # what the router has to obey, once it is built
     error: Told | None = None  # why they can't all be there
@@ -67,9 +67,9 @@ class _Group:
         return {ifname: found.index for ifname, found in numbers.items() if found is not None}
 
     @property
-    def before(self) -> Ends | None:
+    def previous_ends(self) -> Ends | None:
         """The host ends that are up already, with the ENIs for which they were; None if that isn't certain."""
-        desired = None if self.last is None else self.last.desired
+        desired = None if self.previous_report is None else self.previous_report.desired
         if desired is None:
             return None
         enis = {ifname: find_known_eni(desired.state, eni_id) for eni_id, ifname in desired.interfaces.items()}
@@ -264,11 +264,11 @@ def _groups(state: CloudState, entries: Iterable[Hosted], manner: Manner, agenda
         there = with_closed(state, interfaces)
         desired = Desired(there, interfaces, manner.options, Placement.HOST, manner.uplinks)
         made = _Group(name, group, desired, agenda.in_force.get(name))
-        last = agenda.report.by_key.get(name)
-        certain = None if last is None else agenda.certain_ends(last)
+        previous = agenda.report.by_key.get(name)
+        certain = None if previous is None else agenda.certain_ends(previous)
         if certain is not None:
             moving = {entry.end.ifname for entry in group if not entry.is_there}  # in the place of a link of that name
-            made.last, made.certain = last, certain - moving
+            made.previous_report, made.certain = previous, certain - moving
         groups.append(made)
     return groups
 
@@ -277,7 +277,8 @@ def _at_rest(group: _Group, agenda: Agenda) -> NamespaceReport | None:
     """Return the router's report if nothing has changed there and its workloads are quiet, too. Else None."""
     is_quiet = group.router in agenda.heard.quiet
     is_quiet &= all(entry.is_there and agenda.is_quiet(entry.binding) for entry in group.entries)
-    if group.last is None or not is_quiet or any(eni.outcome not in LASTING for eni in group.last.enis):
+    previous = group.previous_report
+    if previous is None or not is_quiet or any(eni.outcome not in LASTING for eni in previous.enis):
         return None
     return agenda.report_settled(group.router, [entry.binding for entry in group.entries], group.desired.state)
 
@@ -337,13 +338,13 @@ def _enforce(group: _Group, waiting: set[str], state: CloudState, manner: Manner
         enis = {ifname: eni for ifname, eni_id in known.items() if (eni := find_known_eni(state, eni_id)) is not None}
         pinned = group.pinned
         there = {ifname: eni for ifname, eni in enis.items() if ifname in pinned}
-        _note_changes(group, router.configure_ends(name, there, group.before, pinned), agenda)
+        _note_changes(group, router.configure_ends(name, there, group.previous_ends, pinned), agenda)
         unbound = _names_up(group) - {"lo", *known, *manner.uplinks}
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         refused = tuple(EniReport(entry.binding, EniOutcome.REFUSED) for entry in group.entries)
         refusal = contain_error(error)
-        last = get_ageing(refusal, agenda.report.by_key.get(name))
-        return NamespaceReport(name, refused, proven=group.previous, error=refusal, aged=last)
+        aged = get_ageing(refusal, agenda.report.by_key.get(name))
+        return NamespaceReport(name, refused, proven=group.previous, error=refusal, aged=aged)
     reports = _report_group(group, state, agenda)
     return NamespaceReport(name, reports, group.proven, applied, unbound=tuple(sorted(unbound)))
 
@@ -354,8 +355,8 @@ def _note_changes(group: _Group, changed: Iterable[tuple[str, str]], agenda: Age
     An end that was up is down, or is part of another interface.
     """
     told = {eni_id for each in agenda.tampering for eni_id in each.enis}  # we take an end down to rename it
-    last = agenda.report.by_key.get(group.router)
-    up = {eni.binding for eni in (last.enis if last else ()) if eni.outcome.is_in_force}
+    previous = agenda.report.by_key.get(group.router)
+    up = {eni.binding for eni in (previous.enis if previous else ()) if eni.outcome.is_in_force}
     known = {entry.end.ifname: entry.binding for entry in group.entries if entry.binding in up}
     for ifname, what in changed:
         binding = known.get(ifname)
@@ -365,36 +366,36 @@ def _note_changes(group: _Group, changed: Iterable[tuple[str, str]], agenda: Age
 
 def _names_up(group: _Group) -> set[str]:
     """Return the interfaces that are up in the router, or at least those that aren't ours."""
-    if group.last is not None:
-        return set(group.last.unbound)
+    if group.previous_report is not None:
+        return set(group.previous_report.unbound)
     with Links(group.router) as links:
         return names_up(links.links())
 
 
 def _report_group(group: _Group, state: CloudState, agenda: Agenda) -> tuple[EniReport, ...]:
     """Return the report of each ENI."""
-    last = agenda.report.by_key.get(group.router)
-    known = {} if last is None else {eni.binding: eni for eni in last.enis}
-    before = None if last is None or last.desired is None else last.desired.state
+    previous = agenda.report.by_key.get(group.router)
+    known = {} if previous is None else {eni.binding: eni for eni in previous.enis}
+    state_then = None if previous is None or previous.desired is None else previous.desired.state
     return tuple(
         EniReport(entry.binding, EniOutcome.REFUSED, refusal=refusal)
         if (refusal := group.refused.get(entry.binding.eni_id)) is not None
-        else _last_report_of(known.get(entry.binding), group, before, state, agenda)
+        else _previous_report_of(known.get(entry.binding), group, state_then, state, agenda)
         or _look(state, entry.binding, agenda)
         for entry in group.entries
     )
 
 
-def _last_report_of(
-    report: EniReport | None, group: _Group, before: CloudState | None, state: CloudState, agenda: Agenda
+def _previous_report_of(
+    report: EniReport | None, group: _Group, state_then: CloudState | None, state: CloudState, agenda: Agenda
 ) -> EniReport | None:
-    """Return the last report, if its workload is quiet and still bound to the same ENI. Else None.
+    """Return the previous report, if its workload is quiet and still bound to the same ENI. Else None.
 
     After an event at a host end, what was wrong in its workload may be right.
     """
-    if report is None or before is None or report.outcome not in LASTING or not agenda.is_quiet(report.binding):
+    if report is None or state_then is None or report.outcome not in LASTING or not agenda.is_quiet(report.binding):
         return None
-    is_same = find_known_eni(state, report.binding.eni_id) == find_known_eni(before, report.binding.eni_id)
+    is_same = find_known_eni(state, report.binding.eni_id) == find_known_eni(state_then, report.binding.eni_id)
     end = report.binding.host_end
     is_certain = end is not None and end.ifname in group.certain
     return report if is_same and (is_certain or not report.warnings) else None

@@ -64,7 +64,7 @@ Ends = Mapping[str, Eni]  # the name of a host end -> its ENI
 
 
 def configure_ends(
-    router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[str, int] | None = None
+    router: str, enis: Ends, previous: Ends | None = None, pinned: Mapping[str, int] | None = None
 ) -> list[tuple[str, str]]:
     """Configure these host ends, set them up, and forward. Call it once the policy is in force.
 
@@ -75,13 +75,13 @@ def configure_ends(
     Args:
         router: Its name.
         enis: The host ends.
-        before: The ends that are known to be as an earlier call left them; only others are looked at.
+        previous: The ends that are known to be as an earlier call left them; only others are looked at.
         pinned: The ends' indices, so that a link that has taken one of their names meanwhile isn't touched.
     """
     with Links(router, pinned=pinned) as links:
-        there = _there(links, enis, before, pinned or {})
+        there = _there(links, enis, previous, pinned or {})
         ends = {ifname: enis[ifname] for ifname in there}
-        older = None if before is None else {ifname: before[ifname] for ifname in ends if ifname in before}
+        older = None if previous is None else {ifname: previous[ifname] for ifname in ends if ifname in previous}
         addresses = _addresses(ends)
         held = links.addresses() & addresses if older is None else _addresses(older)
         sync(held, addresses, links.add_address, links.delete_address)
@@ -101,14 +101,14 @@ def configure_ends(
     return changed
 
 
-def _there(links: Links, enis: Ends, before: Ends | None, pinned: Mapping[str, int]) -> Mapping[str, Link]:
+def _there(links: Links, enis: Ends, previous: Ends | None, pinned: Mapping[str, int]) -> Mapping[str, Link]:
     """Return the links of those host ends that are there, and are new or changed."""
-    if before is None:
+    if previous is None:
         seen = links.links()
         by_index, by_name = {link.index: link for link in seen}, {link.ifname: link for link in seen}
         every = {ifname: by_index.get(pinned[ifname]) if ifname in pinned else by_name.get(ifname) for ifname in enis}
         return {ifname: link for ifname, link in every.items() if link is not None}
-    found = {ifname: links.link(ifname) for ifname, eni in enis.items() if before.get(ifname) != eni}
+    found = {ifname: links.link(ifname) for ifname, eni in enis.items() if previous.get(ifname) != eni}
     return {ifname: link for ifname, link in found.items() if link is not None}
 
 

@@ -58,12 +58,12 @@ class RememberingEnforcer:
         Raises:
             KernelError: The kernel refuses.
         """
-        before = self._before(request)
+        previous = self._previous(request)
         self._in_force.pop(request.netns, None)  # until it is known again
-        proven = self._build(request.wanted, request.settings, before)
-        is_same = request.is_wired and before is not None and proven.table is before.table
+        proven = self._build(request.wanted, request.settings, previous)
+        is_same = request.is_wired and previous is not None and proven.table is previous.table
         if not (is_same and enforcement.is_in_force(request.netns, proven)):
-            enforcement.enforce(request.netns, proven, before, request.settings)
+            enforcement.enforce(request.netns, proven, previous, request.settings)
         self._in_force[request.netns] = proven
 
     def forget_others(self, names: Collection[str]) -> None:
@@ -71,25 +71,25 @@ class RememberingEnforcer:
         self._in_force = {name: proven for name, proven in self._in_force.items() if name in names}
         self._cache.forget_others(self._in_force.values())
 
-    def _before(self, request: EnforceRequest) -> Proven | None:
+    def _previous(self, request: EnforceRequest) -> Proven | None:
         """Return what is in force there; None if that isn't known."""
         known, previous = self._in_force.get(request.netns), request.previous
         if known is None or previous is None or known.desired.state is not previous.state:
             return None
         return known if known.is_of(previous, request.settings) else None
 
-    def _build(self, wanted: Desired, settings: Settings, before: Proven | None) -> Proven:
+    def _build(self, wanted: Desired, settings: Settings, previous: Proven | None) -> Proven:
         """Return the policy that is wanted, built and proven.
 
         What was in force serves again if the change can't affect it.
         """
-        if before is None or not before.is_of(wanted, settings) or self._touches(before, wanted):
-            return self._cache.build(wanted, settings, before)
-        return before.on(wanted.state)
+        if previous is None or not previous.is_of(wanted, settings) or self._touches(previous, wanted):
+            return self._cache.build(wanted, settings, previous)
+        return previous.on(wanted.state)
 
-    def _touches(self, before: Proven, wanted: Desired) -> bool:
+    def _touches(self, previous: Proven, wanted: Desired) -> bool:
         """Return whether the other state can mean another policy there."""
-        old, new = before.desired.state, wanted.state
+        old, new = previous.desired.state, wanted.state
         if self._reach is None or self._reach[0] is not old or self._reach[1] is not new:
             self._reach = old, new, Reach(old, new)
         return self._reach[2].touches(wanted.interfaces)

@@ -84,25 +84,27 @@ class Visits:
     """
 
     @classmethod
-    def of(cls, table: Table, before: Visits | None = None) -> Visits:
-        """Count the visits of a table. Objects that it shares with `before`, a similar one, aren't counted again."""
-        before = before or NOTHING
-        changed_maps = changes(before.table.maps, table.maps)
-        found = {name: _exits_of_map(entry, before) for name, entry in changed_maps.come.items() if entry.holds is None}
-        of_maps = {name: exits for name, exits in before.of_maps.items() if name not in changed_maps.gone} | found
-        moved = {name for name in changed_maps.names if of_maps.get(name) is not before.of_maps.get(name)}
-        changed_chains = changes(before.table.chains, table.chains)
+    def of(cls, table: Table, previous: Visits | None = None) -> Visits:
+        """Count the visits of a table. Objects that it shares with `previous`, a similar one, aren't counted again."""
+        previous = previous or NOTHING
+        changed_maps = changes(previous.table.maps, table.maps)
+        found = {
+            name: _exits_of_map(entry, previous) for name, entry in changed_maps.come.items() if entry.holds is None
+        }
+        of_maps = {name: exits for name, exits in previous.of_maps.items() if name not in changed_maps.gone} | found
+        moved = {name for name in changed_maps.names if of_maps.get(name) is not previous.of_maps.get(name)}
+        changed_chains = changes(previous.table.chains, table.chains)
         anew = dict(changed_chains.come)
         if moved:
             anew |= {chain.name: chain for chain in table.chains if not moved.isdisjoint(chain.ways.maps)}
         if not anew and not changed_chains.gone:
-            return cls(table, before.exits, of_maps, before.by_chain)
-        exits = {**before.exits, **{name: _exits_of_chain(chain, of_maps) for name, chain in anew.items()}}
+            return cls(table, previous.exits, of_maps, previous.by_chain)
+        exits = {**previous.exits, **{name: _exits_of_chain(chain, of_maps) for name, chain in anew.items()}}
         gone = changed_chains.gone.keys() - changed_chains.come.keys()
-        changed = {name for name in anew if exits[name] != before.exits.get(name)}
+        changed = {name for name in anew if exits[name] != previous.exits.get(name)}
         for name in gone:
             del exits[name]
-        return cls(table, exits, of_maps, _count_visits(exits, before.by_chain, changed | gone))
+        return cls(table, exits, of_maps, _count_visits(exits, previous.by_chain, changed | gone))
 
     @cached_property
     def every_path(self) -> int:
@@ -161,12 +163,12 @@ def _chains_with_rules(transaction: Transaction) -> Iterator[str]:
     return (entry.subject.name for entry in added)
 
 
-def _exits_of_map(entry: Map, before: Visits) -> Exits:
+def _exits_of_map(entry: Map, previous: Visits) -> Exits:
     """Return where a map leads: the same object as before where nothing differs."""
-    old = before.table.map.get(entry.name)
-    if old is None or entry.name not in before.of_maps:
+    old = previous.table.map.get(entry.name)
+    if old is None or entry.name not in previous.of_maps:
         return _exits_of_elements(entry.elements)
-    known = before.of_maps[entry.name]
+    known = previous.of_maps[entry.name]
     if old.elements is entry.elements:
         return known
     if isinstance(old.elements, pages.Paged) and isinstance(entry.elements, pages.Paged):
