@@ -103,16 +103,16 @@ OWN_SHARE, ALL_SHARE = 9, 9  # times as long as the look took
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """The turn of one namespace since it was last calm."""
+class Backoff:
+    """How long one namespace has to wait, from what it has made us do since it was last calm."""
 
     repairs: int = 0  # how often it was repaired
     looks: int = 0  # how often a look found nothing
     last: float = -math.inf  # when the last look was
     due: float = -math.inf  # when the next look is due at the earliest
 
-    def after(self, now: float, took: float, *, is_repair: bool) -> Turn:
-        """Return the turn after a look that ended now."""
+    def after(self, now: float, took: float, *, is_repair: bool) -> Backoff:
+        """Return the backoff after a look that ended now."""
         new = replace(self, repairs=self.repairs + is_repair, looks=self.looks + (not is_repair), last=now)
         if not new.is_restless:
             return new
@@ -125,11 +125,11 @@ class Turn:
         return self.repairs > 0 or self.looks > FREE_LOOKS
 
     def is_calm(self, now: float) -> bool:
-        """Whether it has been quiet for so long that its turn is forgotten."""
+        """Whether it has been quiet for so long that its backoff is forgotten."""
         return now >= max(self.last, self.due) + CALM_S
 
 
-NEW = Turn()
+NEW = Backoff()
 
 
 class Turns:
@@ -142,7 +142,7 @@ class Turns:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._turns: dict[Key, Turn] = {}
+        self._backoffs: dict[Key, Backoff] = {}
         self._suspects = set[Key]()
         self._shared_due = -math.inf
         self.left: frozenset[Key] = frozenset()
@@ -152,14 +152,14 @@ class Turns:
         """Note that others have changed our tables in these namespaces, and in no others, since we looked."""
         self._suspects = set(keys)
 
-    def of(self, key: Key) -> Turn:
-        """Return a namespace's turn; a new one if none is remembered."""
-        return self._turns.get(key, NEW)
+    def of(self, key: Key) -> Backoff:
+        """Return a namespace's backoff; a new one if none is remembered."""
+        return self._backoffs.get(key, NEW)
 
     @property
     def disturbed(self) -> frozenset[Key]:
         """The namespaces that were repaired and haven't been calm since."""
-        return frozenset(key for key, turn in self._turns.items() if turn.repairs)
+        return frozenset(key for key, backoff in self._backoffs.items() if backoff.repairs)
 
     def order(self, heard: Iterable[Key]) -> tuple[Key, ...]:
         """Return the namespaces, those repaired least often first; among equals, those that have waited longest."""
@@ -171,9 +171,9 @@ class Turns:
 
     def wait_s_of(self, key: Key) -> float:
         """Return the seconds until a namespace may be looked at; 0.0 if it may now."""
-        turn = self.of(key)
-        is_shared = turn.is_restless or key in self._suspects
-        due = max(turn.due, self._shared_due) if is_shared else turn.due
+        backoff = self.of(key)
+        is_shared = backoff.is_restless or key in self._suspects
+        due = max(backoff.due, self._shared_due) if is_shared else backoff.due
         return max(0.0, due - self._clock())
 
     @property
@@ -183,20 +183,20 @@ class Turns:
 
     def note(self, key: Key, took: float, *, is_repair: bool) -> None:
         """Note that a namespace was looked at because of events."""
-        now, turn = self._clock(), self.of(key)
-        turn = NEW if turn.is_calm(now) else turn
-        if turn.is_restless or is_repair:
+        now, backoff = self._clock(), self.of(key)
+        backoff = NEW if backoff.is_calm(now) else backoff
+        if backoff.is_restless or is_repair:
             self._shared_due = max(self._shared_due, now) + ALL_SHARE * took
         self._suspects.discard(key)
-        self._turns[key] = turn.after(now, took, is_repair=is_repair)
+        self._backoffs[key] = backoff.after(now, took, is_repair=is_repair)
 
     def forget(self) -> None:
         """Let no namespace wait any more."""
-        self._turns.clear()
+        self._backoffs.clear()
         self._suspects.clear()
         self._shared_due = -math.inf
 
     def forget_calm(self) -> None:
-        """Forget the turns of namespaces that are calm."""
+        """Forget the backoffs of namespaces that are calm."""
         now = self._clock()
-        self._turns = {key: turn for key, turn in self._turns.items() if not turn.is_calm(now)}
+        self._backoffs = {key: backoff for key, backoff in self._backoffs.items() if not backoff.is_calm(now)}
