@@ -11,6 +11,8 @@ import pytest
 
 from sgdataplane.host import netns
 
+MAX_LISTINGS = 10  # that are made of one table; a hash map is moved within some milliseconds
+
 
 def nft(namespace: str, *lines: str) -> str:
     """Run the lines as one batch (or one line of options and a command) there; what it printed."""
@@ -47,11 +49,26 @@ def load_text(namespace: str, text: str) -> None:
 
 
 def listing(namespace: str, table: str, family: str = "inet") -> str:
-    """The table as nft prints it, without what differs between two that do the same: counts, whose sessions are
+    """Return the table as nft prints it, without what differs between two that do the same: counts, whose sessions are
     counted, and the generation.
 
-    Elements are sorted: nft prints hash maps in the order of their buckets.
+    Elements are sorted: nft prints hash maps in the order of their buckets. The kernel moves a hash map that has just
+    been filled to more buckets, without a new generation. A list that was being read meanwhile may lack an element. So
+    this reads until two lists in a row are equal.
+
+    Raises:
+        AssertionError: No two in a row of MAX_LISTINGS were equal.
     """
+    previous = ""
+    for _ in range(MAX_LISTINGS):
+        found = _list_once(namespace, table, family)
+        if found == previous:
+            return found
+        previous = found
+    raise AssertionError(f"table {family} {table} has changed during each of {MAX_LISTINGS} lists")
+
+
+def _list_once(namespace: str, table: str, family: str) -> str:
     text = nft(namespace, f"-s list table {family} {table}")
     text = re.sub(r"\n\t\telements = \{[^}]* ct count over [^}]*\}", "", text)
     text = re.sub(r"elements = \{([^}]*)\}", _sorted_elements, text)
