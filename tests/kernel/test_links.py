@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.attach import router
+from sgdataplane.attach.ends import TAKEN
 from sgdataplane.errors import HostError
 from sgdataplane.host.links import RTPROT_STATIC, InterfaceAddress, Links, Route
 from sgdataplane.net.values import Address, Prefix
@@ -86,6 +87,20 @@ def test_a_router_sends_what_is_for_an_eni_that_has_come_to_it(namespace: str) -
             theirs.add_route(Route("uplink", Prefix.of(address), Address.parse(far)))
     router.configure_ends(namespace, {"one": eni})
     assert {way_to(namespace, str(address)) for address in eni.addresses} == {"one"}
+
+
+def test_a_host_end_that_is_a_bridge_s_port_is_released(namespace: str) -> None:
+    eni = make_eni("eni-a", "10.0.0.4", "sg-a")
+    with Links(namespace) as links:
+        links.add_veth("far", namespace, "one", mac_of("eni-a"))
+        links.set_up("one")
+        links.add_bridge("joint")
+        links.put_into("one", "joint")
+        assert router.configure_ends(namespace, {"one": eni}) == [("one", TAKEN)]
+        end = links.link("one")
+        assert end is not None
+        assert (end.master, end.is_up) == (0, True)
+    assert router.configure_ends(namespace, {"one": eni}) == []
 
 
 def way_to(namespace: str, there: str) -> str:

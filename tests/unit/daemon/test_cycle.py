@@ -59,6 +59,16 @@ def test_one_eni_that_refuses_does_not_leave_an_older_policy_to_the_next_start(
     run(tmp_path, path, None)
 
 
+def test_the_timer_reads_a_state_whose_change_nobody_has_heard_of(tmp_path: Path, path: Path) -> None:
+    reconciler = run(tmp_path, path, OLD)
+    path.write_text(dump_native(NEW), "utf-8")
+
+    def cycle(cause: Cause) -> CloudState:
+        return reconciler.run({cause}, StateFiles(path), DEFAULT_MANNER, BindRule()).policy.state
+
+    assert (cycle(Cause.LINK), cycle(Cause.TIMER)) == (OLD, NEW)
+
+
 def test_without_a_state_and_without_enis_it_waits(tmp_path: Path, path: Path) -> None:
     reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
 
