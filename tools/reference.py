@@ -79,8 +79,9 @@ def causes() -> str:
         " what it drops. Words in capitals stand for the name of a group, a rule or an interface.",
         "`CLAUSES` in `model/semantics.py` has the conditions of the causes that `decide()` knows. A cause before rules"
         " is counted in the chain `HOOK-drop.CAUSE`. At an ENI, `compiler/eni.py` leads there; at"
-        " an uplink of a router, `compiler/skeleton.py`, and what comes in there counts as egress; `compiler/fence.py`"
-        " counts `fence.CAUSE`. Each cause has a counter at both hooks, also where nothing leads to one of them.",
+        " an uplink of a router, `compiler/skeleton.py`; `compiler/fence.py` counts `fence.CAUSE`. What comes in by an"
+        " uplink counts as egress. It is spoofed if its source is an address of an ENI on this host. Each cause has a"
+        " counter at both hooks, also where nothing leads to one of them.",
         table(("counter", "verdict", "cause", "means"), (*others, *fixed)),
         "## Causes without a counter of their own",
         "`discovery`, `dhcp` and `metadata` are counted together, as `always`. The others appear in comparisons of"

@@ -245,7 +245,7 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options,
     """
     shared = make_shared_chains(site.placement, hook, options)
     rules = [
-        *((_on_link(link, shared, options), *_claims(link)) if hook is Direction.EGRESS else ()),
+        *(_check_discovery(link, shared, options) if hook is Direction.EGRESS else ()),
         make_shared_rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
         *(_sender(hook, link.own) if hook is Direction.EGRESS else _receiver(hook, link, shared.foreign[0])),
         make_shared_rule(jump(shared.checks.name)),
@@ -259,6 +259,13 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options,
         make_shared_rule(SetPriority(link.numbers[hook])),
     ]
     return text_chain(names.identifier(f"eni-{hook.value}", link.ifname), rules)
+
+
+def _check_discovery(link: EniInterface, shared: SharedChains, options: Options) -> Iterator[SaidRule]:
+    """Yield the rules that check neighbour discovery, and link-local sources: it is sent from these."""
+    yield _on_link(link, shared, options)
+    yield from _claims(link)
+    yield _drop_others_link_local(link)
 
 
 def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> SaidRule:
@@ -282,15 +289,27 @@ def _claims(link: EniInterface) -> Iterator[SaidRule]:
     the address which it is about to take gives that address up (RFC 4862, 5.4.3). So all of these may only be about the
     ENI's own addresses, link-local ones included, as for ARP.
     """
-    own = [prefix for prefix in (*link.own, *link.link_sources) if prefix.family is Family.IPV6]
-    is_other = _none_of(Field.ND_TARGET, merge_prefixes(own))
+    is_other = _none_of(Field.ND_TARGET, merge_prefixes(_list_own_ipv6(link)))
     yield _make_drop_rule(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
     is_probe = Match(Field.IP6_SADDR, merge_prefixes((always.UNSPECIFIED,)))
     yield _make_drop_rule(Direction.EGRESS, "neighbour-claim", _icmpv6((always.SOLICIT,)), is_probe, *is_other)
+
+
+def _drop_others_link_local(link: EniInterface) -> SaidRule:
+    """Return the rule that drops packets from a link-local IPv6 address that isn't the ENI's own (`is_spoofed`).
+
+    It stands before all that accepts: neighbour discovery from such an address would pass else.
+    """
     links = always.LINK_LOCAL
     is_of_a_link = Match(Field.IP6_SADDR, merge_prefixes((links,)))
+    own = _list_own_ipv6(link)
     of_a_link = merge_prefixes(prefix for prefix in own if prefix.first <= links.last and links.first <= prefix.last)
-    yield _make_drop_rule(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, of_a_link))
+    return _make_drop_rule(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, of_a_link))
+
+
+def _list_own_ipv6(link: EniInterface) -> list[Prefix]:
+    """Return the ENI's own IPv6 addresses, link-local ones included."""
+    return [prefix for prefix in (*link.own, *link.link_sources) if prefix.family is Family.IPV6]
 
 
 def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:

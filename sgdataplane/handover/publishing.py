@@ -1,7 +1,7 @@
 """The documents as a folder that the agent follows: one folder a revision, and a link to the current one.
 
-    DIR/current -> generations/0000000042          what the agent reads: `state = "DIR/current"`
-    DIR/generations/0000000042/vpcs.json, security_groups-7.json, network_interfaces-12.json, ...
+    DIR/current -> generations/000000000042         what the agent reads: `state = "DIR/current"`
+    DIR/generations/000000000042/vpcs-00.json, security_groups-07.json, network_interfaces-12.json, ...
 
 Owns the files, and how they get there whole. Must not know actions or the agent.
 

@@ -1,6 +1,6 @@
 """The rules of groups: the cloud's parameters in the native format and back; authorize, revoke, modify.
 
-Owns the actions on rules. `statefile` decides what is right in a rule. Must not know HTTP or the store.
+Owns the actions on rules. `statefile` decides what is right in a rule. Must not know HTTP, or how stores work.
 """
 
 from __future__ import annotations

@@ -83,9 +83,9 @@ class Api:
     """The API as an application for an ASGI server: its attribute `app`."""
 
     def __init__(
-        self, engine: CallHandler, admission: Admission, log: AccessLog | None = None, limits: ApiLimits | None = None
+        self, handler: CallHandler, admission: Admission, log: AccessLog | None = None, limits: ApiLimits | None = None
     ) -> None:
-        self._engine, self._admission = engine, admission
+        self._handler, self._admission = handler, admission
         self._log, self._limits = log or AccessLog(), limits or ApiLimits()
         self._in_flight = self._in_work = 0
         self._is_stopping = Event()
@@ -151,11 +151,11 @@ class Api:
         admit = partial(self._admission.admit, incoming, access.asker)
         call = await self._workers.check(len(incoming.query) + len(incoming.body), admit)
         if call.action in HEAVY:
-            compute = partial(_call_and_write, access, partial(self._engine.compute, call))
+            compute = partial(_call_and_write, access, partial(self._handler.compute, call))
             return await _unless_gone(request, self._workers.heavy(call.key, compute))
-        carry_out = partial(self._engine.wait, call, self._is_stopping)
+        carry_out = partial(self._handler.wait, call, self._is_stopping)
         if call.action not in WAITING:
-            carry_out = partial(self._engine.call, call)
+            carry_out = partial(self._handler.call, call)
         return await self._workers.call(call.action, call.key, partial(_call_and_write, access, carry_out))
 
     # its body
@@ -197,7 +197,7 @@ class Api:
         """
         try:
             async with asyncio.timeout(HEALTH_S):
-                return await self._workers.call("", "", self._engine.why_unhealthy)
+                return await self._workers.call("", "", self._handler.why_unhealthy)
         except (ApiError, TimeoutError):
             return "it is busy"
         except Exception as error:  # noqa: BLE001  # whatever it is, it isn't healthy
