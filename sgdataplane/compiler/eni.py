@@ -23,7 +23,7 @@ profile. It must not know rules of users, or the epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
@@ -262,10 +262,11 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options,
 
 
 def _check_discovery(link: EniInterface, shared: SharedChains, options: Options) -> Iterator[SaidRule]:
-    """Yield the rules that check neighbour discovery, and link-local sources: it is sent from these."""
+    """Yield the rules that check neighbour discovery, and the link-local sources that it is sent from."""
+    own = [prefix for prefix in (*link.own, *link.link_sources) if prefix.family is Family.IPV6]
     yield _on_link(link, shared, options)
-    yield from _claims(link)
-    yield _drop_others_link_local(link)
+    yield from _claims(own)
+    yield _drop_others_link_local(own)
 
 
 def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> SaidRule:
@@ -282,34 +283,28 @@ def _far_discovery(on_link: tuple[Prefix, ...]) -> Rule:
     return drop(Direction.EGRESS, "far-discovery", _icmpv6(always.DISCOVERY_TYPES), *is_far)
 
 
-def _claims(link: EniInterface) -> Iterator[SaidRule]:
-    """Yield the rules that drop claims of others' addresses.
+def _claims(own: Collection[Prefix]) -> Iterator[SaidRule]:
+    """Yield the rules that drop claims of others' addresses. `own` are the IPv6 addresses of the ENI and its link.
 
     Neighbours believe advertisements, and what solicitations say about their senders. A host that receives a probe for
     the address which it is about to take gives that address up (RFC 4862, 5.4.3). So all of these may only be about the
-    ENI's own addresses, link-local ones included, as for ARP.
+    ENI's own addresses, as for ARP.
     """
-    is_other = _none_of(Field.ND_TARGET, merge_prefixes(_list_own_ipv6(link)))
+    is_other = _none_of(Field.ND_TARGET, merge_prefixes(own))
     yield _make_drop_rule(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
     is_probe = Match(Field.IP6_SADDR, merge_prefixes((always.UNSPECIFIED,)))
     yield _make_drop_rule(Direction.EGRESS, "neighbour-claim", _icmpv6((always.SOLICIT,)), is_probe, *is_other)
 
 
-def _drop_others_link_local(link: EniInterface) -> SaidRule:
+def _drop_others_link_local(own: Collection[Prefix]) -> SaidRule:
     """Return the rule that drops packets from a link-local IPv6 address that isn't the ENI's own (`is_spoofed`).
 
-    It stands before all that accepts: neighbour discovery from such an address would pass else.
+    It stands before all that accepts: otherwise neighbour discovery from such an address would pass.
     """
     links = always.LINK_LOCAL
     is_of_a_link = Match(Field.IP6_SADDR, merge_prefixes((links,)))
-    own = _list_own_ipv6(link)
     of_a_link = merge_prefixes(prefix for prefix in own if prefix.first <= links.last and links.first <= prefix.last)
     return _make_drop_rule(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, of_a_link))
-
-
-def _list_own_ipv6(link: EniInterface) -> list[Prefix]:
-    """Return the ENI's own IPv6 addresses, link-local ones included."""
-    return [prefix for prefix in (*link.own, *link.link_sources) if prefix.family is Family.IPV6]
 
 
 def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:

@@ -75,7 +75,7 @@ def lead_udp(*verdict: Statement, more: tuple[Chain, ...] = ()) -> Table:
     return with_rules("profile-ingress.sg-0", *others, rule(*IS_UDP, *verdict), last, more=more)
 
 
-def copied() -> Chain:
+def copy_addresses() -> Chain:
     """Return a copy of the chain for addresses of sg-0."""
     return replace(chain_of("address-ingress.sg-0"), name=COPY)
 
@@ -87,7 +87,7 @@ def lead_to_others() -> Table:
 def return_to_an_entry() -> Table:
     """One chain for addresses jumps to another one, at which packets begin, too."""
     name = chain_of("address-ingress.sg-0").name
-    table = lead_udp(goto(COPY), more=(copied(),))
+    table = lead_udp(goto(COPY), more=(copy_addresses(),))
     chains = (replace(chain, rules=(rule(jump(COPY)),)) if chain.name == name else chain for chain in table.chains)
     return replace(table, chains=tuple(chains))
 
@@ -133,13 +133,13 @@ def judge_in_an_eni_s_chain() -> Table:
     return with_rules("eni-ingress.eth1", *chain_of("eni-ingress.eth1").rules, rule(profiles))
 
 
-def told(table: Table) -> str:
+def prove_table(table: Table) -> str:
     return str(prove(Specification(STATE, INTERFACES, DEFAULTS), table))
 
 
 def test_as_it_is_it_is_proven_also_with_a_copy_of_a_chain() -> None:
-    assert told(TABLE).startswith("proven")
-    assert told(lead_udp(goto(COPY), more=(copied(),))).startswith("proven")
+    assert prove_table(TABLE).startswith("proven")
+    assert prove_table(lead_udp(goto(COPY), more=(copy_addresses(),))).startswith("proven")
 
 
 @pytest.mark.parametrize(
@@ -157,4 +157,4 @@ def test_as_it_is_it_is_proven_also_with_a_copy_of_a_chain() -> None:
     ],
 )
 def test_each_of_these_tables_is_wrong(make: Callable[[], Table], words: str) -> None:
-    assert words in told(make())
+    assert words in prove_table(make())
