@@ -39,6 +39,7 @@ from tests.support.inputs.builders import make_eni, make_group, make_rule, make_
 from tests.support.inputs.statefiles import StateFiles
 from tests.support.kernel.nft import nft
 from tests.support.probes.flood import wait_until
+from tests.support.run.processes import list_children
 from tests.support.scenes.agentbench import agent_in
 
 pytestmark = pytest.mark.kernel
@@ -48,11 +49,6 @@ STATE = make_state([make_group(f"sg-{n}", [rule]) for n, rule in enumerate(RULES
 MANY_TIMES = 20
 FEW = 5
 OWN = round(FEW * reconcile.OWN_SHARE)
-
-
-def children() -> set[str]:
-    """The processes that this one has begun and not waited for; servers of other tests may be among them."""
-    return {pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()}
 
 
 @pytest.fixture
@@ -116,9 +112,9 @@ def host(registry: Registry, places: list[str], tmp_path: Path, monkeypatch: pyt
     """Nothing is in force yet. No helper is left behind."""
     monkeypatch.setattr(helper, "MANY", 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    before = children()
+    before = set(list_children(os.getpid()))
     yield Host(registry, tmp_path)
-    assert children() == before
+    assert set(list_children(os.getpid())) == before
     for place in places:
         assert f"table inet {TABLE}" in nft(place, "list tables")
         assert f"table netdev {TABLE}" in nft(place, "list tables")

@@ -29,6 +29,7 @@ from sgdataplane.store.documents import Documents, ResourceKind, native
 from sgdataplane.store.interface import Body, Json, Revision
 from tests.support.inputs.controlling import Client, Randomly
 from tests.support.probes.flood import wait_until
+from tests.support.run.processes import is_running, list_running_children
 from tests.support.variants.slowforks import (
     BREAKS,
     HUNGRY,
@@ -36,8 +37,6 @@ from tests.support.variants.slowforks import (
     SECRET,
     SPINS,
     TALKS,
-    children,
-    is_running,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +65,7 @@ class Bench:
         return raised.value
 
     def forks(self) -> list[int]:
-        return children(cast(int, self.aside.pid))
+        return list_running_children(cast(int, self.aside.pid))
 
 
 def kill(pid: int) -> None:

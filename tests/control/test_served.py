@@ -19,8 +19,8 @@ import pytest
 
 from tests.http.signing import Reply, Signed, acs3, send
 from tests.support.probes.flood import wait_until
+from tests.support.run.processes import is_running, list_running_children
 from tests.support.run.warmprocess import command, start_program, warm_programs
-from tests.support.variants.slowforks import children, is_running
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "sgdataplane", "api")
@@ -166,12 +166,12 @@ def test_the_audit_has_what_calls_and_commands_changed(service: Service) -> None
 def test_heavy_answers_come_from_a_process_that_ends_with_it(service: Service, kill: bool) -> None:
     vpc = service.ask("CreateVpc", CidrBlock="10.0.0.0/8").body["VpcId"]
     group = service.ask("CreateSecurityGroup", VpcId=vpc).body["SecurityGroupId"]
-    assert children(service.process.pid) == []
+    assert list_running_children(service.process.pid) == []
     rule = {"IpProtocol": "TCP", "PortRange": "22/22", "SourceCidrIp": "0.0.0.0/0"}
     asked = {f"Permissions.1.{name}": value for name, value in rule.items()}
     told = service.ask("SgdpDiff", policy="read-only", SecurityGroupId=group, **asked)
     assert (told.status, told.body["WouldOpenToInternetTotalCount"]) == (200, 1)
-    (beside,) = children(service.process.pid)
+    (beside,) = list_running_children(service.process.pid)
     service.stop(kill=kill)
     wait_until(lambda: not is_running(beside))
 

@@ -37,7 +37,8 @@ from tests.http.test_bad_clients import text_of
 from tests.support.inputs.controlling import Client, counted_ids
 from tests.support.probes.flood import wait_until
 from tests.support.run.memorystore import MemoryStore
-from tests.support.variants.slowforks import BREAKS, KILLED, SPINS, children
+from tests.support.run.processes import list_running_children
+from tests.support.variants.slowforks import BREAKS, KILLED, SPINS
 from tests.support.variants.slowforks import SECRET as INSIDE
 
 OTHER_KEY = "LTAIother"
@@ -92,7 +93,7 @@ def service(aside: Aside) -> Iterator[Heavy]:
 
 
 def forks(aside: Aside) -> list[int]:
-    return children(aside.pid) if aside.pid else []
+    return list_running_children(aside.pid) if aside.pid else []
 
 
 def connect(service: Heavy, trust: ssl.SSLContext | None = None) -> socket.socket:

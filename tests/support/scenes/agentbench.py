@@ -24,6 +24,7 @@ from sgdataplane.statefile import dump_native
 from tests.support.documents.schemas import assert_conforms
 from tests.support.probes.flood import DEADLINE, wait_until
 from tests.support.run.forked import forked_sgdp
+from tests.support.run.processes import is_running, list_children
 from tests.support.run.warminterpreter import AGENT, WarmInterpreter, WarmProcess, warm_interpreter
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,8 +96,7 @@ class AgentBench:
     def children(self) -> list[int]:
         """The numbers of its processes."""
         assert self.process is not None
-        of_all_threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(pid) for path in of_all_threads for pid in path.read_text("ascii").split()]
+        return list_children(self.process.pid)
 
     def status(self) -> dict[str, Any]:
         found = ask(self.socket, Request.STATUS)["status"]
@@ -151,14 +151,6 @@ def _toml(value: object) -> str:
     return json.dumps(value)
 
 
-def _is_there(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(") ")[2]
-    except OSError:
-        return False
-    return not state.startswith("Z")
-
-
 @contextmanager
 def agent_in(folder: Path, *, is_forked: bool = False) -> Iterator[AgentBench]:
     """Not started yet; whatever the test does, it doesn't outlive the block."""
@@ -171,7 +163,7 @@ def agent_in(folder: Path, *, is_forked: bool = False) -> Iterator[AgentBench]:
             children = [] if bench.process_has_ended else bench.children
             bench.process.kill()
             bench.process.wait()
-            wait_until(lambda: not any(map(_is_there, children)))  # they end when it does
+            wait_until(lambda: not any(map(is_running, children)))  # they end when it does
 
 
 @contextmanager

@@ -2,15 +2,13 @@
 
 It is `python -m tests.support.variants.slowforks`.
 
-Owns what goes wrong at which ENI, and which processes a fork server has. All else is the product's.
+Owns what goes wrong at which ENI. All else is the product's.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
-from pathlib import Path
 from threading import Event
 
 from sgdataplane.control.service import forkserver
@@ -43,24 +41,6 @@ class SlowAnswers(HeavyAnswers):
             case "eni-talks":
                 return {"Text": "a" * (4 << 20)}
         return super().compute(documents, call, is_ended)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has, but for those that have ended; [] if it isn't there."""
-    found: list[str] = []
-    for each in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            found += each.read_text("ascii").split()
-    return [int(child) for child in found if is_running(int(child))]
-
-
-def is_running(pid: int) -> bool:
-    """Whether it is there, and no zombie."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return text.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 if __name__ == "__main__":
