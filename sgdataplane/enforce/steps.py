@@ -311,7 +311,10 @@ def generation_and_process(namespace: str) -> tuple[int, int]:
 
 
 def remove(namespace: str) -> bool:
-    """Delete our tables there, trials too, and nothing else; return whether there were any of a policy."""
+    """Delete our tables there, trials too, and nothing else; return whether there were any of a policy.
+
+    The fence goes first: it would drop all packets that no policy marks any more.
+    """
     with NetlinkKernel(namespace) as kernel:
         there = {family: kernel.inventory(TABLE, family) for family in (NETDEV, ARP, "inet")}
         found = {family: inventory for family, inventory in there.items() if inventory.exists}

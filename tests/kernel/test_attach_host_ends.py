@@ -15,6 +15,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from sgdataplane.attach import router
+from sgdataplane.attach.ends import Look, look_after
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import Manner
@@ -38,6 +39,7 @@ from tests.support.scenes.attachhost import (
     state_of,
     with_second_vpc,
 )
+from tests.support.scenes.labs import run_in
 from tests.support.scenes.pair import HERE, Session
 
 pytestmark = pytest.mark.kernel
@@ -129,6 +131,19 @@ def test_a_router_without_our_rules_has_none_of_our_ends_up() -> None:
     router.leave(ROUTER, UP)
     assert veths_in(ROUTER) == {"eni-a": False, "eni-b": False}
     assert nft(ROUTER, "list tables") == ""
+
+
+def test_an_end_in_the_bridge_that_is_an_uplink_is_released_by_the_look(bench: Bench) -> None:
+    """The bridge is the user's, and stays."""
+    for command in ("ip link add br0 type bridge", "ip link set eni-a master br0"):
+        run_in(ROUTER, *command.split())
+    looked = look_after(ROUTER, bench.registry.load(), Look(uplinks=["br0"]))
+    assert [entry.enis for entry in looked.tampering] == [("eni-a",)]
+    with Links(ROUTER) as links:
+        end, bridge = links.link("eni-a"), links.link("br0")
+    assert end is not None
+    assert bridge is not None
+    assert end.master == 0
 
 
 # what root of a workload does

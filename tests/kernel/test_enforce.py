@@ -20,7 +20,8 @@ from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import ADOPTING, TABLE
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, KernelSessions, Settings, remove
 from sgdataplane.errors import KernelError
-from sgdataplane.host import netns
+from sgdataplane.host import netns, sysctl
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 from sgdataplane.nft.delta import plan
@@ -374,3 +375,12 @@ def test_kernel_takes_the_whole_quota(namespace: str, name: str) -> None:
     state = WHOLE_POLICIES[name]()
     desired = Desired(state, interfaces_of(state, targets(state)[0]))
     assert enforce(namespace, desired, None, replace(PLAIN, prove=False)).changed
+
+
+def test_an_uplink_takes_more_memory_for_fragments(namespace: str) -> None:
+    def find_room(*uplinks: str) -> int:
+        enforce(namespace, replace(ONE, placement=Placement.HOST, uplinks=uplinks), None, PLAIN)
+        with netns.inside(namespace):
+            return int(sysctl.read("ipv4/ipfrag_high_thresh"))
+
+    assert find_room() < find_room("out")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach.agenda import Agenda, Heard
-from sgdataplane.attach.discover import BindRule
+from sgdataplane.attach.discover import BindRule, Discovery, Sights
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import DEFAULT_MANNER, EniOutcome, EniReport, HostReport, Manner, NamespaceReport
 from sgdataplane.daemon.auditfile import AuditEndFile
@@ -67,6 +67,24 @@ def test_the_timer_reads_a_state_whose_change_nobody_has_heard_of(tmp_path: Path
         return reconciler.run({cause}, StateFiles(path), DEFAULT_MANNER, BindRule()).policy.state
 
     assert (cycle(Cause.LINK), cycle(Cause.TIMER)) == (OLD, NEW)
+
+
+def test_after_an_unforeseen_error_no_namespace_counts_as_seen(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciler, given = run(tmp_path, path, OLD), list[Sights]()
+
+    def note(_registry: Registry, _state: CloudState, _rule: BindRule, sights: Sights) -> Discovery:
+        given.append(sights)
+        return Discovery()
+
+    monkeypatch.setattr("sgdataplane.daemon.cycle.discover", note)
+    for _ in range(2):
+        reconciler.run({Cause.LINK}, StateFiles(path), DEFAULT_MANNER, BindRule())
+    reconciler.forget()
+    reconciler.run({Cause.LINK}, StateFiles(path), DEFAULT_MANNER, BindRule())
+    assert given[0] is given[1]
+    assert given[2] is not given[1]
 
 
 def test_without_a_state_and_without_enis_it_waits(tmp_path: Path, path: Path) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from sgdataplane.contract.tables import TABLE
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce import Settings, steps
 from sgdataplane.errors import BusyError, KernelError
-from sgdataplane.nft.transaction import Kind, Transaction, Verb
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.inputs.building import apply
 from tests.support.models.fakekernel import FakeKernel
 from tests.unit.enforce.test_steps import Sessions, policy
@@ -21,16 +21,26 @@ class KeepingKernel(FakeKernel):
 
     keeps = False
 
+    def __init__(self, interfaces: Iterable[str] = ()) -> None:
+        super().__init__(interfaces)
+        self.deleted: list[str] = []
+        """The families of the tables that were deleted, in that order."""
+
     def run(self, *transactions: Transaction) -> None:
-        operations = [entry for each in transactions for entry in each.operations]
-        if self.keeps and any((entry.verb, entry.kind) == (Verb.DELETE, Kind.TABLE) for entry in operations):
+        deleted = [each.family for each in transactions if any(map(_deletes_table, each.operations))]
+        if self.keeps and deleted:
             raise BusyError("Device or resource busy")
         super().run(*transactions)
+        self.deleted += deleted
+
+
+def _deletes_table(entry: Operation) -> bool:
+    return (entry.verb, entry.kind) == (Verb.DELETE, Kind.TABLE)
 
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> KeepingKernel:
-    made = KeepingKernel()
+    made = KeepingKernel(["eth0"])
 
     @contextmanager
     def opened(_: str) -> Iterator[KeepingKernel]:
@@ -45,6 +55,12 @@ def test_tables_are_removed_and_that_is_said(kernel: KeepingKernel) -> None:
     assert steps.remove("here")
     assert not kernel.inventory(TABLE).exists
     assert not steps.remove("here"), "there is nothing left"
+
+
+def test_the_fence_is_removed_before_the_policy_whose_mark_it_asks_for(kernel: KeepingKernel) -> None:
+    """Between the two commits, packets pass that no policy marks any more."""
+    assert steps.remove("here")
+    assert kernel.deleted == [NETDEV, "inet"]
 
 
 def test_a_table_that_the_kernel_does_not_delete_is_an_error(kernel: KeepingKernel) -> None:

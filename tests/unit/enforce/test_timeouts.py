@@ -82,3 +82,14 @@ def test_an_eni_s_own_timeout_holds_for_its_address_inside_another_one_s_block()
     assert longest(tracked("10.0.1.8/40000 198.51.100.7/53", protocol=UDP)) == 10
     assert longest(tracked("10.0.1.7/40000 198.51.100.7/53", protocol=UDP)) is None
     assert longest(tracked("10.0.1.7/40000 10.0.0.1/53", protocol=UDP)) == 10, "the new one is at its other end"
+
+
+def test_a_session_between_two_new_enis_gets_the_shorter_of_their_timeouts() -> None:
+    short, long = (
+        make_eni(f"eni-{n}", f"10.0.0.{n}", "sg-a", connection_tracking=ConnectionTracking(30, 3, seconds))
+        for n, seconds in ((1, 10), (2, 20))
+    )
+    longest = Longest.of([short, long], [], 1.0)
+    for entry, seconds in (("10.0.0.1/40000 10.0.0.2/53", 10), ("10.0.0.2/40000 10.0.0.1/53", 10)):
+        assert longest(tracked(entry, protocol=UDP)) == seconds
+    assert longest(tracked("10.0.0.2/40000 198.51.100.7/53", protocol=UDP)) == 20

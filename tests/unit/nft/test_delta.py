@@ -390,13 +390,14 @@ def test_refused_step_names_the_users_rule() -> None:
     assert caught.value.origin == NEW_LEAF.origin
 
 
-def test_maps_come_after_the_rules_that_ask_none() -> None:
-    """The kernel compares each set without a name with the names of all maps that there are."""
+def test_a_map_comes_after_the_rules_that_ask_none_and_its_elements_after_those_that_ask_it() -> None:
+    """The kernel compares each set without a name with the names of all maps, and walks a map that a chain asks."""
     plain, asking = (
         Chain("a-plain", (rule(ACCEPT),)),
         Chain("asking", (rule(VerdictMap(Field.IP_SADDR, name="members")),)),
     )
     stage = plan(None, Inventory(1, exists=False), replace(ALL_NEW, chains=(plain, asking))).changes[0].stage
     kinds = [(entry.kind, entry.subject.name) for entry in stage.operations]
-    places = [kinds.index(one) for one in ((Kind.RULES, "a-plain"), (Kind.MAP, "members"), (Kind.RULES, "asking"))]
+    wanted = (Kind.RULES, "a-plain"), (Kind.MAP, "members"), (Kind.RULES, "asking"), (Kind.ELEMENTS, "members")
+    places = [kinds.index(one) for one in wanted]
     assert places == sorted(places)

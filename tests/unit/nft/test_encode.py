@@ -26,7 +26,8 @@ def test_a_check_that_is_known_to_hold_is_not_repeated() -> None:
     "first",
     [
         pytest.param(Match(Field.L4PROTO, (Range.of(6),), mask=0x0F), id="some-bits"),
-        pytest.param(Match(Field.L4PROTO, (Range.of(6),), negate=True), id="another-protocol"),
+        pytest.param(Match(Field.L4PROTO, (Range.of(6),), negate=True), id="any-other-protocol"),
+        pytest.param(Match(Field.L4PROTO, (Range.of(17),)), id="another-protocol"),
         pytest.param(Match(Field.L4PROTO, (Range(6, 17),)), id="several"),
     ],
 )

@@ -26,8 +26,9 @@ from sgdataplane.nft.ir import (
     jump,
     rule,
 )
-from sgdataplane.proof.reuse.regions import ChainPairs, RegionBox, UntoldError, is_sorted
+from sgdataplane.proof.reuse.regions import ChainPairs, RegionBox, UntoldError, ahead, is_sorted
 from sgdataplane.proof.spec.readings import Asked, FieldReading
+from sgdataplane.proof.walk.program import Program
 from sgdataplane.proof.walk.structure import Structure
 
 PROTOCOL, PORT = 0, 1
@@ -125,6 +126,23 @@ def test_rules_for_other_kinds_of_packets_say_nothing_and_those_behind_a_goto_ne
 def test_a_match_on_some_bits_or_on_any_other_port_narrows_nothing(asked: Match) -> None:
     """18 has these bits, and is another port than 2: such a packet goes elsewhere, too."""
     assert found(table(rule(asked, goto("a"))), table(rule(asked, goto("b")))) == [EVERYWHERE]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        pytest.param(port(2), ["b"], id="the-port"),
+        pytest.param(Match(Field.TH_DPORT, (Range.of(2),), mask=0x0F), ["a", "b"], id="some-bits"),
+        pytest.param(Match(Field.TH_DPORT, (Range.of(2),), negate=True), ["a", "b"], id="another-port"),
+    ],
+)
+def test_packets_of_a_box_can_come_to_each_chain_unless_a_plain_match_says_no(
+    asked: Match, expected: list[str]
+) -> None:
+    """The packets are to port 18, which has the bits of 2, and is another port."""
+    program = Program(table(rule(asked, goto("a")), rule(goto("b"))), IPV4, {})
+    program.add("entry")
+    assert list(ahead(program.steps["entry"], box((18, 18)))) == expected
 
 
 def test_chain_behind_a_named_map_that_has_changed() -> None:

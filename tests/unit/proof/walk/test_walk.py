@@ -9,8 +9,8 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.contract.fields import Field, Nfproto
-from sgdataplane.contract.priority import CODES
-from sgdataplane.contract.tables import PROFILES
+from sgdataplane.contract.priority import CODES, RANKS
+from sgdataplane.contract.tables import PROFILES, WINNERS
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import UDP, Direction, Verdict
 from sgdataplane.nft.ir import (
@@ -127,6 +127,22 @@ def lead_past_the_profile() -> Table:
     return replace(TABLE, maps=tuple(changed if entry is profiles else entry for entry in TABLE.maps))
 
 
+def rank_one_leaf_twice() -> Table:
+    """A second rank, which no packet has, leads to the same refusal as the first one."""
+    winners = TABLE.map[WINNERS]
+    (rank, leaf), *_ = winners.elements
+    assert isinstance(rank, int)
+    spare = next(number for number in RANKS if number not in dict(winners.elements))
+    changed = replace(winners, elements=tuple(sorted((*winners.elements, (spare, leaf)))))
+    return replace(TABLE, maps=tuple(changed if entry is winners else entry for entry in TABLE.maps))
+
+
+def come_back_to_the_profile() -> Table:
+    """Packets return from the chain for addresses to the profile's chain, which sends them there once more."""
+    on_the_way = Chain("between", (rule(goto(chain_of("address-ingress.sg-0").name)),))
+    return lead_udp(jump(on_the_way.name), more=(on_the_way,))
+
+
 def judge_in_an_eni_s_chain() -> Table:
     """The second ENI's own chain looks its profile up, and goes on behind that."""
     profiles = VerdictMap(Field.PACKET_PRIORITY, name=PROFILES)
@@ -153,6 +169,8 @@ def test_as_it_is_it_is_proven_also_with_a_copy_of_a_chain() -> None:
         pytest.param(ask_for_a_priority, "it asks for the priority", id="unknown-priority"),
         pytest.param(lead_past_the_profile, "leads to address-ingress.sg-0", id="unread-chain"),
         pytest.param(look_up_a_port, "it reads a port of a packet without ports", id="port-of-none"),
+        pytest.param(rank_one_leaf_twice, "several ranks stand for one decision", id="second-rank"),
+        pytest.param(come_back_to_the_profile, "don't come back to the base chain", id="back-to-the-profile"),
         pytest.param(judge_in_an_eni_s_chain, "don't return to the base chain", id="other-place"),
     ],
 )
