@@ -17,6 +17,7 @@ from sgdataplane.enforce.steps import (
     remove,
 )
 from sgdataplane.nft.commits import own_process
+from sgdataplane.nft.messages import forget_encoded
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -39,6 +40,7 @@ __all__ = [
     "check_hold",
     "check_kernel",
     "enforce",
+    "forget_encoded",
     "generation_and_process",
     "is_enforced",
     "is_in_force",

@@ -8,7 +8,9 @@ A digest may depend on too much, never on too little: tests/property/test_inputs
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +20,7 @@ from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, SecurityGroupRule
 
 MAX_ENIS = 10_000  # of a state: to read more takes longer than to build
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = str(Path(__file__).parents[1])
 
 
 class Inputs:
@@ -89,11 +91,19 @@ def program() -> str:
     It is "" if the program's source isn't there. Call it at the start, before the source can be replaced.
     """
     hashed = hashlib.sha256(repr((sys.version, sys.flags.optimize)).encode())
-    paths = sorted(PACKAGE.rglob("*.py"))
+    paths = sorted(_list_sources())
     try:
         for path in paths:
-            content = path.read_bytes()
-            hashed.update(repr((str(path.relative_to(PACKAGE)), len(content))).encode() + content)
+            with open(path, "rb", buffering=0) as file:
+                content = file.read()
+            hashed.update(repr((path[len(PACKAGE) :], len(content))).encode())
+            hashed.update(content)
     except OSError:
         return ""
     return hashed.hexdigest() if paths else ""
+
+
+def _list_sources() -> Iterator[str]:
+    """Yield the paths of this program's modules. `Path.rglob()` takes twice the time, at each start of an agent."""
+    for folder, _, files in os.walk(PACKAGE):
+        yield from (f"{folder}/{file}" for file in files if file.endswith(".py"))

@@ -187,16 +187,27 @@ def _body(rule: Rule, instructions: bytes) -> bytes:
     return nest(uapi.RULE_EXPRESSIONS, (instructions,)) + _encode_note(uapi.RULE_USERDATA, COMMENT, rule.comment)
 
 
-# These are encoded once: namespaces whose ENIs have equal groups have mostly equal chains and counters.
+# These are encoded once for all namespaces of one apply: those whose ENIs have equal groups have mostly equal chains
+# and counters.
 
 
-@lru_cache(maxsize=1 << 12)
+def forget_encoded() -> None:
+    """Forget what was encoded. Call it when an apply of many namespaces is over.
+
+    The next one needs little of it: mostly, these are chains of policies that are over then.
+    """
+    for kept in (_chain_of, _counter_of, _rules_of):
+        kept.cache_clear()
+    _BODIES.clear()
+
+
+@lru_cache(maxsize=1 << 14)
 def _chain_of(table: str, family: str, called: str, comment: str) -> Messages:
     parts = name(uapi.CHAIN_NAME, called) + _encode_note(uapi.CHAIN_USERDATA, COMMENT, comment)
     return (_message(uapi.NEWCHAIN, Table(table, family=family), parts, NLM_F_CREATE),)
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=1 << 14)
 def _counter_of(table: str, family: str, counter: Counter) -> Messages:
     data = word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER) + nest(uapi.OBJ_DATA, ())
     noted = _encode_note(uapi.OBJ_USERDATA, COMMENT, counter.comment)
@@ -226,7 +237,7 @@ class _Rules:
         return tuple(_BODIES.messages(table, where, entry) for entry in self.chain.rules)
 
 
-@lru_cache(maxsize=1 << 8)  # enough for the ENIs of one cycle that share chains; 4,096 kept 50 MB of former policies
+@lru_cache(maxsize=1 << 12)
 def _rules_of(rules: _Rules) -> tuple[Messages, ...]:
     return rules.encode()
 
@@ -246,6 +257,10 @@ class _Bodies:
         self._most = most
         self._known: dict[tuple[int, str], tuple[Rule, bytes]] = {}  # the rule is kept, so that its id() stays its own
 
+    def clear(self) -> None:
+        """Keep none."""
+        self._known.clear()
+
     def messages(self, table: Table, where: bytes, rule: Rule) -> Messages:
         """Return the messages that append a rule. `where` has the names of table and chain, encoded."""
         key = id(rule), table.family
@@ -256,13 +271,13 @@ class _Bodies:
         body = _body(rule, encoded.instructions)
         if not encoded.sets and _is_lasting(rule):
             if len(self._known) == self._most:
-                self._known.clear()
+                self.clear()
             self._known[key] = rule, body
         sets = (message for asked in encoded.sets for message in _nameless(table, asked))
         return (*sets, _rule_message(table.family, where + body))
 
 
-_BODIES = _Bodies(1 << 11)
+_BODIES = _Bodies(1 << 14)
 
 
 def _message(kind: int, table: Table, parts: bytes = b"", flags: int = 0) -> BatchMessage:

@@ -10,9 +10,11 @@ import pytest
 from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.host.netlink import parse_attributes
+from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import text, uapi
 from sgdataplane.nft.elements import key_at
 from sgdataplane.nft.ir import (
+    ACCEPT,
     DROP,
     Chain,
     Count,
@@ -29,7 +31,7 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
-from sgdataplane.nft.messages import Writer
+from sgdataplane.nft.messages import Writer, forget_encoded
 from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
 
 BAD = 'x\ninclude "/etc/shadow"'
@@ -143,3 +145,17 @@ def test_sets_of_one_batch_have_different_numbers_whenever_their_rules_were_enco
     made = [m for messages, _ in requests for m in messages if m.kind == uapi.kind_of(uapi.NEWSET)]
     numbers = {parse_attributes(message.attributes)[uapi.SET_ID] for message in made}
     assert len(made) == len(numbers) == 2 * len(chains)
+
+
+def test_rules_are_encoded_once_until_that_is_forgotten() -> None:
+    """Objects are compared by identity: what is kept is the same object."""
+
+    def encode() -> tuple[BatchMessage, ...]:
+        (messages,) = Writer().add_rules(T, Chain("chain-1", (rule(Count("c"), ACCEPT),)))
+        return messages
+
+    first = encode()
+    assert encode() is first
+    forget_encoded()
+    assert encode() is not first
+    assert encode() == first
