@@ -33,7 +33,7 @@ from sgdataplane.attach.report import (
 from sgdataplane.attach.router import leave
 from sgdataplane.attach.workload import Workload
 from sgdataplane.collection import no_collection
-from sgdataplane.enforce import Desired, TableSummary, enforce, forget_encoded, is_in_force
+from sgdataplane.enforce import Desired, TableSummary, enforce, is_in_force, trim_encoded
 from sgdataplane.errors import ContainedError, HostError
 from sgdataplane.host.identity import find_namespace
 from sgdataplane.host.links import Links
@@ -77,7 +77,7 @@ def reconcile(
         _leave_routers(again.ended, reports)
         if agenda.unrecorded is not None:
             reports = _refuse_unrecorded(reports, registry.load(), agenda.unrecorded)
-    forget_encoded()
+    trim_encoded()
     return HostReport(
         tuple(reports),
         again.refusals,

@@ -17,7 +17,7 @@ from sgdataplane.enforce.steps import (
     remove,
 )
 from sgdataplane.nft.commits import own_process
-from sgdataplane.nft.messages import forget_encoded
+from sgdataplane.nft.messages import trim_encoded
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -40,10 +40,10 @@ __all__ = [
     "check_hold",
     "check_kernel",
     "enforce",
-    "forget_encoded",
     "generation_and_process",
     "is_enforced",
     "is_in_force",
     "own_process",
     "remove",
+    "trim_encoded",
 ]

@@ -187,18 +187,39 @@ def _body(rule: Rule, instructions: bytes) -> bytes:
     return nest(uapi.RULE_EXPRESSIONS, (instructions,)) + _encode_note(uapi.RULE_USERDATA, COMMENT, rule.comment)
 
 
-# These are encoded once for all namespaces of one apply: those whose ENIs have equal groups have mostly equal chains
-# and counters.
+# These are encoded once: namespaces whose ENIs have equal groups have mostly equal chains and counters.
 
 
-def forget_encoded() -> None:
-    """Forget what was encoded. Call it when an apply of many namespaces is over.
+@dataclass
+class _KeptChains:
+    """Counts the chains that are kept encoded."""
 
-    The next one needs little of it: mostly, these are chains of policies that are over then.
+    count: int = 0
+    """How many there were after the last apply."""
+    most_new: int = 0
+    """How many came by one apply, at most."""
+
+    def trim(self) -> None:
+        """Forget all, once there are twice as many as one apply makes."""
+        count = _rules_of.cache_info().currsize
+        self.most_new = max(self.most_new, count - self.count)
+        if count > 2 * self.most_new:
+            for kept in (_chain_of, _counter_of, _rules_of):
+                kept.cache_clear()
+            _BODIES.clear()
+            count = 0
+        self.count = count
+
+
+_KEPT = _KeptChains()
+
+
+def trim_encoded() -> None:
+    """Forget what was encoded, if most of it must be of former policies. Call it after an apply of all namespaces.
+
+    All namespaces can be written anew from what is left. Without it, an agent kept 50 MB of former policies.
     """
-    for kept in (_chain_of, _counter_of, _rules_of):
-        kept.cache_clear()
-    _BODIES.clear()
+    _KEPT.trim()
 
 
 @lru_cache(maxsize=1 << 14)

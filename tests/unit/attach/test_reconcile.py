@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
-from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.model.state import CloudState
-from sgdataplane.nft.ir import ACCEPT, Chain, Table, rule
-from sgdataplane.nft.messages import Writer
 
 
-def encode() -> tuple[BatchMessage, ...]:
-    (messages,) = Writer().add_rules(Table("t"), Chain("chain-1", (rule(ACCEPT),)))
-    return messages
-
-
-def test_encoded_rules_are_forgotten(tmp_path: Path) -> None:
-    """A later reconcile would find mostly those of former policies, which took 50 MB of an agent."""
-    first = encode()
-    assert encode() is first
+def test_what_is_kept_encoded_is_trimmed_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed: list[bool] = []
+    monkeypatch.setattr("sgdataplane.attach.reconcile.trim_encoded", lambda: trimmed.append(True))
     reconcile(Registry(tmp_path), CloudState())
-    assert encode() is not first
+    assert trimmed == [True]

@@ -11,7 +11,7 @@ from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.host.netlink import parse_attributes
 from sgdataplane.host.nfnetlink import BatchMessage
-from sgdataplane.nft import text, uapi
+from sgdataplane.nft import messages, text, uapi
 from sgdataplane.nft.elements import key_at
 from sgdataplane.nft.ir import (
     ACCEPT,
@@ -31,7 +31,7 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
-from sgdataplane.nft.messages import Writer, forget_encoded
+from sgdataplane.nft.messages import Writer, trim_encoded
 from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
 
 BAD = 'x\ninclude "/etc/shadow"'
@@ -147,15 +147,29 @@ def test_sets_of_one_batch_have_different_numbers_whenever_their_rules_were_enco
     assert len(made) == len(numbers) == 2 * len(chains)
 
 
-def test_rules_are_encoded_once_until_that_is_forgotten() -> None:
-    """Objects are compared by identity: what is kept is the same object."""
+def encode(number: int) -> tuple[BatchMessage, ...]:
+    """Encode one of many chains. What is kept is the same object."""
+    (messages,) = Writer().add_rules(T, Chain(f"chain-{number}", (rule(Count("c"), ACCEPT),)))
+    return messages
 
-    def encode() -> tuple[BatchMessage, ...]:
-        (messages,) = Writer().add_rules(T, Chain("chain-1", (rule(Count("c"), ACCEPT),)))
-        return messages
 
-    first = encode()
-    assert encode() is first
-    forget_encoded()
-    assert encode() is not first
-    assert encode() == first
+def test_encoded_rules_are_kept_until_there_are_more_than_two_applies_make() -> None:
+    """The first apply has eight chains, and each later one changes two of them."""
+    kept = [encode(number) for number in range(8)]
+    trim_encoded()
+    for apply in range(4):
+        assert all(encode(number) is found for number, found in enumerate(kept))
+        for number in range(2):
+            encode(100 + 2 * apply + number)
+        trim_encoded()
+    encode(200)
+    trim_encoded()
+    assert encode(0) is not kept[0]
+    assert encode(0) == kept[0]
+
+
+@pytest.fixture(autouse=True)
+def none_kept() -> None:
+    """What other tests have encoded doesn't count."""
+    messages._KEPT = messages._KeptChains()
+    messages._rules_of.cache_clear()
