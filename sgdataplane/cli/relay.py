@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     config = config_of(arguments, RelayConfig, RELAY_FILE, {})
     with extra(EXTRA):
-        from sgdataplane.relay.serving import Serving, endpoint_at, run_relay
+        from sgdataplane.relay.listener import Serving, endpoint_at, run_relay
     from sgdataplane.daemon.logs import Notifier
     from sgdataplane.host import memory
     from sgdataplane.store.opening import open_store

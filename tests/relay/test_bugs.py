@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.relay import serving
+from sgdataplane.relay import listener
 from sgdataplane.relay.counts import OF_TASK, RelayCounts
 from sgdataplane.store.interface import Write
 from sgdataplane.store.sqlite.store import SqliteStore
@@ -31,7 +31,7 @@ def test_a_task_beside_the_streams_that_fails_starts_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever writes summaries: without it, nobody hears of the relay's hosts any more."""
-    monkeypatch.setattr(serving, "RESTART_S", 0.0)
+    monkeypatch.setattr(listener, "RESTART_S", 0.0)
     counts, begun = RelayCounts(), [0]
 
     async def work() -> None:
@@ -41,7 +41,7 @@ def test_a_task_beside_the_streams_that_fails_starts_again(
         await asyncio.Event().wait()
 
     async def run() -> None:
-        task = asyncio.create_task(serving.keep_running("the work", work, counts))
+        task = asyncio.create_task(listener.keep_running("the work", work, counts))
         async with asyncio.timeout(DEADLINE):
             while begun[0] < 4:
                 await asyncio.sleep(0)
