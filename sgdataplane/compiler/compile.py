@@ -126,18 +126,18 @@ class EniPart:
 
 
 @lru_cache(maxsize=MAX_ENIS)
-def _eni_part(placement: Placement, link: EniInterface, options: Options) -> EniPart:
+def _eni_part(placement: Placement, interface: EniInterface, options: Options) -> EniPart:
     """Compile an ENI's own chains.
 
     They are made again only if something about the ENI changes, or where its rules begin.
     """
     site = SITES[placement]
-    ends = ends_chain(site, link)
+    ends = ends_chain(site, interface)
     of_hook = {Direction.EGRESS: ends}
-    opening = {hook: eni_chain(site, hook, link, options, of_hook.get(hook)) for hook in Direction}
+    opening = {hook: eni_chain(site, hook, interface, options, of_hook.get(hook)) for hook in Direction}
     far = make_shared_chains(placement, Direction.EGRESS, options).far
     optional = verdicts.cause_names().union(chain.name for chain in far)
-    return EniPart(link.ifname, opening, ends, optional)
+    return EniPart(interface.ifname, opening, ends, optional)
 
 
 def _dispatch_part(parts: Sequence[EniPart]) -> Part:

@@ -238,48 +238,50 @@ def _dhcp_server(family: Family) -> Rule:
     )
 
 
-def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options, ends: Chain | None = None) -> Chain:
+def eni_chain(
+    site: Site, hook: Direction, interface: EniInterface, options: Options, ends: Chain | None = None
+) -> Chain:
     """Return the chain for opening packets of the ENI, and for packets whose session has to be judged again.
 
     At egress, `ends` is the chain that checks what ICMP errors are about.
     """
     shared = make_shared_chains(site.placement, hook, options)
     rules = [
-        *(_check_discovery(link, shared, options) if hook is Direction.EGRESS else ()),
+        *(_check_discovery(interface, shared, options) if hook is Direction.EGRESS else ()),
         make_shared_rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
-        *(_sender(hook, link.own) if hook is Direction.EGRESS else _receiver(hook, link, shared.foreign[0])),
+        *(_sender(hook, interface.own) if hook is Direction.EGRESS else _receiver(hook, interface, shared.foreign[0])),
         make_shared_rule(jump(shared.checks.name)),
         *([make_shared_rule(is_value(Field.CT_STATE, CtState.RELATED), jump(ends.name))] if ends else []),
-        *((entry, rule_text(entry)) for entry in link.timeouts[hook]),
+        *((entry, rule_text(entry)) for entry in interface.timeouts[hook]),
         *_midstream(hook, options),
         *(_metadata(site, hook, prefix) for prefix in options.metadata),
         make_shared_rule(
-            is_value(Field.CT_DIRECTION, CtDirection.REPLY), SetPriority(link.numbers[hook.other]), RETURN
+            is_value(Field.CT_DIRECTION, CtDirection.REPLY), SetPriority(interface.numbers[hook.other]), RETURN
         ),
-        make_shared_rule(SetPriority(link.numbers[hook])),
+        make_shared_rule(SetPriority(interface.numbers[hook])),
     ]
-    return text_chain(names.identifier(f"eni-{hook.value}", link.ifname), rules)
+    return text_chain(names.identifier(f"eni-{hook.value}", interface.ifname), rules)
 
 
-def _check_discovery(link: EniInterface, shared: SharedChains, options: Options) -> Iterator[SaidRule]:
+def _check_discovery(interface: EniInterface, shared: SharedChains, options: Options) -> Iterator[SaidRule]:
     """Yield the rules that check neighbour discovery, and the link-local sources that it is sent from."""
-    own = [prefix for prefix in (*link.own, *link.link_sources) if prefix.family is Family.IPV6]
-    yield _on_link(link, shared, options)
+    own = [prefix for prefix in (*interface.own, *interface.link_sources) if prefix.family is Family.IPV6]
+    yield _on_link(interface, shared, options)
     yield from _claims(own)
     yield _drop_others_link_local(own)
 
 
-def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> SaidRule:
+def _on_link(interface: EniInterface, shared: SharedChains, options: Options) -> SaidRule:
     """Return the rule that drops discovery which would leave the ENI's link."""
-    if link.on_link == _list_routed_prefixes(options):
+    if interface.on_link == _list_routed_prefixes(options):
         return make_shared_rule(is_value(Field.L4PROTO, ICMPV6), jump(shared.far[0].name))
-    far = _far_discovery(link.on_link)
+    far = _far_discovery(interface.on_link)
     return far, rule_text(far)
 
 
 def _far_discovery(on_link: tuple[Prefix, ...]) -> Rule:
     """Return a rule that drops discovery that routers would forward, past all rules (`always.is_far_discovery`)."""
-    is_far = _none_of(Field.IP6_DADDR, merge_prefixes(on_link))
+    is_far = _match_none_of(Field.IP6_DADDR, merge_prefixes(on_link))
     return drop(Direction.EGRESS, "far-discovery", _icmpv6(always.DISCOVERY_TYPES), *is_far)
 
 
@@ -290,7 +292,7 @@ def _claims(own: Collection[Prefix]) -> Iterator[SaidRule]:
     the address which it is about to take gives that address up (RFC 4862, 5.4.3). So all of these may only be about the
     ENI's own addresses, as for ARP.
     """
-    is_other = _none_of(Field.ND_TARGET, merge_prefixes(own))
+    is_other = _match_none_of(Field.ND_TARGET, merge_prefixes(own))
     yield _make_drop_rule(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
     is_probe = Match(Field.IP6_SADDR, merge_prefixes((always.UNSPECIFIED,)))
     yield _make_drop_rule(Direction.EGRESS, "neighbour-claim", _icmpv6((always.SOLICIT,)), is_probe, *is_other)
@@ -304,15 +306,15 @@ def _drop_others_link_local(own: Collection[Prefix]) -> SaidRule:
     links = always.LINK_LOCAL
     is_of_a_link = Match(Field.IP6_SADDR, merge_prefixes((links,)))
     of_a_link = merge_prefixes(prefix for prefix in own if prefix.first <= links.last and links.first <= prefix.last)
-    return _make_drop_rule(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, of_a_link))
+    return _make_drop_rule(Direction.EGRESS, "spoofed", is_of_a_link, *_match_none_of(Field.IP6_SADDR, of_a_link))
 
 
-def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
+def _match_none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
     """Return matches that hold if a field lies in none of the ranges."""
     return tuple(Match(asked, part, negate=True) for part in parts(ranges))
 
 
-def ends_chain(site: Site, link: EniInterface) -> Chain:
+def ends_chain(site: Site, interface: EniInterface) -> Chain:
     """Return the chain that drops ICMP errors which this ENI sends about sessions without an end here.
 
     Errors about sessions that the ENI accepts pass, as their priority says. All other packets return.
@@ -323,36 +325,38 @@ def ends_chain(site: Site, link: EniInterface) -> Chain:
     rules = [make_shared_rule(*NO_ERROR, RETURN)]
     for way, family in product(CtDirection, Family):
         side = Direction.EGRESS if way is CtDirection.ORIGINAL else Direction.INGRESS
-        is_another = _none_of(site.field(LOCAL, side, family), _of_family(link.own, family))
+        is_another = _match_none_of(site.field(LOCAL, side, family), _of_family(interface.own, family))
         if is_another:
             rules.append(text_rule(is_value(Field.CT_DIRECTION, way), *is_another, SetPriority(OTHERS_END)))
     refused = goto(drop_name(Direction.EGRESS, "icmp-error-refused"))
     passing = goto(make_errors_chain(site.placement, Direction.EGRESS).name)
     rules.append(make_shared_rule(is_value(Field.PACKET_PRIORITY, OTHERS_END), refused))
     rules.append(make_shared_rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), passing))
-    return text_chain(names.identifier(f"ends-{Direction.EGRESS.value}", link.ifname), rules)
+    return text_chain(names.identifier(f"ends-{Direction.EGRESS.value}", interface.ifname), rules)
 
 
 def _sender(hook: Direction, sources: tuple[Prefix, ...]) -> Iterator[SaidRule]:
     """Yield rules that check the source, as `semantics.is_spoofed` does."""
-    return (_make_drop_rule(hook, "spoofed", *_is_none_of(SOURCE[family], sources, family)) for family in Family)
+    return (
+        _make_drop_rule(hook, "spoofed", *_match_other_addresses(SOURCE[family], sources, family)) for family in Family
+    )
 
 
-def _receiver(hook: Direction, link: EniInterface, foreign: Chain) -> Iterator[SaidRule]:
+def _receiver(hook: Direction, interface: EniInterface, foreign: Chain) -> Iterator[SaidRule]:
     """Yield rules that check both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
     for family in Family:
-        private = _of_family(link.private, family)
+        private = _of_family(interface.private, family)
         yield from (_make_drop_rule(hook, "spoofed", Match(SOURCE[family], part)) for part in parts(private))
-        yield text_rule(*_is_none_of(DESTINATION[family], link.own, family), jump(foreign.name))
+        yield text_rule(*_match_other_addresses(DESTINATION[family], interface.own, family), jump(foreign.name))
 
 
 def _make_drop_rule(hook: Direction, cause: str, *conditions: Statement) -> SaidRule:
     return text_rule(*conditions, goto(drop_name(hook, cause)))
 
 
-def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> tuple[Match, ...]:
+def _match_other_addresses(asked: Field, prefixes: Iterable[Prefix], family: Family) -> tuple[Match, ...]:
     """Return matches that hold for packets of this family whose address lies in none of the prefixes."""
-    return _none_of(asked, _of_family(prefixes, family)) or (is_value(Field.NFPROTO, NFPROTO[family]),)
+    return _match_none_of(asked, _of_family(prefixes, family)) or (is_value(Field.NFPROTO, NFPROTO[family]),)
 
 
 def _of_family(prefixes: Iterable[Prefix], family: Family) -> tuple[Range, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import KeyType
-from sgdataplane.contract.priority import GROUP_SETS, IS_GROUP_SET
+from sgdataplane.contract.priority import FIRST_GROUP_SET, GROUP_SETS
 from sgdataplane.contract.tables import members_name
 from sgdataplane.model.members import GroupSet, Members, Pages
 from sgdataplane.net.values import Family
@@ -97,7 +97,7 @@ def _number_group_sets(group_sets: Iterable[GroupSet]) -> dict[GroupSet, int]:
         while number in taken:
             number = (number + 1) % GROUP_SETS
         taken.add(number)
-        found[group_set] = IS_GROUP_SET | number
+        found[group_set] = FIRST_GROUP_SET | number
     return found
 
 

@@ -35,7 +35,7 @@ from sgdataplane.compiler.shared import Addresses
 from sgdataplane.compiler.skeleton import SaidRule
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
-from sgdataplane.contract.priority import GROUP_SETS, IS_GROUP_SET
+from sgdataplane.contract.priority import FIRST_GROUP_SET, GROUP_SETS
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import WINNERS, address_name, groups_name, members_name
 from sgdataplane.model.decision import INNER_ACCEPT, Decision
@@ -62,7 +62,7 @@ from sgdataplane.policy.resolve import Permission
 
 LOOK_UPS, LOOK_UPS_WITH_GROUPS = 4, 1  # at most so many on a path of a diagram (docs/design/ruleset.md)
 NO_PRIORITY = SetPriority(0)
-IS_UNRANKED = Match(Field.PACKET_PRIORITY, (Range(IS_GROUP_SET, IS_GROUP_SET + GROUP_SETS - 1),))
+IS_UNRANKED = Match(Field.PACKET_PRIORITY, (Range(FIRST_GROUP_SET, FIRST_GROUP_SET + GROUP_SETS - 1),))
 IS_MEMBER = Match(Field.PACKET_PRIORITY, (Range.of(0),), negate=True)
 IS_IPV6, IS_AH = is_value(Field.NFPROTO, Nfproto.IPV6), is_value(Field.L4PROTO, AH)
 BY_PORT, FURTHER = ASKED.index(PORT), (ASKED.index(LOCAL), ASKED.index(SOURCE_PORT))
@@ -272,7 +272,7 @@ class Side:
         return None if remote is None else self.far[remote][family]
 
     def _make_end(self, decision: Decision) -> RuleEnd:
-        """Return how a decision by addresses is carried out, given that one on a group may be stronger."""
+        """Return how a decision by addresses is noted, given that one on a group may be stronger."""
         strength = self.strength
         return self.lowering.shared.end(decision, strength.find_stronger(decision), strength.of_refusal(decision))
 
