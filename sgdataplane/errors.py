@@ -350,7 +350,7 @@ class ProofError(InternalError):
     Code that puts policies in force may catch this error: nothing was changed.
 
     Attributes:
-        difference: a packet that shows it.
+        difference: a packet that shows it, or what is wrong if no packet does.
     """
 
     def __init__(self, difference: str) -> None:

@@ -80,8 +80,7 @@ def causes() -> str:
         "`CLAUSES` in `model/semantics.py` has the conditions of the causes that `decide()` knows. A cause before rules"
         " is counted in the chain `HOOK-drop.CAUSE`. At an ENI, `compiler/eni.py` leads there; at"
         " an uplink of a router, `compiler/skeleton.py`; `compiler/fence.py` counts `fence.CAUSE`. What comes in by an"
-        " uplink counts as egress. It is spoofed if its source is an address of an ENI on this host. Each cause has a"
-        " counter at both hooks, also where nothing leads to one of them.",
+        " uplink counts as egress. Each cause has a counter at both hooks, also where nothing leads to one of them.",
         table(("counter", "verdict", "cause", "means"), (*others, *fixed)),
         "## Causes without a counter of their own",
         "`discovery`, `dhcp` and `metadata` are counted together, as `always`. The others appear in comparisons of"
@@ -91,9 +90,13 @@ def causes() -> str:
 
 
 def _meaning(decision: Decision) -> str:
-    detail = DETAILS.get((decision.cause, decision.direction), "") if decision.cause == "spoofed" else ""
-    words = detail.format(eni="the ENI", local="it", remote="it")
-    return ": ".join(filter(None, (CAUSES[decision.cause], words)))
+    if decision.cause != "spoofed":
+        return CAUSES[decision.cause]
+    detail = DETAILS[decision.cause, decision.direction].format(eni="the ENI", local="it", remote="it")
+    at_uplink = (
+        "; at an uplink: it is an address of an ENI on this host" if decision.direction is Direction.EGRESS else ""
+    )
+    return f"{CAUSES[decision.cause]}: {detail}{at_uplink}"
 
 
 def _counted() -> set[str]:

@@ -40,25 +40,24 @@ def section() -> str:
     table = tables(build(desired, Settings()))[0]
     outcome = run(table, Direction.INGRESS.value, _opening())
     steps = (
-        ("1. The state has a rule.", "statefile/native.py", [_written()]),
+        ("1. The state has a rule. Read by", "statefile/native.py", [_written()]),
         (
-            "2. `resolve()` makes a permission of it, for all ENIs of that group.",
+            "2. It becomes a permission, for all ENIs of that group. Made by `resolve()` in",
             "policy/resolve.py",
             _permission(desired),
         ),
         (
             (
-                "3. The compiler makes elements of maps: the group set (a number) of an address, the rank of the"
-                " strongest rule on a group set (module `group_sets`), and the leaf of a rank (`sides`)."
+                "3. It becomes elements of maps: the group set (a number) of an address, the rank of the strongest rule"
+                " on a group set (module `group_sets`), and the leaf of a rank (`sides`). Made in"
             ),
             "compiler",
             list(_elements(table, outcome)),
         ),
         (
             (
-                "4. The first packet from web1 to db1 meets base chain (module `verdicts`), gate (`skeleton`), ENI"
-                " (`eni`), rules (`sides`), leaf (`lower`). Its address alone leads to the default; the rank is"
-                " stronger."
+                "4. A first packet from web1 to db1 meets base chain (`verdicts`), gate (`skeleton`), ENI (`eni`),"
+                " rules (`sides`), leaf (`lower`). Its rank (`rank-`) is stronger than the default's (`rank.`). In"
             ),
             "compiler",
             textwrap.wrap(" > ".join(outcome.chains), WIDTH, break_long_words=False, break_on_hyphens=False),
@@ -66,13 +65,13 @@ def section() -> str:
         (
             (
                 "5. The leaf counts the packet, and writes a code of the verdict for the base chain into the kernel's"
-                " field `priority`, which is no rule's priority (`contract/priority.py`)."
+                " field `priority`, which is no rule's priority (`contract/priority.py`). Made by"
             ),
             "compiler/lower.py",
             _counting(table, outcome),
         ),
         (
-            "6. `sgdp explain` asks `decide()`, which names the same rule.",
+            "6. `sgdp explain` asks `decide()`, which names the same rule. Said by",
             "analyse/explain.py",
             _explained(),
         ),
@@ -81,7 +80,7 @@ def section() -> str:
 
 
 def _step(words: str, place: str, lines: Sequence[str]) -> str:
-    told = textwrap.fill(f"{words} In {place}:", WIDTH, break_long_words=False, break_on_hyphens=False)
+    told = textwrap.fill(f"{words} {place}:", WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n".join((told, "", "```", *lines, "```", ""))
 
 

@@ -69,7 +69,7 @@ NamedChains = Mapping[str, NamedChain]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RuleEnd:
-    """How a decision by addresses is carried out. Two of them are compared by identity."""
+    """How a decision by addresses is noted. Two of them are compared by identity."""
 
     decision: Decision
     beaten_by: tuple[Range, ...]
@@ -327,7 +327,7 @@ class DiagramChains:
     fields: Sequence[Field]
     """The field of a packet that each dimension asks for."""
     end: Callable[[Decision], RuleEnd]
-    """Returns how a decision is carried out."""
+    """Returns how a decision is noted."""
     previous: Mapping[Node, str] = field(default_factory=dict)
     """What nodes of an earlier diagram became, with the same fields and ends."""
     names: dict[Node, str] = field(default_factory=dict)

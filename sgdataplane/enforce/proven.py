@@ -83,7 +83,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Proven:
-    """A table that does what `desired` says. Only build() and Cache make one."""
+    """A table for `desired`, proven to do what that says if `is_proven`. Only build() and Cache make one."""
 
     desired: Desired
     time_scale: float

@@ -1,7 +1,7 @@
-"""decide(): the executable specification of semantics.md, sections 2 and 3, slow and obvious on purpose.
+"""decide(): the executable specification of semantics.md, sections 2 to 5, slow and obvious on purpose.
 
 Owns the meaning of every rule. Is given a checked CloudState and one packet. Must not know nftables, hosts or files;
-the compiler must agree with it, and is tested against it, but shares none of this code's shortcuts: it has none.
+the compiler must agree with it, and is tested against it, but shares no code with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sgdataplane.net.values import TCP, Address, Direction, Prefix, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What can decide packets of one ENI and direction; `holds` says for which packets it decides."""
+    """What can decide packets of one ENI and direction. The function `holds()` says for which packets it decides."""
 
     decision: Decision
     group: SecurityGroup | None = None

@@ -191,7 +191,7 @@ def require_proof(
     """Prove a table as prove() does, for callers that must not go on without.
 
     Raises:
-        ProofError: The table is wrong; the message has the packet that differs.
+        ProofError: The table is wrong; the message has a packet that differs, or what is wrong if no packet shows it.
     """
     proof = prove(specification, table, previous, similar)
     if not proof.holds:

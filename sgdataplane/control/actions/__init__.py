@@ -1,6 +1,6 @@
 """What each action of the API does: a pure function of documents and a call.
 
-Owns the list of actions. `docs/reference/api-actions.md` is generated from it.
+Owns the list of actions, except those that ask hosts or wait (`service/dispatch.py`).
 
 May import `access`, `calls` and `store`. Begin with engine.py, which calls an action and commits what it made;
 scope.py is what an action is given, validation.py says whether the result is a state. importing.py makes documents of

@@ -1,6 +1,6 @@
 """The API over HTTP: what the cloud's SDKs send, made into calls, and their answers.
 
-    body --> Admission --> CallHandler (service/dispatch.py) --> JSON
+    body --> Admission --> CallHandler (ApiService in service/dispatch.py) --> JSON
 
 Owns limits of a request, threads, the form of answers and errors. It gets what does calls, and what admits them.
 Must not know what an action does, or how the server gets its bytes (server.py).
